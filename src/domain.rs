@@ -1,0 +1,21 @@
+//! The words of the business as types.
+//!
+//! Owns: names, ids, limits, faults, and what a script and a database say to each other. Never: I/O.
+
+pub mod limits;
+pub mod names;
+pub mod route;
+pub mod sql;
+
+/// Who caused a failure. Status, log level and metrics follow from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The HTTP caller: input, authorization, size.
+    Caller,
+    /// The tenant's script.
+    Script,
+    /// A quota of the tenant.
+    Quota,
+    /// pqhost itself, its operator or its machine.
+    Host,
+}

@@ -1,0 +1,83 @@
+//! Limits of one invocation.
+
+use std::time::Duration;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// Linear memory that every image holds free above what its script uses, in bytes.
+///
+/// The smallest memory limit there can be: guest memory of this size is already there when a script starts, so that
+/// ordinary requests never grow their memory (a slot that grew is dropped).
+pub const HEADROOM_BYTES: u64 = 64 * MIB;
+
+/// What one invocation may use. Each limit ends in an error that names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Units of fuel, roughly WebAssembly instructions.
+    ///
+    /// A hello handler needs 0.2 million; 10,000 million are 1.5 to 3 seconds of computing. Less than the deadline, because a
+    /// handler that waits for a database holds no core and one that computes does.
+    pub fuel: u64,
+    /// Time from the start of the handler to its response.
+    ///
+    /// Covers computing *and* waiting. 10 s is well below the 60 s at which common proxies give up, so callers see our 504
+    /// with an invocation id instead of a dropped connection.
+    pub deadline: Duration,
+    /// Linear memory above the runtime's own, in bytes; at least [`HEADROOM_BYTES`].
+    pub memory_bytes: u64,
+    /// Request body, in bytes; the caller gets a 413.
+    pub request_body_bytes: u64,
+    /// Response body that a handler returns itself, in bytes. Streamed rows do not count.
+    pub response_body_bytes: u64,
+    /// Text kept of what a handler prints, in bytes. The rest is dropped and counted.
+    pub log_bytes: u64,
+    /// What a script may ask of databases.
+    pub sql: SqlLimits,
+}
+
+/// What one invocation may ask of databases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SqlLimits {
+    /// Time for one statement, from sending it to its last row entering the guest.
+    pub statement_time: Duration,
+    /// Statements in one invocation.
+    pub statements: u32,
+    /// Rows of one result that may enter the guest.
+    pub guest_rows: u64,
+    /// Bytes of one result, as JSON, that may enter the guest.
+    pub guest_bytes: u64,
+    /// Rows of one result that may be streamed to a caller.
+    pub streamed_rows: u64,
+    /// Time for streaming one result to a caller, slow callers included.
+    ///
+    /// A stream holds a database connection, so a caller who does not read must not hold it for ever.
+    pub stream_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            fuel: 10_000_000_000,
+            deadline: Duration::from_secs(10),
+            memory_bytes: HEADROOM_BYTES,
+            request_body_bytes: 2 * MIB,
+            response_body_bytes: 6 * MIB,
+            log_bytes: 64 * KIB,
+            sql: SqlLimits::default(),
+        }
+    }
+}
+
+impl Default for SqlLimits {
+    fn default() -> Self {
+        Self {
+            statement_time: Duration::from_secs(5),
+            statements: 100,
+            guest_rows: 10_000,
+            guest_bytes: 8 * MIB,
+            streamed_rows: 1_000_000,
+            stream_time: Duration::from_secs(300),
+        }
+    }
+}

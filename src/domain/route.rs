@@ -1,0 +1,1 @@
+//! Routes: which requests of a tenant an endpoint answers.
