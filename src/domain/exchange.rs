@@ -1,0 +1,121 @@
+//! A request to a handler and what came of it, between ingress and the sandbox.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::names::InvocationId;
+
+/// Who may call an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMode {
+    /// Callers present a token of the tenant.
+    #[default]
+    Jwt,
+    /// Anyone; the script checks for itself.
+    Public,
+}
+
+/// The text is no [`AuthMode`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown auth mode `{0}`: use `jwt` or `public`")]
+pub struct InvalidAuthMode(String);
+
+impl FromStr for AuthMode {
+    type Err = InvalidAuthMode;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAuthMode> {
+        match text {
+            "jwt" => Ok(Self::Jwt),
+            "public" => Ok(Self::Public),
+            other => Err(InvalidAuthMode(other.chars().take(80).flat_map(char::escape_default).collect())),
+        }
+    }
+}
+
+impl fmt::Display for AuthMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Jwt => "jwt",
+            Self::Public => "public",
+        })
+    }
+}
+
+/// Who is calling, as the host verified it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// A public endpoint: nothing is known.
+    Public,
+    /// The bearer of a token of this tenant.
+    Token {
+        /// The token's id (`jti`).
+        id: Arc<str>,
+        /// All verified claims, as a JSON object.
+        claims: Arc<str>,
+    },
+}
+
+/// One uploaded file of a multipart body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadedFile {
+    /// Name of the form field.
+    pub field: String,
+    /// File name as the caller sent it.
+    pub name: String,
+    /// Media type as the caller sent it, or `application/octet-stream`.
+    pub content_type: String,
+    /// The file.
+    pub content: Bytes,
+}
+
+/// What a handler receives; see `wit/types.wit` for the meaning of each field.
+#[derive(Debug, Clone)]
+pub struct HandlerRequest {
+    /// Upper case.
+    pub method: String,
+    /// As the caller used it.
+    pub url: String,
+    /// Below the tenant, percent-decoded.
+    pub path: String,
+    /// Without the leading `?`.
+    pub query_string: String,
+    /// In order, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The exact bytes.
+    pub body: Bytes,
+    /// Fields of an urlencoded or multipart body.
+    pub form: Vec<(String, String)>,
+    /// Files of a multipart body.
+    pub files: Vec<UploadedFile>,
+    /// What the route's named segments matched.
+    pub path_params: Vec<(String, String)>,
+    /// Address of the peer.
+    pub client_ip: String,
+    /// Also the invocation's id.
+    pub request_id: InvocationId,
+    /// Who is calling.
+    pub caller: Caller,
+}
+
+/// What a handler answered; `R` is an open result set.
+#[derive(Debug)]
+pub struct HandlerResponse<R> {
+    /// 200 to 599.
+    pub status: u16,
+    /// As the script gave them: unchecked.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: HandlerBody<R>,
+}
+
+/// Body of a [`HandlerResponse`].
+#[derive(Debug)]
+pub enum HandlerBody<R> {
+    /// Bytes that the handler made.
+    Bytes(Bytes),
+    /// Rows that the host streams as one JSON array.
+    Rows(R),
+}
