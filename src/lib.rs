@@ -4,3 +4,4 @@
 //! `tests/tidy.rs` checks the table in that document.
 
 pub mod domain;
+pub mod sandbox;

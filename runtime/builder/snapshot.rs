@@ -1,0 +1,93 @@
+//! Runs `prime` in an instrumented component and reads back its memory and globals.
+
+use anyhow::{Context as _, Result, anyhow};
+use wasmtime::{
+    Config, Engine, Store,
+    component::{Component, Instance, Lift, Linker, ResourceTable, WasmList},
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wizer::{ComponentInstanceState, Wizer};
+
+struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+/// The component with the state it has after `prime` as its initial state.
+pub(crate) fn take(component: &[u8]) -> Result<Vec<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { primed(component).await.map_err(|error| anyhow!("{error:?}")) })
+}
+
+async fn primed(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    let wizer = Wizer::new();
+    let (context, instrumented) = wizer.instrument_component(component)?;
+    let engine = Engine::new(&Config::new())?;
+    let instrumented = Component::new(&engine, &instrumented)?;
+    let mut linker = Linker::<State>::new(&engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    // A print during `prime` has nowhere to go; everything else of the host must not be called.
+    linker.instance("pq:host/log@0.1.0")?.func_new("write", |_, _, _, _| Ok(()))?;
+    linker.allow_shadowing(false);
+    linker.define_unknown_imports_as_traps(&instrumented)?;
+
+    let wasi = WasiCtx::builder().build();
+    let mut store = Store::new(&engine, State { wasi, table: ResourceTable::new() });
+    let instance = linker.instantiate_async(&mut store, &instrumented).await?;
+    let prime = instance.get_typed_func::<(), ()>(&mut store, "prime")?;
+    prime.call_async(&mut store, ()).await?;
+    if !store.data().table.is_empty() {
+        return Err(wasmtime::Error::msg("`prime` left a WASI resource open; a snapshot cannot hold handles"));
+    }
+    wizer.snapshot_component(&context, &mut Accessors { store: &mut store, instance }).await
+}
+
+/// Lets wizer read state through the accessors that it added. (Its own implementation comes only with a feature that
+/// would turn on parts of wasmtime that pqhost leaves out.)
+struct Accessors<'a> {
+    store: &'a mut Store<State>,
+    instance: Instance,
+}
+
+impl Accessors<'_> {
+    async fn call<R: Lift + 'static>(&mut self, instance: &str, function: &str) -> R {
+        self.try_call(instance, function).await.expect("wizer added this accessor, and it has no reason to trap")
+    }
+
+    async fn try_call<R: Lift + 'static>(&mut self, instance: &str, function: &str) -> Result<R> {
+        let (_, instance) = self.instance.get_export(&mut *self.store, None, instance).context("no accessor instance")?;
+        let (_, function) = self.instance.get_export(&mut *self.store, Some(&instance), function).context("no accessor")?;
+        let function = self.instance.get_typed_func::<(), (R,)>(&mut *self.store, function).map_err(|e| anyhow!("{e:?}"))?;
+        let (result,) = function.call_async(&mut *self.store, ()).await.map_err(|e| anyhow!("{e:?}"))?;
+        Ok(result)
+    }
+}
+
+impl ComponentInstanceState for Accessors<'_> {
+    async fn call_func_ret_list_u8(&mut self, instance: &str, function: &str, contents: impl FnOnce(&[u8]) + Send) {
+        let list: WasmList<u8> = self.call(instance, function).await;
+        contents(list.as_le_slice(&*self.store));
+    }
+
+    async fn call_func_ret_s32(&mut self, instance: &str, function: &str) -> i32 {
+        self.call(instance, function).await
+    }
+
+    async fn call_func_ret_s64(&mut self, instance: &str, function: &str) -> i64 {
+        self.call(instance, function).await
+    }
+
+    async fn call_func_ret_f32(&mut self, instance: &str, function: &str) -> u32 {
+        self.call::<f32>(instance, function).await.to_bits()
+    }
+
+    async fn call_func_ret_f64(&mut self, instance: &str, function: &str) -> u64 {
+        self.call::<f64>(instance, function).await.to_bits()
+    }
+}

@@ -1,0 +1,536 @@
+//! Linear memories whose contents the host replaces between calls: mount and rewind.
+//!
+//! Owns: the address ranges of guest memories, the mappings in them, and finding what a call has dirtied. Never: decides
+//! *when* to rewind (see `slot`), reads or writes image files (see `image`, `store`).
+//!
+//! How it works. Wasmtime asks [`SlotMemories`] for the one linear memory of an instance and gets an address range of
+//! ours, reserved once, with an image mapped into it privately: a page is shared with every other slot until the guest
+//! writes it. Rewinding asks the kernel which pages have become private (`PAGEMAP_SCAN`) and copies the image's content back
+//! over them. They stay private, so the next call that dirties them pays no page fault; that is what makes rewinding
+//! cheaper than remapping.
+//!
+//! Invariants, each with a test below:
+//! - After [`GuestMemory::rewind`] every byte equals the image, whatever the guest wrote ([`GuestMemory::first_difference`]).
+//! - Image files are sealed memfds: nothing, ourselves included, can change or shrink them while they are mapped.
+//! - A mapping of ours is only ever replaced as a whole by `mmap(MAP_FIXED)` inside its own reservation.
+//! - Outside the accessible size the reservation stays `PROT_NONE`, as wasmtime's bounds-check elision requires.
+#![expect(
+    unsafe_code,
+    reason = "wasmtime's MemoryCreator is unsafe, and replacing memory under an instance has no safe API"
+)]
+
+use std::{
+    ffi::c_void,
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    ptr::NonNull,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rustix::{
+    fs::{MemfdFlags, SealFlags},
+    ioctl::{Ioctl, IoctlOutput, Opcode, opcode},
+    mm::{Advice, MapFlags, MprotectFlags, ProtFlags},
+};
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+
+use crate::sandbox::image::{PAGE_BYTES, PageRun, PageSet};
+
+/// Most private pages a slot keeps between calls, in pages: 8 MiB.
+///
+/// Ordinary handlers dirty 100 to 500 pages. Above this bound the slot gives all its private pages back to the kernel instead
+/// of having them overwritten: one greedy call must not make its slot heavy and slow for ever.
+const RESIDENT_PAGES_MAX: usize = 2048;
+
+/// Regions that one `PAGEMAP_SCAN` call can report; more are fetched by further calls.
+const REGIONS_PER_SCAN: usize = 512;
+
+/// An image that memories can be mounted with and rewound to.
+pub(crate) struct MappedImage {
+    /// What the runs lie upon; zeros for a base image.
+    base: Option<Arc<MappedImage>>,
+    /// Sealed; holds the runs' contents one after the other.
+    file: OwnedFd,
+    runs: Vec<PageRun>,
+    /// The whole image, mapped read-only: where rewinding copies from.
+    view: Reservation,
+    bytes: usize,
+}
+
+impl std::fmt::Debug for MappedImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MappedImage")
+            .field("bytes", &self.bytes)
+            .field("runs", &self.runs.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MappedImage {
+    /// Makes `pages` mountable; they lie upon `base`, or upon zeros.
+    ///
+    /// # Errors
+    /// If the kernel refuses memory or address space, or `base` has another size.
+    pub(crate) fn new(pages: &PageSet, base: Option<Arc<Self>>) -> io::Result<Self> {
+        let bytes = pages.memory_bytes();
+        if base.as_ref().is_some_and(|base| base.bytes != bytes) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the image was made for another base image"));
+        }
+        let file = sealed_file(pages.content())?;
+        let view = Reservation::new(bytes)?;
+        let mut image = Self { base, file, runs: pages.runs().to_vec(), view, bytes };
+        let address = image.view.address;
+        // SAFETY: the view is a fresh reservation of exactly `bytes`, to which nothing refers yet.
+        unsafe { image.map_at(address, ProtFlags::READ)? };
+        image.runs.shrink_to_fit();
+        Ok(image)
+    }
+
+    /// Size of the memory, in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of memory that this image alone holds.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.bytes().len()).sum()
+    }
+
+    /// The whole image.
+    pub(crate) fn content(&self) -> &[u8] {
+        // JUSTIFICATION: rewinding and comparing read the image as it is mapped, without a second copy of 90 MB.
+        // SAFETY: `view` covers `bytes` readable bytes for as long as `self` lives, and they never change: they are private
+        // read-only mappings of sealed files and of untouched anonymous zeros.
+        unsafe { std::slice::from_raw_parts(self.view.address.as_ptr(), self.bytes) }
+    }
+
+    /// Maps the image privately over `[address, address + bytes)`, replacing what is mapped there.
+    ///
+    /// # Safety
+    /// The range must lie inside a reservation of ours, and nothing may refer to its contents.
+    unsafe fn map_at(&self, address: NonNull<u8>, protection: ProtFlags) -> io::Result<()> {
+        match &self.base {
+            // SAFETY: the caller's promise covers the same range.
+            Some(base) => unsafe { base.map_at(address, protection)? },
+            // SAFETY: the caller's promise; anonymous memory reads as zeros, which is what a base image lies upon.
+            None => unsafe {
+                let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+                rustix::mm::mmap_anonymous(address.as_ptr().cast(), self.bytes, protection, flags)?;
+                // A huge page would turn one dirtied byte into 2 MiB to clear and copy. Kernels without huge pages refuse
+                // the advice; they need none.
+                _ = rustix::mm::madvise(address.as_ptr().cast(), self.bytes, Advice::LinuxNoHugepage);
+            },
+        }
+        let mut offset = 0;
+        for run in &self.runs {
+            let range = run.bytes();
+            // SAFETY: `PageSet` guarantees that the run lies within `bytes`; the rest is the caller's promise.
+            unsafe {
+                let at = address.add(range.start).as_ptr().cast();
+                let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+                rustix::mm::mmap(at, range.len(), protection, flags, &self.file, offset)?;
+            }
+            offset += range.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// A memory file with this content that can never change again.
+fn sealed_file(content: &[u8]) -> io::Result<OwnedFd> {
+    let file = rustix::fs::memfd_create(c"pqhost-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let mut file = File::from(file);
+    io::Write::write_all(&mut file, content)?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+    Ok(file.into())
+}
+
+/// A range of address space, inaccessible until something is mapped into it.
+struct Reservation {
+    address: NonNull<u8>,
+    bytes: usize,
+}
+
+// JUSTIFICATION: the raw address makes the type neither Send nor Sync by default.
+// SAFETY: a reservation is a number of addresses; whoever reads or writes through it states why that is sound.
+unsafe impl Send for Reservation {}
+// SAFETY: as above.
+unsafe impl Sync for Reservation {}
+
+impl Reservation {
+    fn new(bytes: usize) -> io::Result<Self> {
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+        let address = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), bytes, ProtFlags::empty(), flags)? };
+        let address = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("the kernel mapped address 0"))?;
+        Ok(Self { address, bytes })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        // SAFETY: the range is ours alone and `self` was the last that knew its address.
+        let unmapped = unsafe { rustix::mm::munmap(self.address.as_ptr().cast(), self.bytes) };
+        debug_assert!(unmapped.is_ok(), "unmapping our own reservation: {unmapped:?}");
+    }
+}
+
+/// The linear memory of one slot.
+pub(crate) struct GuestMemory {
+    reservation: Reservation,
+    /// Bytes that the guest may access, starting at the reservation's address.
+    accessible: AtomicUsize,
+}
+
+impl std::fmt::Debug for GuestMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestMemory").field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
+}
+
+impl GuestMemory {
+    /// Bytes that the guest may access now.
+    pub(crate) fn bytes(&self) -> usize {
+        self.accessible.load(Ordering::Relaxed)
+    }
+
+    /// Shows `image`, whatever was there before.
+    ///
+    /// # Safety
+    /// No guest code may be running in this memory and no slice of it may exist: the caller owns the store.
+    ///
+    /// # Errors
+    /// If the sizes differ or the kernel refuses. The content is then undefined and the slot must be dropped.
+    pub(crate) unsafe fn mount(&self, image: &MappedImage) -> io::Result<()> {
+        if self.bytes() != image.bytes {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the image has another size than the memory"));
+        }
+        // SAFETY: the image has the memory's size, so the range lies in our reservation; nobody refers to its contents, as
+        // the caller promises.
+        unsafe { image.map_at(self.reservation.address, ProtFlags::READ | ProtFlags::WRITE) }
+    }
+
+    /// Makes the memory equal to `image` again, which must be the one mounted last. Returns how many pages were private.
+    ///
+    /// # Safety
+    /// As for [`Self::mount`].
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the memory has grown. The slot must then be dropped.
+    pub(crate) unsafe fn rewind(&self, image: &MappedImage, rewinder: &mut Rewinder) -> io::Result<usize> {
+        if self.bytes() != image.bytes {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory has grown"));
+        }
+        let address = self.reservation.address;
+        let Some(n_pages) = rewinder.collect_dirty(address, image.bytes)? else {
+            // SAFETY: every private page of the range was made by a guest write over a private mapping of the image, so
+            // dropping it shows the image again; the caller promises that nobody is using the range.
+            unsafe { rustix::mm::madvise(address.as_ptr().cast(), image.bytes, Advice::LinuxDontNeed)? };
+            return Ok(RESIDENT_PAGES_MAX);
+        };
+        for region in &rewinder.dirty {
+            let start = usize::try_from(region.start).expect("an address") - address.as_ptr() as usize;
+            let length = usize::try_from(region.end - region.start).expect("a length");
+            let content = &image.content()[start..start + length];
+            // SAFETY: the slice above proves that the range lies within `bytes`, which is mapped writable; source and
+            // destination are different reservations; the caller promises that nobody is using the destination.
+            unsafe { std::ptr::copy_nonoverlapping(content.as_ptr(), address.add(start).as_ptr(), length) };
+        }
+        Ok(n_pages)
+    }
+
+    /// A copy of the whole memory.
+    ///
+    /// # Safety
+    /// No guest code may be running in this memory.
+    pub(crate) unsafe fn snapshot(&self, reference: &MappedImage) -> PageSet {
+        // SAFETY: `accessible` bytes are mapped readable, and nobody writes meanwhile, as the caller promises.
+        let memory = unsafe { std::slice::from_raw_parts(self.reservation.address.as_ptr(), self.bytes()) };
+        PageSet::difference(memory, reference.content())
+    }
+
+    /// Offset of the first byte that differs from `image`, comparing all of it.
+    ///
+    /// # Safety
+    /// No guest code may be running in this memory.
+    pub(crate) unsafe fn first_difference(&self, image: &MappedImage) -> Option<usize> {
+        // SAFETY: as in `snapshot`.
+        let memory = unsafe { std::slice::from_raw_parts(self.reservation.address.as_ptr(), self.bytes()) };
+        let expected = image.content();
+        if memory == expected {
+            return None;
+        }
+        let differs = memory.iter().zip(expected).position(|(byte, expected)| byte != expected);
+        differs.or(Some(memory.len().min(expected.len())))
+    }
+}
+
+/// Gives every instance that wasmtime makes a [`GuestMemory`] which already shows the base image.
+pub(crate) struct SlotMemories {
+    base: Mutex<Option<Arc<MappedImage>>>,
+    /// The memory made last, until the slot under construction takes it.
+    newborn: Mutex<Option<Arc<GuestMemory>>>,
+}
+
+impl SlotMemories {
+    /// Memories start as zeros until [`Self::set_base`] is called.
+    pub(crate) fn new() -> Self {
+        Self { base: Mutex::new(None), newborn: Mutex::new(None) }
+    }
+
+    /// From now on memories start with this content.
+    pub(crate) fn set_base(&self, base: Arc<MappedImage>) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base);
+    }
+
+    /// The memory made since the last call. Instantiations must not overlap; see `slot`.
+    pub(crate) fn take_newborn(&self) -> Option<Arc<GuestMemory>> {
+        self.newborn.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn create(&self, minimum: usize, reserved: usize, guard: usize) -> io::Result<Arc<GuestMemory>> {
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let reservation = Reservation::new(reserved + guard)?;
+        let memory = GuestMemory { reservation, accessible: AtomicUsize::new(minimum) };
+        match base {
+            // SAFETY: the memory is new: no guest runs in it, and the sizes are checked by `mount`.
+            Some(base) => unsafe { memory.mount(&base)? },
+            // SAFETY: the range lies in the new reservation.
+            None => unsafe { make_accessible(memory.reservation.address, minimum)? },
+        }
+        Ok(Arc::new(memory))
+    }
+}
+
+/// Makes reserved bytes readable and writable zeros.
+///
+/// # Safety
+/// The range must lie in a reservation of ours where nothing is mapped yet.
+unsafe fn make_accessible(address: NonNull<u8>, bytes: usize) -> io::Result<()> {
+    // SAFETY: the caller's promise.
+    unsafe { rustix::mm::mprotect(address.as_ptr().cast(), bytes, MprotectFlags::READ | MprotectFlags::WRITE)? };
+    Ok(())
+}
+
+// JUSTIFICATION: only a memory of our own lets us replace its content between calls without making a new instance.
+// SAFETY: memories have the reserved size plus guard that wasmtime asks for, never move, and stay `PROT_NONE` outside their
+// accessible size. Instead of zeros they start with the base image, which is what the data segments that the build took
+// out of the runtime component would have written.
+unsafe impl MemoryCreator for SlotMemories {
+    fn new_memory(
+        &self,
+        _type: MemoryType,
+        minimum: usize,
+        _maximum: Option<usize>,
+        reserved: Option<usize>,
+        guard: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        let reserved = reserved.ok_or("slots need memories with a reservation")?;
+        let memory =
+            self.create(minimum, reserved, guard).map_err(|error| format!("reserving guest memory: {error}"))?;
+        let replaced = self.newborn.lock().unwrap_or_else(PoisonError::into_inner).replace(Arc::clone(&memory));
+        if replaced.is_some() {
+            return Err("an instance of the runtime has more than one memory".to_owned());
+        }
+        Ok(Box::new(SlotMemory { memory, capacity: reserved }))
+    }
+}
+
+/// Wasmtime's side of a [`GuestMemory`].
+struct SlotMemory {
+    memory: Arc<GuestMemory>,
+    capacity: usize,
+}
+
+// SAFETY: see `MemoryCreator` above; growing only makes more of the reservation accessible, never moves it.
+unsafe impl LinearMemory for SlotMemory {
+    fn byte_size(&self) -> usize {
+        self.memory.bytes()
+    }
+
+    fn byte_capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn grow_to(&mut self, new_bytes: usize) -> wasmtime::Result<()> {
+        let old_bytes = self.memory.bytes();
+        if new_bytes > self.capacity || new_bytes < old_bytes {
+            return Err(wasmtime::Error::msg("growing a guest memory beyond its reservation"));
+        }
+        // SAFETY: the range lies in the reservation and behind everything that is mapped.
+        unsafe { make_accessible(self.memory.reservation.address.add(old_bytes), new_bytes - old_bytes)? };
+        self.memory.accessible.store(new_bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.memory.reservation.address.as_ptr()
+    }
+}
+
+/// How slots find out what a call has dirtied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RewindMethod {
+    /// `PAGEMAP_SCAN` (Linux 6.7 and later), then copying the image over the private pages.
+    PagemapScan,
+    /// `madvise(MADV_DONTNEED)` over the whole memory: any Linux, but the next call pays its page faults again.
+    Discard,
+}
+
+impl RewindMethod {
+    /// What this kernel can do, found by trying it.
+    #[must_use]
+    pub fn detect() -> Self {
+        let works = || -> io::Result<bool> {
+            let mut page = vec![0; 4 * PAGE_BYTES];
+            page[PAGE_BYTES] = 1;
+            let image = MappedImage::new(&PageSet::nonzero(&page), None)?;
+            let memory = SlotMemories::new().create(page.len(), page.len(), 0)?;
+            // SAFETY: this memory belongs to no instance.
+            unsafe {
+                memory.mount(&image)?;
+                let address = memory.reservation.address;
+                address.add(PAGE_BYTES).write_volatile(2);
+                address.add(3 * PAGE_BYTES).write_volatile(2);
+                let n_pages = memory.rewind(&image, &mut Rewinder::new(Self::PagemapScan)?)?;
+                Ok(n_pages == 2 && memory.first_difference(&image).is_none())
+            }
+        };
+        if works().unwrap_or(false) { Self::PagemapScan } else { Self::Discard }
+    }
+}
+
+/// One slot's means to find dirty pages.
+#[derive(Debug)]
+pub(crate) struct Rewinder {
+    /// `/proc/self/pagemap`; absent when rewinding discards.
+    pagemap: Option<File>,
+    /// What the last scan found.
+    dirty: Vec<PageRegion>,
+}
+
+impl Rewinder {
+    /// # Errors
+    /// If `/proc/self/pagemap` cannot be opened.
+    pub(crate) fn new(method: RewindMethod) -> io::Result<Self> {
+        let pagemap = match method {
+            RewindMethod::PagemapScan => Some(File::open("/proc/self/pagemap")?),
+            RewindMethod::Discard => None,
+        };
+        Ok(Self { pagemap, dirty: Vec::new() })
+    }
+
+    /// Fills `dirty` with the private pages of the range and counts them; `None` if they should be discarded instead,
+    /// because they are too many or this kernel cannot list them.
+    fn collect_dirty(&mut self, address: NonNull<u8>, bytes: usize) -> io::Result<Option<usize>> {
+        let Some(pagemap) = &self.pagemap else {
+            return Ok(None);
+        };
+        self.dirty.clear();
+        let end = address.as_ptr() as u64 + bytes as u64;
+        let mut start = address.as_ptr() as u64;
+        let mut n_pages = 0;
+        while start < end {
+            let known = self.dirty.len();
+            self.dirty.resize(known + REGIONS_PER_SCAN, PageRegion::default());
+            let mut scan = PagemapScan::private_pages(start, end, &mut self.dirty[known..]);
+            // SAFETY: `scan` describes a range of our own address space and a vector that lives until the call returns;
+            // see its `Ioctl` implementation for the layout.
+            let n_regions = unsafe { rustix::ioctl::ioctl(pagemap.as_fd(), ScanRequest(&mut scan))? };
+            self.dirty.truncate(known + n_regions);
+            n_pages += self.dirty[known..]
+                .iter()
+                .map(|region| (region.end - region.start) as usize / PAGE_BYTES)
+                .sum::<usize>();
+            if n_pages > RESIDENT_PAGES_MAX {
+                return Ok(None);
+            }
+            start = scan.walk_end;
+        }
+        Ok(Some(n_pages))
+    }
+}
+
+/// `struct page_region` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct PageRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// `struct pm_scan_arg` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Debug)]
+struct PagemapScan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+const PAGE_IS_FILE: u64 = 1 << 2;
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
+
+impl PagemapScan {
+    /// Asks for the pages of the range that a guest has written: those that are neither the image file's nor the shared
+    /// zero page, and that exist, be it in memory or swapped out. (A swapped-out page is not "present"; who asks only
+    /// for present pages leaves another request's data in the memory.)
+    fn private_pages(start: u64, end: u64, found: &mut [PageRegion]) -> Self {
+        Self {
+            size: size_of::<Self>() as u64,
+            flags: 0,
+            start,
+            end,
+            walk_end: start,
+            vec: found.as_mut_ptr() as u64,
+            vec_len: found.len() as u64,
+            max_pages: 0,
+            category_inverted: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+            category_mask: PAGE_IS_FILE | PAGE_IS_PFNZERO,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            return_mask: 0,
+        }
+    }
+}
+
+struct ScanRequest<'a>(&'a mut PagemapScan);
+
+// JUSTIFICATION: no library offers PAGEMAP_SCAN.
+// SAFETY: the opcode belongs to `struct pm_scan_arg`, which `PagemapScan` mirrors; the kernel writes `walk_end` and at most
+// `vec_len` regions at `vec`; it returns the number of regions.
+unsafe impl Ioctl for ScanRequest<'_> {
+    type Output = usize;
+
+    const IS_MUTATING: bool = true;
+
+    fn opcode(&self) -> Opcode {
+        opcode::read_write::<PagemapScan>(b'f', 16)
+    }
+
+    fn as_ptr(&mut self) -> *mut c_void {
+        std::ptr::from_mut(self.0).cast()
+    }
+
+    unsafe fn output_from_ptr(output: IoctlOutput, _: *mut c_void) -> rustix::io::Result<usize> {
+        usize::try_from(output).map_err(|_| rustix::io::Errno::OVERFLOW)
+    }
+}
+
+#[cfg(test)]
+mod tests;
