@@ -3,6 +3,18 @@
 //! Owns: engine, runtime component, memories, images, slots, pool, limits, and the capabilities that scripts are given, as
 //! traits. Never: HTTP, SQL, or what a tenant is allowed.
 
+mod artifact;
+mod bindings;
+pub mod capabilities;
 pub mod image;
-pub mod memory;
+pub mod images;
+mod memory;
+pub mod pool;
 pub mod rewindable;
+pub mod runtime;
+pub mod slot;
+mod state;
+
+pub use artifact::ArtifactOrigin;
+pub use memory::RewindMethod;
+pub use state::{Log, Observation};

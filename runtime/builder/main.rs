@@ -32,7 +32,12 @@ fn main() -> Result<()> {
     eprintln!("primed and snapshot in {:.1} s", start.elapsed().as_secs_f64());
     let split::Split { component, image } = split::split(&snapshot).context("splitting code from data")?;
     rewindable::check(&component).context("the result breaks a rule of rewinding")?;
-    eprintln!("code {} KiB, base image {} of {} pages", component.len() >> 10, image.n_pages(), image.memory_bytes() / 4096);
+    eprintln!(
+        "code {} KiB, base image {} of {} pages",
+        component.len() >> 10,
+        image.n_pages(),
+        image.memory_bytes() / 4096
+    );
 
     std::fs::create_dir_all(&output)?;
     std::fs::write(output.join("runtime.wasm.zst"), zstd::bulk::compress(&component, ZSTD_LEVEL)?)?;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, anyhow};
 use wasmtime::{
     Config, Engine, Store,
-    component::{Component, Instance, Lift, Linker, ResourceTable, WasmList},
+    component::{Component, Instance, Lift, Linker, ResourceTable, WasmList, types::ComponentItem},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
@@ -32,10 +32,7 @@ async fn primed(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
     let instrumented = Component::new(&engine, &instrumented)?;
     let mut linker = Linker::<State>::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    // A print during `prime` has nowhere to go; everything else of the host must not be called.
-    linker.instance("pq:host/log@0.1.0")?.func_new("write", |_, _, _, _| Ok(()))?;
-    linker.allow_shadowing(false);
-    linker.define_unknown_imports_as_traps(&instrumented)?;
+    define_host(&mut linker, &engine, &instrumented)?;
 
     let wasi = WasiCtx::builder().build();
     let mut store = Store::new(&engine, State { wasi, table: ResourceTable::new() });
@@ -46,6 +43,30 @@ async fn primed(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
         return Err(wasmtime::Error::msg("`prime` left a WASI resource open; a snapshot cannot hold handles"));
     }
     wizer.snapshot_component(&context, &mut Accessors { store: &mut store, instance }).await
+}
+
+/// Gives `prime` a host that takes what is printed and refuses everything else.
+fn define_host(linker: &mut Linker<State>, engine: &Engine, component: &Component) -> wasmtime::Result<()> {
+    for (interface, item) in component.component_type().imports(engine) {
+        let (true, ComponentItem::ComponentInstance(instance)) = (interface.starts_with("pq:host/"), item.ty) else {
+            continue;
+        };
+        let mut definitions = linker.instance(interface)?;
+        for (name, item) in instance.exports(engine) {
+            if !matches!(item.ty, ComponentItem::ComponentFunc(_)) {
+                continue;
+            }
+            let is_log = interface.starts_with("pq:host/log@");
+            let refusal = format!("`prime` called {interface}#{name}, which only a running script may");
+            definitions.func_new(
+                name,
+                move |_, _, _, _| {
+                    if is_log { Ok(()) } else { Err(wasmtime::Error::msg(refusal.clone())) }
+                },
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// Lets wizer read state through the accessors that it added. (Its own implementation comes only with a feature that
@@ -61,9 +82,12 @@ impl Accessors<'_> {
     }
 
     async fn try_call<R: Lift + 'static>(&mut self, instance: &str, function: &str) -> Result<R> {
-        let (_, instance) = self.instance.get_export(&mut *self.store, None, instance).context("no accessor instance")?;
-        let (_, function) = self.instance.get_export(&mut *self.store, Some(&instance), function).context("no accessor")?;
-        let function = self.instance.get_typed_func::<(), (R,)>(&mut *self.store, function).map_err(|e| anyhow!("{e:?}"))?;
+        let (_, instance) =
+            self.instance.get_export(&mut *self.store, None, instance).context("no accessor instance")?;
+        let (_, function) =
+            self.instance.get_export(&mut *self.store, Some(&instance), function).context("no accessor")?;
+        let function =
+            self.instance.get_typed_func::<(), (R,)>(&mut *self.store, function).map_err(|e| anyhow!("{e:?}"))?;
         let (result,) = function.call_async(&mut *self.store, ()).await.map_err(|e| anyhow!("{e:?}"))?;
         Ok(result)
     }

@@ -1,14 +1,11 @@
 //! Takes data segments out of the core modules and adds the export `reset`.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pqhost::sandbox::{
-    image::PageSet,
-    rewindable::RESET_EXPORT,
-};
+use pqhost::sandbox::{image::PageSet, rewindable::RESET_EXPORT};
 use wasm_encoder::{
     Alias, CanonicalFunctionSection, CodeSection, ComponentAliasSection, ComponentExportKind, ComponentExportSection,
-    ComponentTypeSection, ComponentValType, EntityType, ExportKind, ExportSection, Function,
-    FunctionSection, ImportSection, InstanceSection, Module, ModuleArg, ModuleSection, RawSection, TypeSection,
+    ComponentTypeSection, ComponentValType, EntityType, ExportKind, ExportSection, Function, FunctionSection,
+    ImportSection, InstanceSection, Module, ModuleArg, ModuleSection, RawSection, TypeSection,
     reencode::{Reencode, RoundtripReencoder},
 };
 use wasmparser::{DataKind, Instance, Operator, Parser, Payload, Validator, WasmFeatures};
@@ -45,7 +42,7 @@ struct Found {
     n_modules: u32,
 }
 
-/// Splits a snapshot whose data segments are all active, at constant offsets, in the module that owns the memory.
+/// Splits a snapshot, in which only the module that owns the memory has active data segments, all at constant offsets.
 pub(crate) fn split(snapshot: &[u8]) -> Result<Split> {
     let mut component = wasm_encoder::Component::new();
     let mut found = Found::default();
@@ -158,8 +155,11 @@ impl Found {
     fn apply_data(&mut self, section: wasmparser::DataSectionReader<'_>) -> Result<()> {
         for segment in section {
             let segment = segment?;
-            let DataKind::Active { memory_index: 0, offset_expr } = segment.kind else {
-                bail!("a passive data segment, or one of another memory");
+            let offset_expr = match segment.kind {
+                DataKind::Active { memory_index: 0, offset_expr } => offset_expr,
+                DataKind::Active { .. } => bail!("a data segment of another memory"),
+                // Wizer leaves one in place of each segment it replaced; the final check proves that no code uses them.
+                DataKind::Passive => continue,
             };
             let Operator::I32Const { value } = offset_expr.get_operators_reader().read()? else {
                 bail!("a data segment whose offset is not constant");
@@ -179,7 +179,11 @@ fn add_reset(component: &mut wasm_encoder::Component, original: &[u8], found: &F
 
     let (mut imports, mut code) = (ImportSection::new(), Function::new([]));
     for (index, global) in (0..).zip(&found.globals) {
-        imports.import(&global.module.to_string(), &format!("{GLOBAL_EXPORT}{}", global.index), EntityType::Global(global.ty));
+        imports.import(
+            &global.module.to_string(),
+            &format!("{GLOBAL_EXPORT}{}", global.index),
+            EntityType::Global(global.ty),
+        );
         code.raw(global.initial.iter().copied());
         code.instructions().global_set(index);
     }
@@ -207,7 +211,11 @@ fn add_reset(component: &mut wasm_encoder::Component, original: &[u8], found: &F
     component.section(&instances);
 
     let mut aliases = ComponentAliasSection::new();
-    aliases.alias(Alias::CoreInstanceExport { instance: found.n_core_instances, kind: ExportKind::Func, name: RESET_EXPORT });
+    aliases.alias(Alias::CoreInstanceExport {
+        instance: found.n_core_instances,
+        kind: ExportKind::Func,
+        name: RESET_EXPORT,
+    });
     component.section(&aliases);
     let mut component_types = ComponentTypeSection::new();
     component_types.function().params::<_, ComponentValType>([]).result(None);

@@ -36,7 +36,7 @@ use rustix::{
     ioctl::{Ioctl, IoctlOutput, Opcode, opcode},
     mm::{Advice, MapFlags, MprotectFlags, ProtFlags},
 };
-use wasmtime::{LinearMemory, MemoryCreator, MemoryType};
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType, Store};
 
 use crate::sandbox::image::{PAGE_BYTES, PageRun, PageSet};
 
@@ -205,7 +205,7 @@ impl GuestMemory {
     ///
     /// # Errors
     /// If the sizes differ or the kernel refuses. The content is then undefined and the slot must be dropped.
-    pub(crate) unsafe fn mount(&self, image: &MappedImage) -> io::Result<()> {
+    unsafe fn mount(&self, image: &MappedImage) -> io::Result<()> {
         if self.bytes() != image.bytes {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the image has another size than the memory"));
         }
@@ -221,7 +221,7 @@ impl GuestMemory {
     ///
     /// # Errors
     /// If the kernel refuses, or the memory has grown. The slot must then be dropped.
-    pub(crate) unsafe fn rewind(&self, image: &MappedImage, rewinder: &mut Rewinder) -> io::Result<usize> {
+    unsafe fn rewind(&self, image: &MappedImage, rewinder: &mut Rewinder) -> io::Result<usize> {
         if self.bytes() != image.bytes {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the memory has grown"));
         }
@@ -243,11 +243,11 @@ impl GuestMemory {
         Ok(n_pages)
     }
 
-    /// A copy of the whole memory.
+    /// The pages that differ from `reference`, copied.
     ///
     /// # Safety
     /// No guest code may be running in this memory.
-    pub(crate) unsafe fn snapshot(&self, reference: &MappedImage) -> PageSet {
+    unsafe fn snapshot(&self, reference: &MappedImage) -> PageSet {
         // SAFETY: `accessible` bytes are mapped readable, and nobody writes meanwhile, as the caller promises.
         let memory = unsafe { std::slice::from_raw_parts(self.reservation.address.as_ptr(), self.bytes()) };
         PageSet::difference(memory, reference.content())
@@ -257,7 +257,7 @@ impl GuestMemory {
     ///
     /// # Safety
     /// No guest code may be running in this memory.
-    pub(crate) unsafe fn first_difference(&self, image: &MappedImage) -> Option<usize> {
+    unsafe fn first_difference(&self, image: &MappedImage) -> Option<usize> {
         // SAFETY: as in `snapshot`.
         let memory = unsafe { std::slice::from_raw_parts(self.reservation.address.as_ptr(), self.bytes()) };
         let expected = image.content();
@@ -266,6 +266,75 @@ impl GuestMemory {
         }
         let differs = memory.iter().zip(expected).position(|(byte, expected)| byte != expected);
         differs.or(Some(memory.len().min(expected.len())))
+    }
+}
+
+/// A store together with the memory of its one instance: whoever has it exclusively knows that no guest code is running.
+pub(crate) struct RewindableStore<T: 'static> {
+    store: Store<T>,
+    memory: Arc<GuestMemory>,
+    mounted: Arc<MappedImage>,
+    rewinder: Rewinder,
+}
+
+// SAFETY of the calls below: guest code runs only while a future of a call borrows `self.store`, which `&mut self` excludes.
+// A cancelled call's future has been dropped, and its fiber with it. Slices of the memory never leave this file.
+impl<T> RewindableStore<T> {
+    /// `memory` is the one that `SlotMemories` made, showing `mounted`, when `store`'s instance was made.
+    pub(crate) fn new(
+        store: Store<T>,
+        memory: Arc<GuestMemory>,
+        mounted: Arc<MappedImage>,
+        rewinder: Rewinder,
+    ) -> Self {
+        Self { store, memory, mounted, rewinder }
+    }
+
+    /// To call into the instance. The store must not be exchanged for another.
+    pub(crate) fn store(&mut self) -> &mut Store<T> {
+        &mut self.store
+    }
+
+    /// The image that the memory shows and is rewound to.
+    pub(crate) fn mounted(&self) -> &Arc<MappedImage> {
+        &self.mounted
+    }
+
+    /// Whether the memory has another size than its image.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.memory.bytes() != self.mounted.bytes()
+    }
+
+    /// Shows `image` from now on.
+    ///
+    /// # Errors
+    /// If the memory has grown or the kernel refuses. The store must then be dropped.
+    pub(crate) fn mount(&mut self, image: Arc<MappedImage>) -> io::Result<()> {
+        // SAFETY: see above.
+        unsafe { self.memory.mount(&image)? };
+        self.mounted = image;
+        Ok(())
+    }
+
+    /// Makes the memory equal to its image again; returns how many pages were private.
+    ///
+    /// # Errors
+    /// As for [`Self::mount`].
+    pub(crate) fn rewind(&mut self) -> io::Result<usize> {
+        // SAFETY: see above.
+        unsafe { self.memory.rewind(&self.mounted, &mut self.rewinder) }
+    }
+
+    /// The pages that differ from the mounted image.
+    pub(crate) fn snapshot(&mut self) -> PageSet {
+        // SAFETY: see above.
+        unsafe { self.memory.snapshot(&self.mounted) }
+    }
+
+    /// Offset of the first byte that differs from the mounted image, comparing all of the memory.
+    pub(crate) fn first_difference(&mut self) -> Option<usize> {
+        // SAFETY: see above.
+        unsafe { self.memory.first_difference(&self.mounted) }
     }
 }
 

@@ -1,0 +1,13 @@
+//! Bindings generated from `wit/`.
+#![expect(missing_docs, missing_debug_implementations, unreachable_pub, reason = "generated from wit/")]
+
+wasmtime::component::bindgen!({
+    path: "wit",
+    world: "script-runtime",
+    imports: {
+        "pq:host/sql.fetch": async | trappable,
+        "pq:host/sql.next": async | trappable,
+        default: trappable,
+    },
+    exports: { default: async },
+});

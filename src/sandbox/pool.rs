@@ -1,0 +1,317 @@
+//! Which slot serves which invocation.
+//!
+//! Owns: all slots, their number, their tenants, waiting for one, spares. Never: calls a guest.
+//!
+//! A slot belongs to one tenant from its first invocation until it is dropped. For an invocation the pool takes, in this
+//! order: a slot of the tenant that already shows the version, any idle slot of the tenant, a spare that has belonged to
+//! nobody, a new one (dropping the longest idle slot of another tenant when there are too many).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    domain::names::{TenantId, VersionId},
+    sandbox::{
+        runtime::{Runtime, RuntimeError},
+        slot::{NotReusable, Slot},
+    },
+};
+
+/// Slots kept ready that have belonged to no tenant yet.
+///
+/// A tenant that traps on purpose costs 1 ms of background work a time; two cover a first call and a trap at once.
+const SPARES: usize = 2;
+
+/// An idle slot is dropped after this time. It holds 1 to 10 MB.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// How many slots there may be, and how long to wait for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSettings {
+    /// Invocations that may run at once, over all tenants.
+    pub slots_max: usize,
+    /// Invocations of one tenant that may run at once.
+    pub slots_per_tenant_max: usize,
+    /// Invocations that may wait for a slot, over all tenants.
+    pub queue_max: usize,
+    /// How long an invocation may wait for a slot.
+    pub queue_wait: Duration,
+}
+
+/// Why there is no slot.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// The tenant runs as many invocations as it may.
+    #[error("the tenant already runs {limit} handlers at once")]
+    TenantBusy {
+        /// The limit.
+        limit: usize,
+    },
+    /// All slots are in use, and waiting is over or the queue is full.
+    #[error("all {limit} slots are in use")]
+    Overloaded {
+        /// The limit.
+        limit: usize,
+    },
+    /// A slot cannot be made.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+}
+
+/// Counters, for operators.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Slots that wait for their tenant's next invocation.
+    pub idle: usize,
+    /// Slots that have belonged to nobody.
+    pub spare: usize,
+    /// Slots made since the start.
+    pub created: usize,
+    /// Slots dropped because they could not be rewound.
+    pub discarded: usize,
+}
+
+struct IdleSlot {
+    slot: Slot,
+    tenant: TenantId,
+    version: VersionId,
+    since: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    /// Longest idle first.
+    idle: VecDeque<IdleSlot>,
+    spares: Vec<Slot>,
+    /// Permits of each tenant that has had any since the last tidying.
+    tenants: HashMap<TenantId, Arc<Semaphore>>,
+}
+
+/// All slots of a host.
+pub struct Pool {
+    runtime: Arc<Runtime>,
+    settings: PoolSettings,
+    state: Mutex<State>,
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    created: AtomicUsize,
+    discarded: AtomicUsize,
+    /// Told when a spare was taken.
+    spare_taken: Notify,
+    /// Slots being dropped.
+    drops: TaskTracker,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("settings", &self.settings).field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// A slot for one invocation. Dropping it without [`Pool::give_back`] drops the slot, as a cancelled call must.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    slot: Option<Slot>,
+    /// What the slot was mounted with by the pool's knowledge.
+    pub(crate) shows_version: Option<VersionId>,
+    tenant: TenantId,
+    pool: Arc<Pool>,
+    _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+}
+
+impl Lease {
+    pub(crate) fn slot(&mut self) -> &mut Slot {
+        self.slot.as_mut().expect("a lease has its slot until it is given back")
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot.take() {
+            self.pool.discarded.fetch_add(1, Ordering::Relaxed);
+            self.pool.drop_slot(slot);
+        }
+    }
+}
+
+impl Pool {
+    /// An empty pool. [`Self::keep`] must run for spares and tidying.
+    #[must_use]
+    pub fn new(runtime: Arc<Runtime>, settings: PoolSettings) -> Arc<Self> {
+        Arc::new(Self {
+            runtime,
+            settings,
+            state: Mutex::default(),
+            permits: Arc::new(Semaphore::new(settings.slots_max)),
+            waiting: AtomicUsize::new(0),
+            created: AtomicUsize::new(0),
+            discarded: AtomicUsize::new(0),
+            spare_taken: Notify::new(),
+            drops: TaskTracker::new(),
+        })
+    }
+
+    /// Counters.
+    #[must_use]
+    pub fn status(&self) -> PoolStatus {
+        let state = self.state();
+        PoolStatus {
+            idle: state.idle.len(),
+            spare: state.spares.len(),
+            created: self.created.load(Ordering::Relaxed),
+            discarded: self.discarded.load(Ordering::Relaxed),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps spares ready and drops slots that have been idle for long. Runs until dropped.
+    pub async fn keep(self: Arc<Self>) {
+        loop {
+            let missing = SPARES.saturating_sub(self.state().spares.len());
+            for _ in 0..missing {
+                match self.create().await {
+                    Ok(slot) => self.state().spares.push(slot),
+                    Err(error) => tracing::error!(%error, "cannot make a spare slot"),
+                }
+            }
+            _ = tokio::time::timeout(IDLE_MAX / 4, self.spare_taken.notified()).await; // either way it is time to look
+            self.drop_idle(IDLE_MAX);
+        }
+    }
+
+    /// Drops all slots that have been idle for `age`.
+    pub fn drop_idle(&self, age: Duration) {
+        let mut old = Vec::new();
+        {
+            let mut state = self.state();
+            while state.idle.front().is_some_and(|idle| idle.since.elapsed() >= age) {
+                old.extend(state.idle.pop_front());
+            }
+            let free = self.settings.slots_per_tenant_max;
+            state.tenants.retain(|_, permits| Arc::strong_count(permits) > 1 || permits.available_permits() < free);
+        }
+        for idle in old {
+            self.drop_slot(idle.slot);
+        }
+    }
+
+    async fn create(&self) -> Result<Slot, RuntimeError> {
+        self.created.fetch_add(1, Ordering::Relaxed);
+        self.runtime.new_slot().await
+    }
+
+    /// Unmapping a slot's memory takes half a millisecond: not on a thread that runs guests.
+    fn drop_slot(&self, slot: Slot) {
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(self.drops.spawn_blocking_on(move || drop(slot), &runtime)),
+            Err(_) => drop(slot),
+        }
+    }
+
+    /// A slot for an invocation of this version.
+    ///
+    /// # Errors
+    /// If there is none within the limits of [`PoolSettings`].
+    pub(crate) async fn acquire(self: &Arc<Self>, tenant: TenantId, version: VersionId) -> Result<Lease, PoolError> {
+        let permits = self.permits(tenant).await?;
+        let (found, evicted) = {
+            let mut state = self.state();
+            let found = state.take_idle(tenant, version);
+            let evicted = match &found {
+                Some(_) => None,
+                None if state.idle.len() + self.settings.slots_max - self.permits.available_permits()
+                    > self.settings.slots_max =>
+                {
+                    state.idle.pop_front()
+                }
+                None => None,
+            };
+            let found = found.or_else(|| state.spares.pop().map(|slot| (slot, None)));
+            (found, evicted)
+        };
+        if let Some(idle) = evicted {
+            self.drop_slot(idle.slot);
+        }
+        let (slot, shows_version) = match found {
+            Some(found) => found,
+            None => (self.create().await?, None),
+        };
+        if shows_version.is_none() {
+            self.spare_taken.notify_one();
+        }
+        Ok(Lease { slot: Some(slot), shows_version, tenant, pool: Arc::clone(self), _permits: permits })
+    }
+
+    /// The tenant's permit, then a global one: a tenant waits for its own handlers before it takes a place from others.
+    async fn permits(&self, tenant: TenantId) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), PoolError> {
+        let per_tenant = Arc::clone(
+            self.state()
+                .tenants
+                .entry(tenant)
+                .or_insert_with(|| Arc::new(Semaphore::new(self.settings.slots_per_tenant_max))),
+        );
+        let tenant_busy = PoolError::TenantBusy { limit: self.settings.slots_per_tenant_max };
+        let overloaded = PoolError::Overloaded { limit: self.settings.slots_max };
+        let until = tokio::time::Instant::now() + self.settings.queue_wait;
+        let tenant_permit = self.permit(per_tenant, until).await.ok_or(tenant_busy)?;
+        let global_permit = self.permit(Arc::clone(&self.permits), until).await.ok_or(overloaded)?;
+        Ok((tenant_permit, global_permit))
+    }
+
+    /// A permit at once, or after waiting in line; `None` if the line is full or the time is over.
+    async fn permit(&self, semaphore: Arc<Semaphore>, until: tokio::time::Instant) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&semaphore).try_acquire_owned() {
+            return Some(permit);
+        }
+        let _place = Place::take(&self.waiting, self.settings.queue_max)?;
+        tokio::time::timeout_at(until, semaphore.acquire_owned()).await.ok()?.ok()
+    }
+
+    /// Rewinds the slot of an invocation of `version` and makes it available again; drops it if it cannot be rewound.
+    ///
+    /// Returns the number of pages that were private. To be called after the response has left.
+    pub(crate) async fn give_back(&self, mut lease: Lease, version: VersionId) -> Result<usize, NotReusable> {
+        let pages = lease.slot().rewind().await?;
+        let Some(slot) = lease.slot.take() else { return Ok(pages) };
+        self.state().idle.push_back(IdleSlot { slot, tenant: lease.tenant, version, since: Instant::now() });
+        Ok(pages)
+    }
+}
+
+impl State {
+    /// The tenant's slot used last that shows the version, or else its slot used last.
+    fn take_idle(&mut self, tenant: TenantId, version: VersionId) -> Option<(Slot, Option<VersionId>)> {
+        let of_tenant = || self.idle.iter().enumerate().rev().filter(|(_, idle)| idle.tenant == tenant);
+        let index = of_tenant().find(|(_, idle)| idle.version == version).or_else(|| of_tenant().next())?.0;
+        let idle = self.idle.remove(index)?;
+        Some((idle.slot, Some(idle.version)))
+    }
+}
+
+/// A place in the line, given up when dropped.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, max: usize) -> Option<Self> {
+        let place = Self(waiting);
+        (waiting.fetch_add(1, Ordering::Relaxed) < max).then_some(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
