@@ -77,9 +77,9 @@ pub(crate) fn parse(dialect: Dialect, sql: String, params: Params) -> Result<Tem
     template.values = values;
     // Named values may go unused (one dict for several statements), and a database wants none it cannot place.
     if names.is_some() {
-        template.drop_unused()
+        template.drop_unused();
     } else {
-        template.check_all_used()?
+        template.check_all_used()?;
     }
     Ok(template)
 }

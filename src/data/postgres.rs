@@ -7,7 +7,8 @@
 //!
 //! **Session state.** A table read is our own SQL and changes no session state. After an author's statement, which may
 //! have called a function that does anything, the session is reset with `DISCARD ALL` before anyone else gets it; in a
-//! transaction that fails, and then the session is closed. This takes place after the rows have left.
+//! transaction that fails, and then the session is closed. It is closed without further ado after a statement that may
+//! leave what no reset removes (see [`outlasts_reset`]). All this takes place after the rows have left.
 //!
 //! **Stopping.** A statement nobody waits for is stopped by closing its session: the server looks for that every half
 //! second (`client_connection_check_interval`), and `statement_timeout` bounds it in any case.
@@ -236,12 +237,31 @@ async fn finish(
         return;
     }
     if matches!(statement.form, Form::Query { .. }) {
+        if outlasts_reset(&statement.template.render(|_| "NULL".to_owned())) {
+            return;
+        }
         match timeout(RESET_TIME, reset(&mut session)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return, // it stays unclean, so it is closed
         }
     }
     pool.sessions.put(session);
+}
+
+/// Whether SQL may leave something in its session that `DISCARD ALL` does not remove: names of settings like `my.thing`,
+/// the seed of `random()`, loaded libraries. Says yes for every statement that is none of the common ones.
+fn outlasts_reset(sql: &str) -> bool {
+    const COMMON: [&str; 10] =
+        ["select", "with", "values", "table", "insert", "update", "delete", "merge", "explain", "show"];
+    // `U&"..."` can spell any name.
+    const SUSPECT: [&str; 3] = ["set_config", "setseed", "u&"];
+
+    let sql = sql.to_ascii_lowercase();
+    let first = sql.trim_start_matches(|c: char| c == '(' || c.is_whitespace());
+    let is_common = COMMON.iter().any(|word| {
+        first.strip_prefix(word).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    });
+    !is_common || SUSPECT.iter().any(|suspect| sql.contains(suspect))
 }
 
 /// Makes the session as good as new. Fails inside of a transaction.

@@ -13,6 +13,7 @@ mod jail;
 mod values;
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -42,7 +43,6 @@ use crate::{
 const INSTRUCTIONS_PER_CHECK: i32 = 10_000;
 
 /// The open connections to one folder.
-#[derive(Debug)]
 pub(crate) struct SqlitePool {
     folder: PathBuf,
     name: String,
@@ -50,6 +50,13 @@ pub(crate) struct SqlitePool {
     acquire_time: Duration,
     /// Of the whole process.
     threads: Arc<Semaphore>,
+}
+
+// The folder is part of a connection URL.
+impl fmt::Debug for SqlitePool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlitePool").finish_non_exhaustive()
+    }
 }
 
 impl SqlitePool {
@@ -244,7 +251,7 @@ fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form) -> SqlError {
     };
     if let (Form::Table { schema, table }, true) = (form, message.starts_with("no such table")) {
         let schema = schema.as_ref().map_or_else(String::new, |schema| format!("{}.", shown(schema)));
-        return SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table `{schema}{}`", shown(&table)));
+        return SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table `{schema}{}`", shown(table)));
     }
     let code = match code {
         Some(ErrorCode::OperationInterrupted) => SqlErrorCode::StatementTimeout,

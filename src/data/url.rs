@@ -230,7 +230,7 @@ mod tests {
         );
         assert_eq!(url.password.as_deref().map(String::as_str), Some("s/e:cret"));
         assert!(url.ssl_mode == SslMode::VerifyFull && url.ssl_root_cert == Some("/ca.pem".into()));
-        let url = postgres("postgres://u@/db?host=/var/run/postgresql");
+        let url = postgres("postgres://u@localhost/db?host=/var/run/postgresql");
         assert_eq!((url.host.as_str(), url.port), ("/var/run/postgresql", 5432));
     }
 

@@ -63,7 +63,7 @@ enum Codec {
     Inet,
     MacAddr,
     Bits,
-    Array(Box<Codec>),
+    Array(Box<Self>),
 }
 
 /// The bytes are not what the type's wire form says.
@@ -399,10 +399,14 @@ fn write_interval(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Malformed> {
     let micros = i64::from_be_bytes(take(&mut rest)?);
     let days = i32::from_be_bytes(take(&mut rest)?);
     let months = i32::from_be_bytes(exact(rest)?);
-    match (micros, days, months) {
-        (i64::MAX, i32::MAX, i32::MAX) => return Ok(out.extend_from_slice(b"infinity")),
-        (i64::MIN, i32::MIN, i32::MIN) => return Ok(out.extend_from_slice(b"-infinity")),
-        _ => {}
+    let infinity: Option<&[u8]> = match (micros, days, months) {
+        (i64::MAX, i32::MAX, i32::MAX) => Some(b"infinity"),
+        (i64::MIN, i32::MIN, i32::MIN) => Some(b"-infinity"),
+        _ => None,
+    };
+    if let Some(infinity) = infinity {
+        out.extend_from_slice(infinity);
+        return Ok(());
     }
     let begin = out.len();
     // A positive part after a negative one is marked with a plus.

@@ -102,9 +102,9 @@ fn encode(value: &Value, r#type: &PgTypeInfo) -> Result<Option<Vec<u8>>, Problem
         Wire::Json => value.to_string().into_bytes(),
         Wire::Jsonb => format!("\u{1}{value}").into_bytes(), // 1 is the version of the format
         Wire::Cast(_) => match (r#type.kind(), value) {
-            (PgTypeKind::Array(_), Value::Array(items)) => {
+            (PgTypeKind::Array(item), Value::Array(items)) => {
                 let mut literal = String::new();
-                write_array(&mut literal, items);
+                write_array(&mut literal, items, &wire(item));
                 literal.into_bytes()
             }
             (_, Value::Array(_) | Value::Object(_)) => return Err("a"),
@@ -164,26 +164,36 @@ fn text_of(value: &Value) -> String {
 }
 
 /// Writes an array literal, every item quoted.
-fn write_array(out: &mut String, items: &[Value]) {
+fn write_array(out: &mut String, items: &[Value], item_wire: &Wire) {
     out.push('{');
     for (nth, item) in items.iter().enumerate() {
         if nth > 0 {
             out.push(',');
         }
-        match item {
-            Value::Null => out.push_str("NULL"),
-            Value::Array(items) => write_array(out, items),
-            Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
-                out.push('"');
-                for character in text_of(item).chars() {
-                    if matches!(character, '"' | '\\') {
-                        out.push('\\');
-                    }
-                    out.push(character);
-                }
-                out.push('"');
+        let text = match (item, item_wire) {
+            (Value::Null, _) => {
+                out.push_str("NULL");
+                continue;
             }
+            (_, Wire::Json | Wire::Jsonb) => item.to_string(),
+            (Value::Array(items), _) => {
+                write_array(out, items, item_wire);
+                continue;
+            }
+            // 5.0 is an integer here, as it is outside of an array.
+            (_, Wire::Int { .. }) => {
+                item.as_f64().and_then(whole).map_or_else(|| text_of(item), |whole| whole.to_string())
+            }
+            (_, Wire::Bool | Wire::Float { .. } | Wire::Text | Wire::Cast(_)) => text_of(item),
+        };
+        out.push('"');
+        for character in text.chars() {
+            if matches!(character, '"' | '\\') {
+                out.push('\\');
+            }
+            out.push(character);
         }
+        out.push('"');
     }
     out.push('}');
 }

@@ -36,11 +36,15 @@ use crate::{
 /// How long a statement waits for another one's lock on a file.
 const BUSY_TIME: Duration = Duration::from_secs(2);
 
+/// Longest SQL text, in bytes: a `query` and what its placeholders grow by.
+const SQL_BYTES_MAX: i32 = 2 << 20;
+const _: () = assert!(SQL_BYTES_MAX as usize >= 2 * QUERY_BYTES_MAX, "a query of the largest size must fit");
+
 /// Run-time limits. SQLite's own defaults guard its correctness; these guard the host's memory and time.
 const LIMITS: [(Limit, i32); 9] = [
     // A text, blob or row; bounds what `zeroblob`, `replace` and `group_concat` can allocate.
     (Limit::SQLITE_LIMIT_LENGTH, 16 << 20),
-    (Limit::SQLITE_LIMIT_SQL_LENGTH, 2 * QUERY_BYTES_MAX as i32),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, SQL_BYTES_MAX),
     (Limit::SQLITE_LIMIT_EXPR_DEPTH, 200),
     (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 100),
     // Instructions of one statement: thousands of columns' worth.
@@ -66,7 +70,6 @@ const READ_PRAGMAS: [&str; 9] = [
 ];
 
 /// A connection to the files of one folder.
-#[derive(Debug)]
 pub(crate) struct Jail {
     connection: Connection,
     folder: PathBuf,
