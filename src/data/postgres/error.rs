@@ -56,6 +56,10 @@ pub(super) fn is_stale_plan(error: &sqlx::Error) -> bool {
 
 /// The error of a statement.
 pub(super) async fn of_statement(connection: &mut PgConnection, error: &sqlx::Error, form: &Form) -> SqlError {
+    if matches!(error, sqlx::Error::Protocol(_)) {
+        let message = "the database's answer could not be read; COPY is not possible in a `query`";
+        return SqlError::new(SqlErrorCode::StatementFailed, message);
+    }
     if is_lost(error) {
         return SqlError::new(SqlErrorCode::Unavailable, "the connection to the database was lost");
     }

@@ -86,6 +86,13 @@ async fn a_killed_connection_is_replaced() {
         until_zero(&format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}")).await;
         assert_eq!(fixture.rows(select).await.unwrap(), [json!({"id": 1})]);
     }
+    // COPY leaves the protocol in a state of its own.
+    for copy in ["COPY (SELECT 1) TO STDOUT".to_owned(), format!("COPY {}.t FROM STDIN", fixture.schema)] {
+        let error = fixture.query(&*copy).await.unwrap_err();
+        assert_eq!(error.code, SqlErrorCode::StatementFailed, "{error}");
+        assert!(error.message.contains("COPY is not possible"), "{error}");
+    }
+    assert_eq!(fixture.rows(fixture.table("t")).await.unwrap(), [json!({"id": 1})]);
     // While a statement runs, there is an error, and no second run.
     let error = fixture.query("SELECT pg_terminate_backend(pg_backend_pid())").await.unwrap_err();
     assert_eq!(
