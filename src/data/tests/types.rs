@@ -249,3 +249,19 @@ async fn sqlite_types_become_json() {
         assert_eq!(rows.as_deref(), Ok(&[json!({"a": 1, "b": 1.5, "c": "x", "d": null})][..]), "{sql}");
     }
 }
+
+#[tokio::test]
+async fn types_of_extensions_are_known_by_name() {
+    // In a database of its own, because an extension is there for a whole database.
+    let database = format!("pqdata_extensions_{}", std::process::id());
+    admin(&format!("CREATE DATABASE {database}")).await;
+    let fixture = Fixture::new(&format!("postgres://postgres@127.0.0.1/{database}"), String::new());
+    fixture.query("CREATE SCHEMA ext").await.unwrap();
+    fixture.query("CREATE EXTENSION citext SCHEMA ext").await.unwrap();
+    fixture.query("CREATE EXTENSION ltree SCHEMA ext").await.unwrap();
+    let sql = "SELECT 'Ab'::ext.citext AS c, 'a.b'::ext.ltree AS l, ARRAY['x']::ext.citext[] AS a, %s::ext.citext AS p";
+    let rows = fixture.query_with(sql, json!(["It's"])).await.unwrap();
+    assert_eq!(rows, [json!({"c": "Ab", "l": "a.b", "a": ["x"], "p": "It's"})]);
+    drop(fixture);
+    admin(&format!("DROP DATABASE {database} WITH (FORCE)")).await;
+}
