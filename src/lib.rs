@@ -3,5 +3,6 @@
 //! `docs/ARCHITECTURE.md` is the map. Modules stand here lowest first; each imports only from above itself, and
 //! `tests/tidy.rs` checks the table in that document.
 
+pub mod data;
 pub mod domain;
 pub mod sandbox;

@@ -1,0 +1,264 @@
+//! The tenants' databases.
+//!
+//! Owns: connection pools, dialects, rows to JSON, limits on statements, the SQLite jail. Never: decides who may use
+//! which connection (see `invoke`), or keeps a URL longer than its pool.
+//! Invariant: whatever one statement does to its session, the next user of the connection does not see.
+//!
+//! `docs/DATABASES.md` says the same to operators.
+
+mod calendar;
+mod cursor;
+mod json;
+mod placeholders;
+mod pool;
+mod postgres;
+mod select;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+mod url;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, sync::Semaphore};
+
+pub use crate::data::{
+    cursor::Cursor,
+    url::{ConnectionUrl, InvalidConnectionUrl, URL_BYTES_MAX},
+};
+use crate::{
+    data::{
+        select::{Dialect, Statement},
+        url::Driver,
+    },
+    domain::{
+        limits::SqlLimits,
+        names::{ConnectionId, ConnectionName, TenantId},
+        sql::{Select, SqlError},
+    },
+};
+
+/// How the host uses databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataSettings {
+    /// Folder below which relative `sqlite:` URLs lie.
+    pub sqlite_base: PathBuf,
+    /// Connections to one database, at most. 8 keep a database of a few cores busy; more make it slower.
+    pub pool_connections: usize,
+    /// Databases with a pool at once, at most. The pool that is unused for longest makes room; when all are in use
+    /// there may be more.
+    pub pools: usize,
+    /// How long a statement waits for a free connection, or for a new one to be established, before it fails.
+    pub acquire_time: Duration,
+    /// How long an idle connection is kept. Databases count their connections, so not long.
+    pub idle_time: Duration,
+    /// SQLite statements running at once in the whole process, at most; each holds a thread.
+    pub sqlite_statements: usize,
+}
+
+impl DataSettings {
+    /// The defaults, with relative SQLite folders below `sqlite_base`.
+    #[must_use]
+    pub fn new(sqlite_base: PathBuf) -> Self {
+        Self {
+            sqlite_base,
+            pool_connections: 8,
+            pools: 512,
+            acquire_time: Duration::from_secs(5),
+            idle_time: Duration::from_secs(60),
+            sqlite_statements: 64,
+        }
+    }
+}
+
+/// Which database a statement is for.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Which of theirs.
+    pub connection: ConnectionId,
+    /// Counts changes of the connection: another revision gets another pool.
+    pub revision: i64,
+    /// What scripts call it.
+    pub name: ConnectionName,
+    /// Where it is.
+    pub url: ConnectionUrl,
+}
+
+/// All tenants' connection pools.
+#[derive(Debug)]
+pub struct Connections {
+    shared: Arc<Shared>,
+    runtime: Handle,
+    /// Closes idle connections; ends with this struct.
+    sweeper: tokio::task::AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: DataSettings,
+    sqlite_threads: Arc<Semaphore>,
+    pools: Mutex<HashMap<(TenantId, ConnectionId), Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    revision: i64,
+    pool: AnyPool,
+}
+
+/// A pool of one kind of database.
+#[derive(Debug, Clone)]
+enum AnyPool {
+    Postgres(Arc<postgres::PostgresPool>),
+    Sqlite(Arc<sqlite::SqlitePool>),
+}
+
+impl Connections {
+    /// Begins without any connection. Statements run on the tokio runtime that calls this, whoever calls `fetch`.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn new(settings: DataSettings) -> Self {
+        let runtime = Handle::current();
+        let sqlite_threads = Arc::new(Semaphore::new(settings.sqlite_statements));
+        let idle_time = settings.idle_time;
+        let shared = Arc::new(Shared { settings, sqlite_threads, pools: Mutex::default() });
+        let sweeper = runtime.spawn(sweep_regularly(Arc::downgrade(&shared), idle_time)).abort_handle();
+        Self { shared, runtime, sweeper }
+    }
+
+    /// Starts a statement and waits for its first rows, its end or its error.
+    ///
+    /// Dropping the returned future stops the statement.
+    ///
+    /// # Errors
+    ///
+    /// Arguments of the wrong form, what the database says, `StatementTimeout` after `limits.statement_time` without a
+    /// row, `Unavailable` when no connection can be had.
+    pub async fn fetch(&self, target: Target, select: Select, limits: SqlLimits) -> Result<Cursor, SqlError> {
+        let pool = self.shared.pool(&target);
+        select::check_database(&select.database, &target.name, pool.database())?;
+        let statement = Statement::new(pool.dialect(), select)?;
+        let (producer, cursor) = cursor::open(limits);
+        match pool {
+            AnyPool::Postgres(pool) => _ = self.runtime.spawn(postgres::run(pool, statement, producer)),
+            AnyPool::Sqlite(pool) => _ = self.runtime.spawn(sqlite::run(pool, statement, producer)),
+        }
+        cursor.await
+    }
+
+    /// Closes the idle connections of a tenant's connection, which was changed or deleted. Running statements finish.
+    pub fn forget(&self, tenant: TenantId, connection: ConnectionId) {
+        self.shared.pools().remove(&(tenant, connection));
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.sweeper.abort();
+    }
+}
+
+impl Shared {
+    /// The pool of this target, new if there is none or only one of another revision.
+    fn pool(&self, target: &Target) -> AnyPool {
+        let key = (target.tenant, target.connection);
+        let mut pools = self.pools();
+        if let Some(entry) = pools.get(&key).filter(|entry| entry.revision == target.revision) {
+            return entry.pool.clone();
+        }
+        pools.remove(&key);
+        if pools.len() >= self.settings.pools {
+            evict_longest_unused(&mut pools);
+        }
+        let pool = self.new_pool(&target.url);
+        pools.insert(key, Entry { revision: target.revision, pool: pool.clone() });
+        pool
+    }
+
+    fn new_pool(&self, url: &ConnectionUrl) -> AnyPool {
+        match &url.0 {
+            Driver::Postgres(url) => {
+                AnyPool::Postgres(Arc::new(postgres::PostgresPool::new((**url).clone(), &self.settings)))
+            }
+            Driver::Sqlite(folder) => {
+                let folder = self.settings.sqlite_base.join(folder);
+                AnyPool::Sqlite(Arc::new(sqlite::SqlitePool::new(
+                    folder,
+                    &self.settings,
+                    Arc::clone(&self.sqlite_threads),
+                )))
+            }
+        }
+    }
+
+    /// Closes connections that are idle too long, and drops pools that have been without any use ten times as long.
+    fn sweep(&self) {
+        let idle_time = self.settings.idle_time;
+        self.pools().retain(|_, entry| {
+            entry.pool.close_idle(idle_time);
+            entry.pool.unused_for().is_none_or(|unused| unused < idle_time * 10)
+        });
+    }
+
+    fn pools(&self) -> MutexGuard<'_, HashMap<(TenantId, ConnectionId), Entry>> {
+        // A map of handles is never half changed.
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn evict_longest_unused(pools: &mut HashMap<(TenantId, ConnectionId), Entry>) {
+    let unused = pools.iter().filter_map(|(key, entry)| Some((entry.pool.unused_for()?, *key)));
+    if let Some((_, key)) = unused.max_by_key(|(unused, _)| *unused) {
+        pools.remove(&key);
+    }
+}
+
+async fn sweep_regularly(shared: Weak<Shared>, idle_time: Duration) {
+    // Twice per period, so that nothing stays idle for more than one and a half.
+    let mut ticks = tokio::time::interval((idle_time / 2).max(Duration::from_millis(100)));
+    loop {
+        ticks.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.sweep();
+    }
+}
+
+impl AnyPool {
+    fn dialect(&self) -> Dialect {
+        match self {
+            Self::Postgres(_) => Dialect::Postgres,
+            Self::Sqlite(_) => Dialect::Sqlite,
+        }
+    }
+
+    fn database(&self) -> &str {
+        match self {
+            Self::Postgres(pool) => pool.database(),
+            Self::Sqlite(pool) => pool.database(),
+        }
+    }
+
+    fn close_idle(&self, age: Duration) {
+        match self {
+            Self::Postgres(pool) => drop(pool.connections().take_idle_for(age)),
+            Self::Sqlite(pool) => drop(pool.connections().take_idle_for(age)),
+        }
+    }
+
+    fn unused_for(&self) -> Option<Duration> {
+        match self {
+            Self::Postgres(pool) => pool.connections().unused_for(),
+            Self::Sqlite(pool) => pool.connections().unused_for(),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! From a [`Select`] to a statement.
+//!
+//! Owns: what arguments are valid together, quoting of identifiers, the SQL of the table form. Never: runs anything.
+//! Invariant: nothing of a script's arguments but `query` itself reaches SQL text unquoted.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use crate::{
+    data::placeholders::{self, Template},
+    domain::{
+        names::ConnectionName,
+        sql::{Params, Select, SqlError, SqlErrorCode},
+    },
+};
+
+/// Longest identifier, in bytes. PostgreSQL cuts at 63, SQLite has no limit; longer names are mistakes.
+pub(crate) const IDENTIFIER_BYTES_MAX: usize = 255;
+/// Longest `query`, in bytes. Generous for SQL a person wrote, small for a database's parser.
+pub(crate) const QUERY_BYTES_MAX: usize = 1 << 20;
+/// Most columns in `order_by`.
+pub(crate) const ORDER_BY_MAX: usize = 64;
+/// Most values of one statement: the highest number that PostgreSQL's protocol can count.
+pub(crate) const VALUES_MAX: usize = 65_535;
+
+/// Whose SQL to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    Postgres,
+    Sqlite,
+}
+
+/// What to run.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub(crate) template: Template,
+    pub(crate) form: Form,
+    pub(crate) decimals: bool,
+}
+
+/// Which of its two forms a [`Select`] has.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// Our SQL: it reads one table and changes nothing.
+    Table { schema: Option<String>, table: String },
+    /// The author's SQL: it may do anything. Rows are skipped and cut off by the host.
+    Query { offset: u64, limit: Option<u64> },
+}
+
+impl Statement {
+    /// Checks the arguments and writes the SQL.
+    pub(crate) fn new(dialect: Dialect, select: Select) -> Result<Self, SqlError> {
+        let Select { database: _, schema, table, query, params, filter, order_by, limit, offset, decimals } = select;
+        match (table, query) {
+            (Some(table), None) => {
+                if params != Params::None {
+                    return Err(invalid("`params` go with `query`, not with a table: use `where`"));
+                }
+                let template = table_template(dialect, schema.as_deref(), &table, &filter, &order_by, limit, offset)?;
+                Ok(Self { template, form: Form::Table { schema, table }, decimals })
+            }
+            (None, Some(query)) => {
+                if !filter.is_empty() || !order_by.is_empty() {
+                    return Err(invalid("`where` and `order_by` go with a table: write them into the `query`"));
+                }
+                if query.len() > QUERY_BYTES_MAX {
+                    return Err(invalid(format!("`query` is longer than {QUERY_BYTES_MAX} bytes")));
+                }
+                if query.contains('\0') {
+                    return Err(invalid("`query` contains a NUL character"));
+                }
+                if query.trim().is_empty() {
+                    return Err(invalid("`query` is empty"));
+                }
+                let template = placeholders::parse(dialect, query, params)?;
+                Ok(Self { template, form: Form::Query { offset: offset.unwrap_or(0), limit }, decimals })
+            }
+            (Some(_), Some(_)) => Err(invalid("give a table or a `query`, not both")),
+            (None, None) => Err(invalid("give a table or a `query`")),
+        }
+    }
+}
+
+/// Checks the name of the database that a script gave against those by which it may call this one.
+pub(crate) fn check_database(given: &str, connection: &ConnectionName, real: &str) -> Result<(), SqlError> {
+    if given.is_empty() || given == connection.as_str() || given == real {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        SqlErrorCode::UnknownDatabase,
+        format!("unknown database `{}`: connection `{connection}` has one database", shown(given)),
+    ))
+}
+
+fn table_template(
+    dialect: Dialect,
+    schema: Option<&str>,
+    table: &str,
+    filter: &serde_json::Map<String, Value>,
+    order_by: &[String],
+    limit: Option<u64>,
+    offset: Option<u64>,
+) -> Result<Template, SqlError> {
+    let mut template = Template::default();
+    // Columns are named with the alias, because SQLite takes a lone "name" that is no column for a text.
+    template.text("SELECT * FROM ");
+    if let Some(schema) = schema {
+        template.text(&quoted("schema", schema)?);
+        template.text(".");
+    }
+    template.text(&quoted("table", table)?);
+    template.text(" AS t0");
+    for (nth, (column, value)) in filter.iter().enumerate() {
+        template.text(if nth == 0 { " WHERE " } else { " AND " });
+        write_condition(&mut template, dialect, &format!("t0.{}", quoted("where", column)?), value);
+    }
+    if order_by.len() > ORDER_BY_MAX {
+        return Err(invalid(format!("`order_by` has more than {ORDER_BY_MAX} columns")));
+    }
+    for (nth, column) in order_by.iter().enumerate() {
+        template.text(if nth == 0 { " ORDER BY " } else { ", " });
+        let (column, direction) = column.strip_prefix('-').map_or((column.as_str(), ""), |name| (name, " DESC"));
+        template.text(&format!("t0.{}{direction}", quoted("order_by", column)?));
+    }
+    match (limit, dialect) {
+        (Some(limit), _) => {
+            template.text(" LIMIT ");
+            template.value(count(limit));
+        }
+        // SQLite knows OFFSET only after LIMIT.
+        (None, Dialect::Sqlite) if offset.is_some() => template.text(" LIMIT -1"),
+        (None, Dialect::Sqlite | Dialect::Postgres) => {}
+    }
+    if let Some(offset) = offset {
+        template.text(" OFFSET ");
+        template.value(count(offset));
+    }
+    if template.values.len() > VALUES_MAX {
+        return Err(invalid(format!("`where` has more than {VALUES_MAX} values")));
+    }
+    Ok(template)
+}
+
+fn write_condition(template: &mut Template, dialect: Dialect, column: &str, value: &Value) {
+    let Value::Array(choices) = value else {
+        if value.is_null() {
+            template.text(&format!("{column} IS NULL"));
+        } else {
+            template.text(&format!("{column} = "));
+            template.value(value.clone());
+        }
+        return;
+    };
+    let (nulls, choices): (Vec<_>, Vec<_>) = choices.iter().cloned().partition(Value::is_null);
+    template.text(&format!("({column}"));
+    match dialect {
+        Dialect::Postgres => {
+            template.text(" = ANY(");
+            template.value(Value::Array(choices));
+            template.text(")");
+        }
+        Dialect::Sqlite => {
+            template.text(" IN (");
+            for (nth, choice) in choices.into_iter().enumerate() {
+                template.text(if nth == 0 { "" } else { ", " });
+                template.value(choice);
+            }
+            template.text(")");
+        }
+    }
+    if !nulls.is_empty() {
+        template.text(&format!(" OR {column} IS NULL"));
+    }
+    template.text(")");
+}
+
+/// A row count as both databases can hold it.
+fn count(number: u64) -> Value {
+    Value::from(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// An identifier as SQL, quoted.
+fn quoted(argument: &str, name: &str) -> Result<String, SqlError> {
+    let problem = if name.is_empty() {
+        "is empty"
+    } else if name.len() > IDENTIFIER_BYTES_MAX {
+        "is longer than 255 bytes"
+    } else if name.contains('\0') {
+        "contains a NUL character"
+    } else {
+        return Ok(format!("\"{}\"", name.replace('"', "\"\"")));
+    };
+    Err(invalid(format!("`{argument}`: name `{}` {problem}", shown(name))))
+}
+
+/// A text from a script as an error may show it: its beginning, with control characters escaped.
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for (nth, character) in text.chars().enumerate() {
+        if nth == 80 {
+            shown.push('…');
+            break;
+        }
+        // A quote is no danger here and reads better as it is.
+        if character == '"' || character == '\'' {
+            shown.push(character);
+        } else {
+            _ = write!(shown, "{}", character.escape_debug()); // writing to a String cannot fail
+        }
+    }
+    shown
+}
+
+/// The error for an argument of the wrong form.
+pub(crate) fn invalid(message: impl Into<String>) -> SqlError {
+    SqlError::new(SqlErrorCode::InvalidArgument, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn table(select: Select) -> Select {
+        Select { table: Some("t".into()), ..select }
+    }
+
+    fn sql(dialect: Dialect, select: Select) -> String {
+        Statement::new(dialect, select).unwrap().template.render(|n| format!("${}", n + 1))
+    }
+
+    fn error(select: Select) -> String {
+        let error = Statement::new(Dialect::Postgres, select).unwrap_err();
+        assert_eq!(error.code, SqlErrorCode::InvalidArgument);
+        error.message
+    }
+
+    #[test]
+    fn the_table_form_binds_every_value_and_quotes_every_name() {
+        let filter = json!({"a\"b": 1, "n": null, "c": ["x", null], "e": []}).as_object().unwrap().clone();
+        let order_by = vec!["-x".to_owned(), "y; DROP TABLE t".to_owned()];
+        let select = Select { schema: Some("s\".t--".into()), filter, order_by, offset: Some(7), ..Select::default() };
+        assert_eq!(
+            sql(Dialect::Postgres, table(select.clone())),
+            "SELECT * FROM \"s\"\".t--\".\"t\" AS t0 WHERE t0.\"a\"\"b\" = $1 AND t0.\"n\" IS NULL \
+             AND (t0.\"c\" = ANY($2) OR t0.\"c\" IS NULL) AND (t0.\"e\" = ANY($3)) \
+             ORDER BY t0.\"x\" DESC, t0.\"y; DROP TABLE t\" OFFSET $4"
+        );
+        assert!(
+            sql(Dialect::Sqlite, table(select))
+                .ends_with("(t0.\"e\" IN ()) ORDER BY t0.\"x\" DESC, t0.\"y; DROP TABLE t\" LIMIT -1 OFFSET $3")
+        );
+    }
+
+    #[test]
+    fn a_bad_name_is_told_with_its_argument_escaped_and_short() {
+        assert_eq!(
+            error(Select { table: Some("a\0\n".into()), ..Select::default() }),
+            "`table`: name `a\\0\\n` contains a NUL character"
+        );
+        assert_eq!(
+            error(table(Select { schema: Some(String::new()), ..Select::default() })),
+            "`schema`: name `` is empty"
+        );
+        let long = error(table(Select { order_by: vec!["x".repeat(10 << 20)], ..Select::default() }));
+        assert!(long.starts_with("`order_by`: name `xxx") && long.len() < 200, "{long}");
+        let filter = json!({"": 1}).as_object().unwrap().clone();
+        assert_eq!(error(table(Select { filter, ..Select::default() })), "`where`: name `` is empty");
+    }
+
+    #[test]
+    fn contradictory_arguments_are_refused() {
+        let query = || Select { query: Some("SELECT 1".into()), ..Select::default() };
+        assert_eq!(error(Select::default()), "give a table or a `query`");
+        assert_eq!(error(table(query())), "give a table or a `query`, not both");
+        assert!(error(Select { order_by: vec!["a".into()], ..query() }).contains("go with a table"));
+        assert!(
+            error(table(Select { params: Params::Positional(vec![]), ..Select::default() })).contains("use `where`")
+        );
+        assert_eq!(error(Select { query: Some(" ".into()), ..Select::default() }), "`query` is empty");
+        assert!(error(Select { query: Some("SELECT\0".into()), ..Select::default() }).contains("NUL"));
+        assert!(error(Select { query: Some("x".repeat(QUERY_BYTES_MAX + 1)), ..Select::default() }).contains("longer"));
+    }
+
+    #[test]
+    fn a_database_has_three_names() {
+        let name: ConnectionName = "dw_2".parse().unwrap();
+        for good in ["", "dw_2", "warehouse"] {
+            check_database(good, &name, "warehouse").unwrap();
+        }
+        let error = check_database("other\n", &name, "warehouse").unwrap_err();
+        assert_eq!(error.code, SqlErrorCode::UnknownDatabase);
+        assert_eq!(error.message, "unknown database `other\\n`: connection `dw_2` has one database");
+    }
+}

@@ -1,0 +1,336 @@
+//! A SQLite connection that cannot leave its folder.
+//!
+//! Owns: opening and attaching the files of a folder, and what statements may do. Never: runs an author's statement
+//! before the authorizer is in place.
+//!
+//! Each `<schema>.db` in the folder is a schema. `main` is `main.db` if there is one, else an empty database in memory
+//! in which nothing may be created, because it would be gone with the connection.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rusqlite::{
+    Connection, OpenFlags, Statement,
+    config::DbConfig,
+    hooks::{AuthAction, AuthContext, Authorization},
+    limits::Limit,
+};
+
+use crate::{
+    data::{
+        select::{IDENTIFIER_BYTES_MAX, QUERY_BYTES_MAX, shown},
+        sqlite::{broken, real_folder},
+    },
+    domain::sql::{SqlError, SqlErrorCode},
+};
+
+/// How long a statement waits for another one's lock on a file.
+const BUSY_TIME: Duration = Duration::from_secs(2);
+
+/// Longest SQL text, in bytes: a `query` and what its placeholders grow by.
+const SQL_BYTES_MAX: i32 = 2 << 20;
+const _: () = assert!(SQL_BYTES_MAX as usize >= 2 * QUERY_BYTES_MAX, "a query of the largest size must fit");
+
+/// Run-time limits. SQLite's own defaults guard its correctness; these guard the host's memory and time.
+const LIMITS: [(Limit, i32); 9] = [
+    // A text, blob or row; bounds what `zeroblob`, `replace` and `group_concat` can allocate.
+    (Limit::SQLITE_LIMIT_LENGTH, 16 << 20),
+    (Limit::SQLITE_LIMIT_SQL_LENGTH, SQL_BYTES_MAX),
+    (Limit::SQLITE_LIMIT_EXPR_DEPTH, 200),
+    (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 100),
+    // Instructions of one statement: thousands of columns' worth.
+    (Limit::SQLITE_LIMIT_VDBE_OP, 250_000),
+    (Limit::SQLITE_LIMIT_FUNCTION_ARG, 100),
+    // LIKE takes time in the square of the pattern.
+    (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000),
+    (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 20),
+    (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+];
+
+/// Pragmas that tell about a database and change nothing.
+const READ_PRAGMAS: [&str; 9] = [
+    "collation_list",
+    "database_list",
+    "foreign_key_list",
+    "function_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "table_info",
+    "table_xinfo",
+];
+
+/// A connection to the files of one folder.
+pub(crate) struct Jail {
+    connection: Connection,
+    folder: PathBuf,
+    /// Attached files by schema, with their device and inode.
+    files: BTreeMap<String, (u64, u64)>,
+    rules: Arc<Rules>,
+}
+
+/// Shared with the authorizer.
+#[derive(Debug, Default)]
+struct Rules {
+    /// Off while the host itself attaches files.
+    enforced: AtomicBool,
+    /// Whether `main` is a file.
+    main_is_kept: AtomicBool,
+    /// Why the last statement was refused.
+    refusal: Mutex<Option<String>>,
+}
+
+impl Jail {
+    /// Opens a folder with all its files.
+    pub(super) fn open(folder: &Path) -> Result<Self, SqlError> {
+        let folder = real_folder(folder)?;
+        let files = list_files(&folder)?;
+        let rules = Arc::new(Rules::default());
+        let main = files.get("main");
+        // NOFOLLOW holds for attached files too: a link put in place of a file after it was listed is not followed.
+        // NO_MUTEX is safe because one thread at a time has the connection.
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = match main {
+            Some(_) => Connection::open_with_flags(folder.join("main.db"), flags),
+            None => Connection::open_in_memory_with_flags(flags),
+        }
+        .map_err(|_| unusable("main"))?;
+        rules.main_is_kept.store(main.is_some(), Ordering::Relaxed);
+        let main = main.map(|id| ("main".to_owned(), *id));
+        let mut jail = Self { connection, folder, files: main.into_iter().collect(), rules };
+        jail.lock_down().map_err(|_| broken())?;
+        if jail.files.contains_key("main") {
+            jail.set_up("main");
+        }
+        jail.attach(files)?;
+        Ok(jail)
+    }
+
+    fn lock_down(&self) -> rusqlite::Result<()> {
+        let Self { connection, .. } = self;
+        for (limit, value) in LIMITS {
+            connection.set_limit(limit, value)?;
+        }
+        // SQLite lowers this to what it was compiled for.
+        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 125)?;
+        for (option, on) in [
+            (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+            (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, false),
+            (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_FTS3_TOKENIZER, false),
+            (DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, true),
+            // A "name" that is no column is an error, not a text.
+            (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+            (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
+        ] {
+            connection.set_db_config(option, on)?;
+        }
+        connection.busy_timeout(BUSY_TIME)?;
+        let rules = Arc::clone(&self.rules);
+        connection.authorizer(Some(move |context: AuthContext<'_>| rules.judge(&context)))
+    }
+
+    /// Attaches files that appeared since the last statement. `false` if a file is gone or was replaced: then this
+    /// connection still has the old one and is of no use.
+    pub(super) fn attach_new_files(&mut self) -> Result<bool, SqlError> {
+        let files = list_files(&self.folder)?;
+        let is_current = self.files.iter().all(|(schema, id)| files.get(schema) == Some(id));
+        if !is_current || (files.contains_key("main") && !self.files.contains_key("main")) {
+            return Ok(false);
+        }
+        self.attach(files)?;
+        Ok(true)
+    }
+
+    fn attach(&mut self, files: BTreeMap<String, (u64, u64)>) -> Result<(), SqlError> {
+        let n_files = files.keys().filter(|schema| *schema != "main").count();
+        let n_max = self.connection.limit(Limit::SQLITE_LIMIT_ATTACHED).map_err(|_| broken())?;
+        if n_files > usize::try_from(n_max).unwrap_or(0) {
+            let message =
+                format!("the SQLite folder has {n_files} schemas besides `main`, at most {n_max} can be used");
+            return Err(SqlError::new(SqlErrorCode::Unavailable, message));
+        }
+        for (schema, id) in files {
+            if self.files.contains_key(&schema) {
+                continue;
+            }
+            let path = self.folder.join(format!("{schema}.db"));
+            let path = path.to_str().ok_or_else(|| unusable(&schema))?;
+            self.rules.enforced.store(false, Ordering::Relaxed);
+            let attached = self.connection.execute("ATTACH ?1 AS ?2", [path, &schema]);
+            self.rules.enforced.store(true, Ordering::Relaxed);
+            attached.map_err(|_| unusable(&schema))?;
+            self.set_up(&schema);
+            self.files.insert(schema, id);
+        }
+        self.rules.enforced.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Write-ahead logging, so that readers and writers do not wait for each other. A file that we may only read stays
+    /// as it is.
+    fn set_up(&self, schema: &str) {
+        let schema = schema.replace('"', "\"\"");
+        self.rules.enforced.store(false, Ordering::Relaxed);
+        let mode = self.connection.query_row(&format!("PRAGMA \"{schema}\".journal_mode = WAL"), [], |_| Ok(()));
+        self.rules.enforced.store(true, Ordering::Relaxed);
+        drop(mode); // the file works without, and a real problem shows when it is read
+    }
+
+    /// Fails for a schema that is not there, with the reason if its file was passed over.
+    pub(super) fn check_schema(&self, schema: &str) -> Result<(), SqlError> {
+        if schema.eq_ignore_ascii_case("main") || self.files.keys().any(|known| known.eq_ignore_ascii_case(schema)) {
+            return Ok(());
+        }
+        let file = self.folder.join(format!("{schema}.db"));
+        let is_link = !schema.contains('/') && fs::symlink_metadata(file).is_ok_and(|file| file.is_symlink());
+        if is_link {
+            let message = format!("schema `{}` is a symbolic link, which is not followed", shown(schema));
+            return Err(SqlError::new(SqlErrorCode::NotAllowed, message));
+        }
+        Err(SqlError::new(SqlErrorCode::UnknownSchema, format!("unknown schema `{}`", shown(schema))))
+    }
+
+    /// Has SQLite check and compile one statement.
+    pub(super) fn prepare(&self, sql: &str) -> rusqlite::Result<Statement<'_>> {
+        self.take_refusal();
+        self.connection.prepare(sql)
+    }
+
+    /// Asks `is_over` every so many instructions whether to stop.
+    pub(super) fn stop_when(
+        &self,
+        instructions: i32,
+        is_over: impl FnMut() -> bool + Send + 'static,
+    ) -> rusqlite::Result<()> {
+        self.connection.progress_handler(instructions, Some(is_over))
+    }
+
+    /// Ends a use: nobody watches over the connection any more, and it must not be in a transaction.
+    pub(super) fn leave(&self) -> rusqlite::Result<()> {
+        self.connection.progress_handler(0, None::<fn() -> bool>)?;
+        if self.connection.is_autocommit() { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
+    }
+
+    /// Why the authorizer refused the last statement, if it did.
+    pub(super) fn take_refusal(&self) -> Option<String> {
+        self.rules.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Rules {
+    fn judge(&self, context: &AuthContext<'_>) -> Authorization {
+        if !self.enforced.load(Ordering::Relaxed) {
+            return Authorization::Allow;
+        }
+        match self.refusal_of(context) {
+            None => Authorization::Allow,
+            Some(reason) => {
+                *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+                Authorization::Deny
+            }
+        }
+    }
+
+    /// Why this is not allowed. What is not listed is not allowed.
+    fn refusal_of(&self, context: &AuthContext<'_>) -> Option<String> {
+        let temporary =
+            || Some("temporary tables, views and triggers are not allowed: each statement is on its own".to_owned());
+        match context.action {
+            AuthAction::Select
+            | AuthAction::Read { .. }
+            | AuthAction::Insert { .. }
+            | AuthAction::Update { .. }
+            | AuthAction::Delete { .. }
+            | AuthAction::Recursive
+            | AuthAction::AlterTable { .. }
+            | AuthAction::Reindex { .. }
+            | AuthAction::Analyze { .. }
+            | AuthAction::DropIndex { .. }
+            | AuthAction::DropTable { .. }
+            | AuthAction::DropTrigger { .. }
+            | AuthAction::DropView { .. } => None,
+            AuthAction::CreateIndex { .. }
+            | AuthAction::CreateTable { .. }
+            | AuthAction::CreateTrigger { .. }
+            | AuthAction::CreateView { .. } => self.refusal_of_creating(context.database_name),
+            AuthAction::CreateTempIndex { .. }
+            | AuthAction::CreateTempTable { .. }
+            | AuthAction::CreateTempTrigger { .. }
+            | AuthAction::CreateTempView { .. }
+            | AuthAction::DropTempIndex { .. }
+            | AuthAction::DropTempTable { .. }
+            | AuthAction::DropTempTrigger { .. }
+            | AuthAction::DropTempView { .. } => temporary(),
+            AuthAction::Pragma { pragma_name, .. } => {
+                let is_read = READ_PRAGMAS.iter().any(|known| known.eq_ignore_ascii_case(pragma_name));
+                (!is_read).then(|| format!("PRAGMA {} is not allowed", shown(pragma_name)))
+            }
+            AuthAction::Function { function_name } => refusal_of_function(function_name),
+            AuthAction::Attach { .. } => Some("ATTACH and VACUUM are not allowed".to_owned()),
+            AuthAction::Detach { .. } => Some("DETACH is not allowed".to_owned()),
+            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
+                Some("transactions are not allowed: each statement is one of its own".to_owned())
+            }
+            AuthAction::CreateVtable { module_name, .. } => {
+                // Full-text search and R-trees keep their data in ordinary tables.
+                let is_harmless =
+                    ["fts5", "rtree", "rtree_i32"].iter().any(|name| name.eq_ignore_ascii_case(module_name));
+                if is_harmless {
+                    return self.refusal_of_creating(context.database_name);
+                }
+                Some(format!("virtual tables of module {} are not allowed", shown(module_name)))
+            }
+            AuthAction::DropVtable { .. } => None,
+            _ => Some("this kind of statement is not allowed".to_owned()),
+        }
+    }
+
+    fn refusal_of_creating(&self, schema: Option<&str>) -> Option<String> {
+        let is_lost = schema == Some("main") && !self.main_is_kept.load(Ordering::Relaxed);
+        is_lost.then(|| "name the schema of what you create: `main` is not kept".to_owned())
+    }
+}
+
+fn refusal_of_function(name: &str) -> Option<String> {
+    const REFUSED: [&str; 5] = ["load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"];
+    let is_refused = REFUSED.iter().any(|refused| refused.eq_ignore_ascii_case(name));
+    is_refused.then(|| format!("function {}() is not allowed", name.to_ascii_lowercase()))
+}
+
+/// The schemas of a folder: regular files `<schema>.db`, no links.
+fn list_files(folder: &Path) -> Result<BTreeMap<String, (u64, u64)>, SqlError> {
+    let unreadable =
+        |_| SqlError::new(SqlErrorCode::Unavailable, "the SQLite folder of this connection cannot be read");
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        let Some(schema) = name.to_str().and_then(|name| name.strip_suffix(".db")) else { continue };
+        // `temp` is SQLite's own.
+        if schema.is_empty() || schema.len() > IDENTIFIER_BYTES_MAX || schema.eq_ignore_ascii_case("temp") {
+            continue;
+        }
+        // Of the entry itself, not of what a link points to. A file that vanished meanwhile is none.
+        if let Ok(metadata) = entry.metadata()
+            && metadata.is_file()
+        {
+            files.insert(schema.to_owned(), (metadata.dev(), metadata.ino()));
+        }
+    }
+    Ok(files)
+}
+
+fn unusable(schema: &str) -> SqlError {
+    SqlError::new(SqlErrorCode::Unavailable, format!("schema `{}` is no usable SQLite file", shown(schema)))
+}

@@ -1,0 +1,169 @@
+//! Limits on rows, bytes, time and connections; and what stays below them flows.
+
+use super::*;
+
+#[tokio::test]
+async fn a_hundred_thousand_rows_stream_in_bounded_batches() {
+    let mut fixture = Fixture::postgres("").await;
+    fixture.limits.guest_rows = 200_000;
+    fixture.limits.guest_bytes = 100 << 20;
+    let sqlite = {
+        let mut sqlite = Fixture::sqlite(&[]);
+        sqlite.limits = fixture.limits;
+        sqlite
+    };
+    let postgres_sql = "SELECT i, 'row ' || i AS name FROM generate_series(1, 100000) i";
+    let sqlite_sql = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 100000) SELECT i, 'row ' || i AS name FROM c";
+    for (fixture, sql) in [(&fixture, postgres_sql), (&sqlite, sqlite_sql)] {
+        let mut cursor = fixture.fetch(query(sql)).await.unwrap();
+        let mut n_rows = 0;
+        while let Some(batch) = cursor.next_batch().await.unwrap() {
+            let rows: Vec<Value> = serde_json::from_slice(&batch).unwrap();
+            assert!(rows.len() <= 1000);
+            for row in rows {
+                n_rows += 1;
+                assert_eq!(row, json!({"i": n_rows, "name": format!("row {n_rows}")}));
+            }
+        }
+        assert_eq!((n_rows, cursor.rows_read()), (100_000, 100_000));
+        // Partly by the script, the rest by the caller.
+        let mut cursor = fixture.fetch(query(sql)).await.unwrap();
+        let taken: Vec<Value> = serde_json::from_slice(&cursor.next_batch().await.unwrap().unwrap()).unwrap();
+        let counter = cursor.row_counter();
+        let rest: Vec<Value> = serde_json::from_slice(&streamed(cursor).await.unwrap()).unwrap();
+        assert_eq!(taken.len() + rest.len(), 100_000);
+        assert_eq!(rest[0]["i"], json!(taken.len() + 1));
+        assert_eq!(counter.load(Ordering::Relaxed), 100_000);
+    }
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn too_many_rows_or_bytes_are_an_error_that_names_the_limit() {
+    let mut fixture = Fixture::postgres("").await;
+    fixture.limits.guest_rows = 10;
+    fixture.limits.streamed_rows = 20;
+    let series = |n: u32| query(format!("SELECT i FROM generate_series(1, {n}) i"));
+    assert_eq!(fixture.rows(series(10)).await.unwrap().len(), 10);
+    let mut cursor = fixture.fetch(series(11)).await.unwrap();
+    let error = cursor.next_batch().await.unwrap_err();
+    assert_eq!(error.code, SqlErrorCode::ResultTooLarge);
+    assert!(error.message.contains("more than 10 rows"), "{error}");
+    assert_eq!(cursor.next_batch().await.unwrap(), None);
+    assert!(streamed(fixture.fetch(series(20)).await.unwrap()).await.is_ok());
+    let error = streamed(fixture.fetch(series(5000)).await.unwrap()).await.unwrap_err();
+    assert_eq!(error.code, SqlErrorCode::ResultTooLarge);
+    assert!(error.message.contains("more than 20 rows"), "{error}");
+    fixture.limits.guest_bytes = 1000;
+    let error = fixture.query("SELECT repeat('x', 1000) AS x").await.unwrap_err();
+    assert_eq!(error.code, SqlErrorCode::ResultTooLarge);
+    assert!(error.message.contains("larger than 1000 bytes"), "{error}");
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn slow_statements_are_stopped() {
+    let mut postgres = Fixture::postgres("").await;
+    postgres.limits.statement_time = Duration::from_millis(300);
+    let mut sqlite = Fixture::sqlite(&[]);
+    sqlite.limits.statement_time = Duration::from_millis(300);
+    let endless = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c) SELECT";
+    for (fixture, sql) in [
+        (&postgres, "SELECT pg_sleep(100)::text".to_owned()),
+        (
+            &postgres,
+            "SELECT i, CASE WHEN i > 5000 THEN pg_sleep(100)::text END AS s FROM generate_series(1, 6000) i".to_owned(),
+        ),
+        (&sqlite, format!("{endless} count(*) FROM c")),
+        (&sqlite, format!("{endless} i FROM c WHERE i < 2000 OR i < 0")),
+    ] {
+        let begin = std::time::Instant::now();
+        let error = fixture.query(&*sql).await.unwrap_err();
+        assert_eq!(
+            (error.code, error.message.as_str()),
+            (SqlErrorCode::StatementTimeout, "the statement ran longer than 300ms"),
+            "{sql}"
+        );
+        assert!(begin.elapsed() < Duration::from_secs(3), "{sql}");
+        let error = match fixture.fetch(query(&*sql)).await {
+            Ok(cursor) => streamed(cursor).await.unwrap_err(),
+            Err(error) => error,
+        };
+        assert_eq!(error.code, SqlErrorCode::StatementTimeout, "{sql}");
+        assert!(fixture.query("SELECT 1").await.is_ok());
+    }
+    until_zero(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(100)::text' AND state <> 'idle'",
+    )
+    .await;
+    postgres.end().await;
+}
+
+#[tokio::test]
+async fn a_script_that_reads_slowly_uses_up_its_time() {
+    let mut fixture = Fixture::postgres("").await;
+    fixture.limits.statement_time = Duration::from_millis(200);
+    let mut cursor =
+        fixture.fetch(query("SELECT repeat('x', 500) AS x FROM generate_series(1, 1000000)")).await.unwrap();
+    fixture.query("SELECT pg_sleep(0.15)::text").await.unwrap();
+    let error = loop {
+        match cursor.next_batch().await {
+            Ok(batch) => assert!(batch.is_some(), "the end came before the limit"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error.code, SqlErrorCode::StatementTimeout | SqlErrorCode::ResultTooLarge), "{error}");
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn the_host_stops_reading_when_the_reader_does() {
+    let mut fixture = Fixture::postgres("").await;
+    fixture.limits.stream_time = Duration::from_millis(300);
+    fixture.limits.statement_time = Duration::from_millis(300);
+    let cursor = fixture.fetch(query("SELECT repeat('x', 1000) AS x FROM generate_series(1, 300000)")).await.unwrap();
+    let mut stream = Box::pin(cursor.into_json());
+    stream.next().await.unwrap().unwrap();
+    // Nobody polls the stream; the connection is given up all the same.
+    until_zero(&format!("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%generate_series(1, 300000)' AND state = 'active' AND application_name = 'pqhost' AND query NOT LIKE '%{}%'", "/*")).await;
+    let error = loop {
+        match stream.next().await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => break error,
+            None => panic!("an unfinished stream must end in an error"),
+        }
+    };
+    assert_eq!(error.code, SqlErrorCode::StatementTimeout);
+    assert!(stream.next().await.is_none());
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn connections_are_bounded() {
+    let mut fixture = Fixture::postgres("").await;
+    fixture.limits.statement_time = Duration::from_secs(30);
+    let endless = || query("SELECT repeat('x', 1000) AS x FROM generate_series(1, 300000)");
+    let first = fixture.fetch(endless()).await.unwrap();
+    let _second = fixture.fetch(endless()).await.unwrap();
+    let error = fixture.query("SELECT 1").await.unwrap_err();
+    assert_eq!(
+        (error.code, error.message.as_str()),
+        (SqlErrorCode::Unavailable, "all 2 connections to the database are in use")
+    );
+    drop(first);
+    assert!(fixture.query("SELECT 1").await.is_ok());
+    fixture.end().await;
+}
+
+#[tokio::test]
+async fn a_limit_on_a_query_spares_the_connection_when_it_is_nearly_done() {
+    let fixture = Fixture::postgres("").await;
+    let select = |n: u32| Select {
+        limit: Some(3),
+        ..query(format!("SELECT pg_backend_pid() AS pid FROM generate_series(1, {n})"))
+    };
+    let short = fixture.rows(select(100)).await.unwrap();
+    assert_eq!(short.len(), 3);
+    assert_eq!(fixture.rows(select(300_000)).await.unwrap().len(), 3);
+    fixture.end().await;
+}
