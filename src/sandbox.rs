@@ -18,3 +18,6 @@ mod state;
 pub use artifact::ArtifactOrigin;
 pub use memory::RewindMethod;
 pub use state::{Log, Observation};
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, anyhow};
 use wasmtime::{
     Config, Engine, Store,
-    component::{Component, Instance, Lift, Linker, ResourceTable, WasmList, types::ComponentItem},
+    component::{Component, Instance, Lift, Linker, ResourceTable, Val, WasmList, types::ComponentItem},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};
@@ -45,7 +45,7 @@ async fn primed(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
     wizer.snapshot_component(&context, &mut Accessors { store: &mut store, instance }).await
 }
 
-/// Gives `prime` a host that takes what is printed and refuses everything else.
+/// Gives `prime` a host that shows what is printed and refuses everything else.
 fn define_host(linker: &mut Linker<State>, engine: &Engine, component: &Component) -> wasmtime::Result<()> {
     for (interface, item) in component.component_type().imports(engine) {
         let (true, ComponentItem::ComponentInstance(instance)) = (interface.starts_with("pq:host/"), item.ty) else {

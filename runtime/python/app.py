@@ -1,0 +1,42 @@
+"""The exports of the runtime component; see `wit/types.wit`."""
+
+import traceback
+
+import wit_world
+from componentize_py_types import Err
+
+from pqhost_runtime import failures, loader, request, response, stdio, warmup
+
+
+class WitWorld(wit_world.WitWorld):
+    """Called by the host. State lives in `loader.SCRIPT`; the host rewinds it after each call."""
+
+    def prime(self) -> None:
+        """Makes the base image: everything imported, every path warm, memory free."""
+        stdio.install()
+        try:
+            warmup.run(self)
+        except BaseException:
+            traceback.print_exc()  # an exception that leaves `prime` is an abort without a word
+            raise
+
+    def load(self, files: list, explain: bool) -> None:
+        """Runs the module-level code of a script."""
+        try:
+            loader.load(files, explain)
+        except BaseException as error:  # noqa: BLE001  (whatever a script raises is its author's to see)
+            raise Err(failures.describe(error)) from None
+        finally:
+            stdio.flush()
+
+    def handle(self, incoming: object) -> object:
+        """Runs the handler."""
+        try:
+            return response.make(loader.SCRIPT.call(request.make(incoming)))
+        except BaseException as error:  # noqa: BLE001
+            answer = response.make_for_http_error(error)
+            if answer is not None:
+                return answer
+            raise Err(failures.describe(error)) from None
+        finally:
+            stdio.flush()

@@ -1,0 +1,153 @@
+"""Loads a script and calls its handler."""
+
+import _random
+import importlib.abc
+import importlib.util
+import inspect
+import json
+import linecache
+import os
+import random
+import sys
+import types
+
+import pq
+from wit_world.imports import tracing
+
+from pqhost_runtime.failures import AUTHOR_FILES, BadSource, NoHandler
+from pqhost_runtime.request import LegacyRequest
+from pqhost_runtime.response import BadReturn
+
+_HOW = "define `def handler(request):` at the top level of the script"
+
+
+class Script:
+    """The script that is loaded."""
+
+    __slots__ = ("handler", "legacy_namespace")
+
+    def call(self, request: dict) -> object:
+        """Runs the handler with a freshly seeded `random`."""
+        seed(_GENERATOR, int.from_bytes(os.urandom(16)))
+        _GENERATOR.gauss_next = None
+        namespace = self.legacy_namespace
+        if namespace is None:
+            result = self.handler(request)
+        else:
+            namespace["request"] = LegacyRequest(request)
+            result = self.handler()
+        return _awaited(result) if inspect.iscoroutine(result) else result
+
+
+SCRIPT = Script()
+seed = _random.Random.seed
+_GENERATOR = random._inst
+
+
+def _awaited(coroutine: object) -> object:
+    """Runs an `async def handler`. There is no event loop: nothing in a sandbox can wait for several things at once."""
+    try:
+        coroutine.send(None)
+    except StopIteration as result:
+        return result.value
+    coroutine.close()
+    raise BadReturn("the async handler waits for an event loop, which the sandbox has not; use `def handler(request)`")
+
+
+class _Streamlit:
+    """`st`: whatever is called on it prints its arguments."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **_kwargs: print(*args)
+
+
+def load(files: list, explain: bool) -> None:
+    """Runs the script's main file, the first of `files`, and finds its handler."""
+    sources = {file.name: file.content for file in files}
+    AUTHOR_FILES.update(sources)
+    main = files[0].name
+    module = types.ModuleType("handler")
+    namespace = module.__dict__
+    namespace.update(__file__=main, pq=pq, Peliqan=pq, st=_Streamlit(), RUN_CONTEXT="api_handler", json=json)
+    sys.modules["handler"] = module
+    if len(files) > 1:
+        sys.meta_path.append(_Files(sources))
+    code = _compile(main, sources[main])
+    if explain:
+        sys.settrace(_trace)
+    try:
+        exec(code, namespace)  # noqa: S102  (running the script is what this is for)
+    finally:
+        if explain:
+            sys.settrace(None)
+    SCRIPT.handler, SCRIPT.legacy_namespace = _find_handler(namespace)
+
+
+def _compile(name: str, content: bytes) -> types.CodeType:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise BadSource(f"{name}, line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8") from None
+    linecache.cache[name] = (len(text), None, [f"{line}\n" for line in text.splitlines()], name)
+    try:
+        return compile(text, name, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        error.of_script = True
+        raise
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise BadSource(f"{name} cannot be compiled: {error or type(error).__name__}") from None
+
+
+def _find_handler(namespace: dict) -> tuple:
+    handler = namespace.get("handler")
+    if handler is None:
+        raise NoHandler(f"the script has no `handler`; {_HOW}")
+    if not callable(handler):
+        raise NoHandler(f"`handler` is a {type(handler).__name__}, which cannot be called; {_HOW}")
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):
+        return handler, None
+    try:
+        signature.bind(None)
+    except TypeError:
+        pass
+    else:
+        return handler, None
+    try:
+        signature.bind()
+    except TypeError:
+        raise NoHandler(f"`handler{signature}` cannot be called with one argument; {_HOW}") from None
+    return handler, namespace
+
+
+def _trace(frame: types.FrameType, event: str, _argument: object) -> object:
+    """Tells the host each line of the author before it runs."""
+    file = frame.f_code.co_filename
+    if file not in AUTHOR_FILES:
+        return None
+    if event == "line":
+        tracing.at(file, frame.f_lineno)
+    return _trace
+
+
+class _Files(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Imports the script's other files."""
+
+    def __init__(self, sources: dict[str, bytes]) -> None:
+        self._sources = sources
+
+    def find_spec(self, name: str, _path: object = None, _target: object = None) -> object:
+        base = name.replace(".", "/")
+        for file, is_package in ((f"{base}.py", False), (f"{base}/__init__.py", True)):
+            if file in self._sources:
+                return importlib.util.spec_from_loader(name, self, origin=file, is_package=is_package)
+        return None
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        file = module.__spec__.origin
+        module.__file__ = file
+        exec(_compile(file, self._sources[file]), module.__dict__)  # noqa: S102

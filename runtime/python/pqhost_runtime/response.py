@@ -1,0 +1,156 @@
+"""What a handler returns, as a response."""
+
+import base64
+import dataclasses
+import datetime
+import decimal
+import json
+import math
+import uuid
+
+from pq import HTTPError, Rows
+from wit_world.imports import types
+
+JSON = [("content-type", "application/json")]
+HTML = [("content-type", "text/html; charset=utf-8")]
+BYTES = [("content-type", "application/octet-stream")]
+PROBLEM = [("content-type", "application/problem+json")]
+
+_ALLOWED = "a dict, a list, a str, bytes, None, or a tuple (body, status) or (body, status, headers)"
+
+
+class BadReturn(Exception):  # noqa: N818
+    """The handler returned something that is no response."""
+
+
+def make(result: object) -> object:
+    """The response for what a handler returned."""
+    status, extra = None, None
+    if type(result) is tuple:
+        result, status, extra = _parts(result)
+    body, defaults = _body(result)
+    if status is None:
+        status = 204 if result is None else 200
+    return types.Response(status, _headers(defaults, extra), body)
+
+
+def make_for_http_error(error: BaseException) -> object | None:
+    """The response for a raised `pq.HTTPError`; None for any other exception."""
+    if not isinstance(error, HTTPError):
+        return None
+    try:
+        problem = {"type": "about:blank", "status": error.status, "detail": str(error.message)}
+        return types.Response(error.status, _headers(PROBLEM, error.headers), types.Body_Bytes(encode(problem)))
+    except BaseException:  # noqa: BLE001  (attributes were replaced by something else: then it is an ordinary exception)
+        return None
+
+
+def _parts(result: tuple) -> tuple:
+    if len(result) not in (2, 3):
+        raise BadReturn(f"the handler returned a tuple of {len(result)} values; allowed is {_ALLOWED}")
+    body, status, *extra = result
+    if type(status) is not int or not 200 <= status <= 599:
+        raise BadReturn(f"the status must be an int from 200 to 599, not {status!r:.80}")
+    return body, status, extra[0] if extra else None
+
+
+def _body(result: object) -> tuple:
+    if type(result) is Rows:
+        cursor = result.untouched_cursor()
+        if cursor is not None:
+            return types.Body_Rows(cursor), JSON
+        result = result.touch()
+    if isinstance(result, (dict, list)):
+        return types.Body_Bytes(encode(result)), JSON
+    if isinstance(result, str):
+        return types.Body_Bytes(result.encode(errors="surrogateescape" if _has_escapes(result) else "replace")), HTML
+    if isinstance(result, (bytes, bytearray, memoryview)):
+        return types.Body_Bytes(bytes(result)), BYTES
+    if result is None:
+        return types.Body_Bytes(b""), []
+    raise BadReturn(f"the handler returned {_article(type(result).__name__)}; allowed is {_ALLOWED}")
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
+
+
+def _has_escapes(text: str) -> bool:
+    """Whether text holds bytes that `request['data']` could not decode, and nothing else that is not Unicode."""
+    return not text.isascii() and all(not 0xD800 <= ord(c) <= 0xDFFF or 0xDC80 <= ord(c) <= 0xDCFF for c in text)
+
+
+def _headers(defaults: list[tuple[str, str]], extra: object) -> list[tuple[str, str]]:
+    if not extra:
+        return defaults
+    try:
+        pairs = list(extra.items() if hasattr(extra, "items") else extra)
+        given = [(name, value) for name, value in pairs]  # noqa: C416  (unpacks, so that a wrong shape fails here)
+    except (TypeError, ValueError):
+        raise BadReturn("the headers must be a dict, or a list of (name, value)") from None
+    headers = []
+    for name, value in given:
+        if isinstance(value, int):
+            value = str(value)
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise BadReturn(f"a header must be a str, not {name!r:.80}: {value!r:.80}")
+        if any(c in "\r\n\0" for c in name + value):
+            raise BadReturn(f"header {name!r:.80} holds a line break or NUL")
+        headers.append((name, value.encode(errors="replace").decode()))
+    names = {name.lower() for name, _ in headers}
+    return [default for default in defaults if default[0] not in names] + headers
+
+
+def encode(value: object) -> bytes:
+    """JSON in UTF-8, with what `_default` knows beyond JSON and null for NaN."""
+    try:
+        try:
+            return _ENCODER.encode(value).encode()
+        except UnicodeEncodeError:
+            return _ASCII_ENCODER.encode(value).encode()
+        except ValueError as error:
+            if "not JSON compliant" not in str(error):
+                raise
+            return _ENCODER.encode(_without_nan(value)).encode()
+    except RecursionError:
+        raise BadReturn("the handler returned a value that is nested too deeply for JSON") from None
+    except ValueError as error:
+        raise BadReturn(f"the handler returned a value that JSON cannot express: {error}") from None
+
+
+def _default(value: object) -> object:
+    if isinstance(value, (datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            return None
+        return int(value) if value == value.to_integral_value() and abs(value) < 10**18 else float(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    raise BadReturn(f"the handler returned a value that JSON cannot express: {_article(type(value).__name__)}")
+
+
+def _without_nan(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {_without_nan_key(key): _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    if value is None or isinstance(value, (str, int)):
+        return value
+    return _without_nan(_default(value))
+
+
+def _without_nan_key(key: object) -> object:
+    return str(key) if isinstance(key, float) and not math.isfinite(key) else key
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)
+_ASCII_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_default)
