@@ -34,7 +34,7 @@ async fn primed(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     define_host(&mut linker, &engine, &instrumented)?;
 
-    let wasi = WasiCtx::builder().build();
+    let wasi = WasiCtx::builder().inherit_stderr().build();
     let mut store = Store::new(&engine, State { wasi, table: ResourceTable::new() });
     let instance = linker.instantiate_async(&mut store, &instrumented).await?;
     let prime = instance.get_typed_func::<(), ()>(&mut store, "prime")?;

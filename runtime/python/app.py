@@ -1,11 +1,14 @@
 """The exports of the runtime component; see `wit/types.wit`."""
 
+import os
 import traceback
 
 import wit_world
 from componentize_py_types import Err
 
-from pqhost_runtime import failures, loader, request, response, stdio, warmup
+from pqhost_runtime import failures, loader, preload, request, response, stdio, warmup
+
+preload.preload()
 
 
 class WitWorld(wit_world.WitWorld):
@@ -13,11 +16,12 @@ class WitWorld(wit_world.WitWorld):
 
     def prime(self) -> None:
         """Makes the base image: everything imported, every path warm, memory free."""
-        stdio.install()
         try:
+            stdio.install()
             warmup.run(self)
         except BaseException:
-            traceback.print_exc()  # an exception that leaves `prime` is an abort without a word
+            # An exception that leaves `prime` is an abort without a word.
+            os.write(2, traceback.format_exc().encode())
             raise
 
     def load(self, files: list, explain: bool) -> None:

@@ -1,23 +1,18 @@
-"""Makes the base image: imports, warm paths, free memory."""
+"""Makes the base image: warm paths, free memory."""
 
 import contextlib
 import gc
-import importlib
-import io
+import linecache
 import os
-import pkgutil
 import sys
 import time
-import warnings
 
 from componentize_py_types import Err
 from pq import _rows
 from wit_world.imports import sql, types
 
 from pqhost_runtime import loader
-
-# Not importable here, or not meant to be imported.
-_SKIPPED = {"antigravity", "idlelib", "lib2to3", "test", "this", "tkinter", "turtle", "turtledemo", "ensurepip", "venv", "__main__"}
+from pqhost_runtime.failures import AUTHOR_FILES
 
 # Free memory that the image holds; `HEADROOM_BYTES` in src/domain/limits.rs says the same to the host.
 _HEADROOM_BYTES = 64 << 20
@@ -44,7 +39,6 @@ def handler(request):
 
 def run(world: object) -> None:
     """What `prime` does after stdio is in place."""
-    _import_stdlib()
     time.time(), time.monotonic(), os.urandom(16)  # the WASI adapter keeps state of its own in memory
     file = types.File("f", "a.txt", "text/plain", b"x")
     world.load([_Source("warmup.py", _SCRIPT)], False)
@@ -86,29 +80,7 @@ def _warm_rows() -> None:
 
 
 def _forget_script() -> None:
-    import linecache
-
-    from pqhost_runtime.failures import AUTHOR_FILES
-
     AUTHOR_FILES.clear()
     linecache.clearcache()
     del sys.modules["handler"], loader.SCRIPT.handler
     loader.SCRIPT.legacy_namespace = None
-
-
-def _import_stdlib() -> None:
-    """Imports everything importable, so that `import` in a handler finds it done."""
-    output = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        warnings.simplefilter("ignore")
-        for name in sorted(sys.stdlib_module_names - _SKIPPED):
-            _import(name)
-            module = sys.modules.get(name)
-            for submodule in pkgutil.iter_modules(getattr(module, "__path__", ())):
-                if submodule.name not in ("__main__", "test", "tests"):
-                    _import(f"{name}.{submodule.name}")
-
-
-def _import(name: str) -> None:
-    with contextlib.suppress(Exception, SystemExit):
-        importlib.import_module(name)
