@@ -5,6 +5,7 @@
 pub mod exchange;
 pub mod limits;
 pub mod names;
+pub mod percent;
 pub mod route;
 pub mod sql;
 
