@@ -7,6 +7,8 @@ pub mod limits;
 pub mod names;
 pub mod percent;
 pub mod route;
+pub mod script;
+pub mod secret;
 pub mod sql;
 
 /// Who caused a failure. Status, log level and metrics follow from it.

@@ -4,5 +4,9 @@
 //! `tests/tidy.rs` checks the table in that document.
 
 pub mod data;
+pub mod db;
 pub mod domain;
+pub mod invoke;
+pub mod publish;
 pub mod sandbox;
+pub mod vault;

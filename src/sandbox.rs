@@ -16,6 +16,7 @@ pub mod slot;
 mod state;
 
 pub use artifact::ArtifactOrigin;
+pub(crate) use memory::MappedImage;
 pub use memory::RewindMethod;
 pub use state::{Log, Observation};
 

@@ -41,7 +41,7 @@ fn main() -> Result<()> {
 
     std::fs::create_dir_all(&output)?;
     std::fs::write(output.join("runtime.wasm.zst"), zstd::bulk::compress(&component, ZSTD_LEVEL)?)?;
-    std::fs::write(output.join("base.image"), image.encode(ZSTD_LEVEL)?)?;
+    std::fs::write(output.join("base.image"), image.encode(ZSTD_LEVEL, &[])?)?;
     eprintln!("runtime built in {:.1} s", start.elapsed().as_secs_f64());
     Ok(())
 }

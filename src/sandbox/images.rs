@@ -8,6 +8,7 @@ use std::{fs, io, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 use crate::sandbox::{
     image::{ImageFormatError, PageSet},
     memory::MappedImage,
+    runtime::Runtime,
 };
 
 /// Bytes of mapped images that are kept for the next call, beyond those that slots show.
@@ -53,14 +54,18 @@ pub struct StoredImage {
 }
 
 impl ImageLibrary {
-    pub(crate) fn open(directory: PathBuf, base: Arc<MappedImage>) -> io::Result<Self> {
+    /// The images of this directory, which are of `runtime`.
+    ///
+    /// # Errors
+    /// If the directory cannot be made.
+    pub fn open(directory: PathBuf, runtime: &Runtime) -> io::Result<Self> {
         fs::create_dir_all(&directory)?;
         let mapped = moka::sync::Cache::builder()
             .max_capacity(CACHE_BYTES)
             .weigher(|_, image: &Arc<MappedImage>| u32::try_from(image.resident_bytes()).unwrap_or(u32::MAX))
             .time_to_idle(CACHE_IDLE)
             .build();
-        Ok(Self { directory, base, mapped })
+        Ok(Self { directory, base: Arc::clone(runtime.base()), mapped })
     }
 
     fn path(&self, hash: &str) -> PathBuf {
@@ -72,7 +77,7 @@ impl ImageLibrary {
     /// # Errors
     /// If it cannot be written.
     pub(crate) fn save(&self, pages: &PageSet) -> Result<StoredImage, ImageError> {
-        let file = pages.encode(ZSTD_LEVEL)?;
+        let file = pages.encode(ZSTD_LEVEL, self.base.content())?;
         let hash = blake3::hash(&file).to_hex().to_string();
         let path = self.path(&hash);
         let stored = StoredImage { hash, bytes: file.len() as u64 };
@@ -88,6 +93,11 @@ impl ImageLibrary {
         Ok(stored)
     }
 
+    /// The image of this name, if it is mapped already.
+    pub(crate) fn get_mapped(&self, hash: &str) -> Option<Arc<MappedImage>> {
+        self.mapped.get(hash)
+    }
+
     /// The image of this name, mapped. Blocks on the disk if it is not in use already, for about a millisecond.
     ///
     /// # Errors
@@ -101,7 +111,8 @@ impl ImageLibrary {
         if blake3::hash(&file).to_hex().as_str() != hash {
             return Err(unusable("its content does not match its name".to_owned()));
         }
-        let pages = PageSet::decode(&file).map_err(|error: ImageFormatError| unusable(error.to_string()))?;
+        let pages = PageSet::decode(&file, self.base.content())
+            .map_err(|error: ImageFormatError| unusable(error.to_string()))?;
         let image =
             MappedImage::new(&pages, Some(Arc::clone(&self.base))).map_err(|error| unusable(error.to_string()))?;
         let image = Arc::new(image);

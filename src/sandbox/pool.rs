@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     domain::names::{TenantId, VersionId},
     sandbox::{
+        memory::MappedImage,
         runtime::{Runtime, RuntimeError},
         slot::{NotReusable, Slot},
     },
@@ -170,6 +171,17 @@ impl Pool {
             created: self.created.load(Ordering::Relaxed),
             discarded: self.discarded.load(Ordering::Relaxed),
         }
+    }
+
+    /// Names the runtime's build; see [`Runtime::hash`].
+    #[must_use]
+    pub fn runtime_hash(&self) -> &str {
+        self.runtime.hash()
+    }
+
+    /// What scripts start from whose module-level code runs in each request.
+    pub(crate) fn base_image(&self) -> &Arc<MappedImage> {
+        self.runtime.base()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

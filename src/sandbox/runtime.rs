@@ -110,7 +110,8 @@ impl Runtime {
         let component = zstd::bulk::decompress(COMPONENT, COMPONENT_BYTES_MAX)
             .map_err(io_error("decompressing the Python runtime"))?;
         rewindable::check(&component)?;
-        let base = MappedImage::new(&PageSet::decode(BASE_IMAGE)?, None).map_err(io_error("mapping the base image"))?;
+        let base =
+            MappedImage::new(&PageSet::decode(BASE_IMAGE, &[])?, None).map_err(io_error("mapping the base image"))?;
         let base = Arc::new(base);
 
         let memories = Arc::new(SlotMemories::new());

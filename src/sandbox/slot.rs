@@ -12,6 +12,7 @@ use crate::{
     domain::{
         exchange::{Caller, HandlerBody, HandlerRequest, HandlerResponse},
         limits::{HEADROOM_BYTES, Limits},
+        script::SourceFile,
     },
     sandbox::{
         bindings::{ScriptRuntime, SourceFile as GuestSourceFile, pq::host::types},
@@ -24,15 +25,6 @@ use crate::{
 
 /// Fuel for the export that resets globals.
 const RESET_FUEL: u64 = 1_000_000;
-
-/// One file of a script.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceFile {
-    /// Relative path, for example `handler.py`.
-    pub name: String,
-    /// The file.
-    pub content: Vec<u8>,
-}
 
 /// A failure of a script, told to its author.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use std::sync::{Arc, LazyLock};
 use super::{
     images::ImageLibrary,
     runtime::Runtime,
-    slot::{CallError, Slot, SourceFile},
+    slot::{CallError, Slot},
 };
 use crate::domain::{
     exchange::{Caller, HandlerBody, HandlerRequest},
     limits::Limits,
     names::InvocationId,
+    script::SourceFile,
 };
 
 /// One for all tests: compiling takes seconds.
@@ -46,7 +47,7 @@ async fn loaded(text: &str) -> (Slot, ImageLibrary, tempfile::TempDir) {
     slot.begin(None, &limits).unwrap();
     slot.load(&source(text), false, &limits).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let images = ImageLibrary::open(directory.path().to_owned(), Arc::clone(RUNTIME.base())).unwrap();
+    let images = ImageLibrary::open(directory.path().to_owned(), &RUNTIME).unwrap();
     let stored = images.save(&slot.snapshot().unwrap()).unwrap();
     println!("image {} bytes", stored.bytes);
     slot.mount(&images.get(&stored.hash).unwrap()).unwrap();

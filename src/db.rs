@@ -1,0 +1,214 @@
+//! The control database.
+//!
+//! Owns: all control-plane SQL, one file per entity, and how the database file is opened and shared. Never: decides what
+//! to do with what it stores.
+//! Invariants: every statement that touches a tenant's rows filters by the tenant in SQL; a write that was acknowledged
+//! survives `kill -9` and, but for the invocation log, a power failure; every change counts up [`Db::change_counter`].
+//!
+//! Several processes use one file at once, the command line beside a running host. Readers never wait (WAL). Writers take
+//! turns: a transaction asks for the write lock when it begins (`BEGIN IMMEDIATE`) and waits [`BUSY_TIMEOUT`] for it, so
+//! it never fails halfway because another process wrote. SQL text is what SQLite and PostgreSQL both understand.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use sqlx::{
+    ConnectOptions, Sqlite, SqlitePool,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+pub use crate::db::error::DbError;
+use crate::db::{
+    connections::Connections, endpoints::Endpoints, invocations::Invocations, scripts::Scripts,
+    signing_keys::SigningKeys, tenants::Tenants, tokens::Tokens, versions::Versions,
+};
+
+pub mod connections;
+pub mod endpoints;
+mod error;
+pub mod invocations;
+pub mod scripts;
+pub mod signing_keys;
+pub mod tenants;
+#[cfg(test)]
+mod tests;
+pub mod tokens;
+pub mod versions;
+
+static MIGRATIONS: Migrator = {
+    let mut migrations = sqlx::migrate!("migrations/sqlite");
+    migrations.ignore_missing = true; // an older binary runs against the schema of the next one
+    migrations
+};
+
+/// How long a statement waits for another process or task that writes.
+///
+/// A write takes milliseconds, and the log writer of a busy host leaves gaps between its transactions. Ten seconds cover a
+/// disk that stalls; after that [`DbError::Busy`] is more useful than silence.
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections for reading. Reads are few, because the host caches what an invocation needs; each costs a thread.
+const READERS_MAX: u32 = 2;
+
+/// Size to which the write-ahead log is cut after a burst, in bytes.
+const WAL_BYTES: &str = "67108864";
+
+type Tx = sqlx::Transaction<'static, Sqlite>;
+
+/// The control database; clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Db {
+    readers: SqlitePool,
+    /// One connection: writers of this process queue here in order instead of polling for the file's lock.
+    writer: SqlitePool,
+    /// One connection that does not wait for the disk: the log may lose its last moments in a power failure.
+    log_writer: SqlitePool,
+}
+
+impl Db {
+    /// Opens the database at `path`, creates it (mode 0600) when there is none, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// The file cannot be used, is no database of pqhost, or stays locked for [`BUSY_TIMEOUT`].
+    pub async fn open(path: &Path) -> Result<Self, DbError> {
+        let owned = path.to_owned();
+        // Held until the end: changing into WAL mode and creating the schema are not made for several processes at once.
+        let _opening = tokio::task::spawn_blocking(move || prepare_file(&owned))
+            .await
+            .expect("prepare_file does not panic")
+            .map_err(|cause| DbError::File { path: path.to_owned(), cause })?;
+
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(BUSY_TIMEOUT)
+            .journal_mode(SqliteJournalMode::Wal)
+            .pragma("journal_size_limit", WAL_BYTES)
+            .disable_statement_logging();
+        let db = Self {
+            readers: pool(READERS_MAX).connect_lazy_with(options.clone().pragma("query_only", "ON")),
+            writer: pool(1).connect_lazy_with(options.clone().synchronous(SqliteSynchronous::Full)),
+            log_writer: pool(1).connect_lazy_with(options.synchronous(SqliteSynchronous::Normal)),
+        };
+        MIGRATIONS.run(&db.writer).await.map_err(|cause| DbError::Open { path: path.to_owned(), cause })?;
+        Ok(db)
+    }
+
+    /// Tenants.
+    #[must_use]
+    pub fn tenants(&self) -> Tenants<'_> {
+        Tenants(self)
+    }
+
+    /// Scripts.
+    #[must_use]
+    pub fn scripts(&self) -> Scripts<'_> {
+        Scripts(self)
+    }
+
+    /// Versions of scripts.
+    #[must_use]
+    pub fn versions(&self) -> Versions<'_> {
+        Versions(self)
+    }
+
+    /// Endpoints.
+    #[must_use]
+    pub fn endpoints(&self) -> Endpoints<'_> {
+        Endpoints(self)
+    }
+
+    /// Tokens that were issued.
+    #[must_use]
+    pub fn tokens(&self) -> Tokens<'_> {
+        Tokens(self)
+    }
+
+    /// Keys that sign tokens.
+    #[must_use]
+    pub fn signing_keys(&self) -> SigningKeys<'_> {
+        SigningKeys(self)
+    }
+
+    /// Connections to tenants' databases.
+    #[must_use]
+    pub fn connections(&self) -> Connections<'_> {
+        Connections(self)
+    }
+
+    /// The invocation log.
+    #[must_use]
+    pub fn invocations(&self) -> Invocations<'_> {
+        Invocations(self)
+    }
+
+    /// A number that grows with every change of anything but the invocation log, by any process.
+    ///
+    /// A host compares it with what it saw last, a few times a second, and drops its caches when it differs. It is read
+    /// from a row that every control write counts up in its own transaction: `PRAGMA data_version` would be cheaper, but
+    /// it also moves with each batch of the log. One read takes some 20 microseconds.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn change_counter(&self) -> Result<i64, DbError> {
+        Ok(sqlx::query_scalar("SELECT counter FROM change WHERE id = 1").fetch_one(&self.readers).await?)
+    }
+
+    /// Closes all connections after their current statement; the last process to close also empties the write-ahead log.
+    pub async fn close(&self) {
+        let Self { readers, writer, log_writer } = self;
+        readers.close().await;
+        log_writer.close().await;
+        writer.close().await;
+    }
+
+    /// Begins a transaction that changes something. Dropping it undoes everything.
+    ///
+    /// The counter's row also makes such transactions take turns where the database itself would not (PostgreSQL).
+    async fn begin_change(&self) -> Result<Tx, DbError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        sqlx::query("UPDATE change SET counter = counter + 1 WHERE id = 1").execute(&mut *tx).await?;
+        Ok(tx)
+    }
+}
+
+fn pool(connections_max: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(BUSY_TIMEOUT)
+        .test_before_acquire(false) // there is no network in between
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+/// Creates the file and takes the lock that one process at a time holds while it opens the database.
+fn prepare_file(path: &Path) -> io::Result<File> {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let open = |path: &Path| OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    let lock = open(&PathBuf::from(lock_path))?;
+    lock.lock()?;
+    open(path)?;
+    Ok(lock)
+}
+
+/// Now, in milliseconds since 1970.
+fn now_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// For columns: SQL integers are signed. No count of ours comes near the limit.
+fn to_column(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// Back from [`to_column`].
+fn from_column(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or(0)
+}

@@ -1,0 +1,121 @@
+//! Connections: the databases that a tenant's scripts may use.
+
+use crate::{
+    db::{
+        Db, DbError,
+        error::{Unique, is_missing_reference},
+        now_ms,
+    },
+    domain::names::{ConnectionId, ConnectionName, TenantId},
+};
+
+const NAME_TAKEN: Unique = Unique { name: "connection_name_taken", columns: "connection.tenant_id, connection.name" };
+
+/// A connection as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionRow {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: ConnectionName,
+    /// Counts changes of the URL, from 1.
+    pub revision: i64,
+    /// Ciphertext of the vault.
+    pub sealed_url: Vec<u8>,
+    /// When it was created, in milliseconds since 1970.
+    pub created_at_ms: i64,
+}
+
+type Row = (i64, String, i64, Vec<u8>, i64);
+
+/// Statements about connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Connections<'a>(pub(super) &'a Db);
+
+impl Connections<'_> {
+    /// Creates a connection. `seal` makes its ciphertext, which is bound to the new id.
+    ///
+    /// # Errors
+    /// [`DbError::NameTaken`], [`DbError::Unknown`] when there is no such tenant, or the database fails.
+    pub async fn create_connection(
+        self,
+        tenant: TenantId,
+        name: &ConnectionName,
+        seal: impl FnOnce(ConnectionId) -> Vec<u8> + Send,
+    ) -> Result<ConnectionId, DbError> {
+        let mut tx = self.0.begin_change().await?;
+        let id: i64 = sqlx::query_scalar(
+            "INSERT INTO connection (tenant_id, name, revision, sealed_url, created_at_ms) VALUES ($1, $2, 1, $3, $4)
+             RETURNING id",
+        )
+        .bind(tenant.0)
+        .bind(name.as_str())
+        .bind(&[][..]) // nobody sees it: the next statement is in the same transaction
+        .bind(now_ms())
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|error| {
+            if NAME_TAKEN.is_violated(&error) {
+                DbError::NameTaken { what: "connection", name: name.to_string() }
+            } else if is_missing_reference(&error) {
+                DbError::Unknown { what: "row", id: tenant.0 }
+            } else {
+                error.into()
+            }
+        })?;
+        sqlx::query("UPDATE connection SET sealed_url = $3 WHERE tenant_id = $1 AND id = $2")
+            .bind(tenant.0)
+            .bind(id)
+            .bind(seal(ConnectionId(id)))
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(ConnectionId(id))
+    }
+
+    /// The tenant's connection of this name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find_connection(
+        self,
+        tenant: TenantId,
+        name: &ConnectionName,
+    ) -> Result<Option<ConnectionRow>, DbError> {
+        sqlx::query_as::<_, Row>(
+            "SELECT id, name, revision, sealed_url, created_at_ms FROM connection WHERE tenant_id = $1 AND name = $2",
+        )
+        .bind(tenant.0)
+        .bind(name.as_str())
+        .fetch_optional(&self.0.readers)
+        .await?
+        .map(connection)
+        .transpose()
+    }
+
+    /// The tenant's connections by name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_connections(self, tenant: TenantId) -> Result<Vec<ConnectionRow>, DbError> {
+        sqlx::query_as::<_, Row>(
+            "SELECT id, name, revision, sealed_url, created_at_ms FROM connection WHERE tenant_id = $1 ORDER BY name",
+        )
+        .bind(tenant.0)
+        .fetch_all(&self.0.readers)
+        .await?
+        .into_iter()
+        .map(connection)
+        .collect()
+    }
+}
+
+fn connection((id, name, revision, sealed_url, created_at_ms): Row) -> Result<ConnectionRow, DbError> {
+    Ok(ConnectionRow {
+        id: ConnectionId(id),
+        name: name.try_into().map_err(|error| DbError::corrupt("connection name", error))?,
+        revision,
+        sealed_url,
+        created_at_ms,
+    })
+}

@@ -1,0 +1,306 @@
+//! The invocation log: written in batches, read by its tenant, pruned to the newest.
+
+use std::sync::LazyLock;
+
+use sqlx::{FromRow, Sqlite, query::Query, sqlite::SqliteArguments};
+
+use crate::{
+    db::{Db, DbError, from_column, to_column},
+    domain::names::{EndpointId, InvocationId, ScriptId, ScriptName, TenantId, VersionId},
+};
+
+/// Most entries that one [`Invocations::list`] gives.
+pub const LIST_MAX: u32 = 1000;
+
+const COLUMNS: usize = 16;
+
+/// Rows of one INSERT. More would be slower: finding a statement's nth parameter takes SQLite n steps.
+const CHUNK: usize = 16;
+
+static INSERT_CHUNK: LazyLock<String> = LazyLock::new(|| insert_sql(CHUNK));
+static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert_sql(1));
+
+/// What is kept of one invocation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InvocationRecord {
+    /// Also the request's id.
+    pub id: InvocationId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The script that ran.
+    pub script: ScriptId,
+    /// The version that ran; `None` when the script has none.
+    pub version: Option<VersionId>,
+    /// The endpoint that was called.
+    pub endpoint: EndpointId,
+    /// Upper case.
+    pub method: String,
+    /// Below the tenant, without the query string.
+    pub path: String,
+    /// HTTP status of the answer.
+    pub status: u16,
+    /// Code of the problem, when the invocation failed.
+    pub code: Option<String>,
+    /// Milliseconds since 1970.
+    pub started_at_ms: i64,
+    /// From the start of the handler to its response.
+    pub duration_us: u64,
+    /// Units of fuel used.
+    pub fuel: u64,
+    /// Pages that were rewound.
+    pub dirty_pages: u64,
+    /// Rows read from databases.
+    pub rows: u64,
+    /// What the handler printed, up to its limit.
+    pub log: String,
+    /// Of an exception that left the handler.
+    pub traceback: Option<String>,
+}
+
+/// An entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedInvocation {
+    /// Its place in the log; pass the last one seen as `after` to go on from there.
+    pub seq: i64,
+    /// The script's name.
+    pub script_name: Option<ScriptName>,
+    /// The version's number.
+    pub version_number: Option<i64>,
+    /// What was kept.
+    pub record: InvocationRecord,
+}
+
+#[derive(FromRow)]
+struct Row {
+    seq: i64,
+    script_name: Option<String>,
+    version_number: Option<i64>,
+    tenant_id: i64,
+    id: String,
+    script_id: i64,
+    version_id: Option<i64>,
+    endpoint_id: i64,
+    method: String,
+    path: String,
+    status: i64,
+    code: Option<String>,
+    started_at_ms: i64,
+    duration_us: i64,
+    fuel: i64,
+    dirty_pages: i64,
+    row_count: i64,
+    log: String,
+    traceback: Option<String>,
+}
+
+/// Statements about invocations.
+#[derive(Debug, Clone, Copy)]
+pub struct Invocations<'a>(pub(super) &'a Db);
+
+impl Invocations<'_> {
+    /// Appends records of any tenants in one transaction: all or none.
+    ///
+    /// Survives `kill -9`; a power failure may take the last moments with it, because it does not wait for the disk.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn insert_batch(self, records: &[InvocationRecord]) -> Result<(), DbError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.0.log_writer.begin_with("BEGIN IMMEDIATE").await?;
+        let (chunks, rest) = records.as_chunks::<CHUNK>();
+        for chunk in chunks {
+            chunk.iter().fold(sqlx::query(INSERT_CHUNK.as_str()), bind).execute(&mut *tx).await?;
+        }
+        for record in rest {
+            bind(sqlx::query(INSERT_ONE.as_str()), record).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Entries of the tenant, oldest first: those that were written after entry `after`, or without it the newest ones.
+    /// At most `limit` and [`LIST_MAX`].
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list(
+        self,
+        tenant: TenantId,
+        after: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<LoggedInvocation>, DbError> {
+        let sql = match after {
+            Some(_) => {
+                "SELECT i.*, s.name AS script_name, v.number AS version_number
+                 FROM invocation i
+                 LEFT JOIN script s ON s.tenant_id = i.tenant_id AND s.id = i.script_id
+                 LEFT JOIN version v ON v.tenant_id = i.tenant_id AND v.id = i.version_id
+                 WHERE i.tenant_id = $1 AND i.seq > $2 ORDER BY i.seq LIMIT $3"
+            }
+            None => {
+                "SELECT i.*, s.name AS script_name, v.number AS version_number
+                 FROM (SELECT * FROM invocation WHERE tenant_id = $1 AND seq > $2 ORDER BY seq DESC LIMIT $3) i
+                 LEFT JOIN script s ON s.tenant_id = i.tenant_id AND s.id = i.script_id
+                 LEFT JOIN version v ON v.tenant_id = i.tenant_id AND v.id = i.version_id
+                 ORDER BY i.seq"
+            }
+        };
+        sqlx::query_as::<_, Row>(sql)
+            .bind(tenant.0)
+            .bind(after.unwrap_or(0))
+            .bind(i64::from(limit.min(LIST_MAX)))
+            .fetch_all(&self.0.readers)
+            .await?
+            .into_iter()
+            .map(LoggedInvocation::try_from)
+            .collect()
+    }
+
+    /// The tenant's entry of this id.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find_invocation(
+        self,
+        tenant: TenantId,
+        id: InvocationId,
+    ) -> Result<Option<LoggedInvocation>, DbError> {
+        sqlx::query_as::<_, Row>(
+            "SELECT i.*, s.name AS script_name, v.number AS version_number
+             FROM invocation i
+             LEFT JOIN script s ON s.tenant_id = i.tenant_id AND s.id = i.script_id
+             LEFT JOIN version v ON v.tenant_id = i.tenant_id AND v.id = i.version_id
+             WHERE i.tenant_id = $1 AND i.id = $2",
+        )
+        .bind(tenant.0)
+        .bind(id.to_string())
+        .fetch_optional(&self.0.readers)
+        .await?
+        .map(LoggedInvocation::try_from)
+        .transpose()
+    }
+
+    /// Deletes the tenant's oldest entries, but keeps the newest `keep` and deletes at most `delete_max`. Gives the number
+    /// that were deleted: call again while it is `delete_max`.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn prune(self, tenant: TenantId, keep: u32, delete_max: u32) -> Result<u64, DbError> {
+        let newest_to_delete: Option<i64> =
+            sqlx::query_scalar("SELECT seq FROM invocation WHERE tenant_id = $1 ORDER BY seq DESC LIMIT 1 OFFSET $2")
+                .bind(tenant.0)
+                .bind(i64::from(keep))
+                .fetch_optional(&self.0.readers)
+                .await?;
+        let Some(newest_to_delete) = newest_to_delete else { return Ok(0) };
+        let mut tx = self.0.log_writer.begin_with("BEGIN IMMEDIATE").await?;
+        let deleted = sqlx::query(
+            "DELETE FROM invocation WHERE seq IN
+             (SELECT seq FROM invocation WHERE tenant_id = $1 AND seq <= $2 ORDER BY seq LIMIT $3)",
+        )
+        .bind(tenant.0)
+        .bind(newest_to_delete)
+        .bind(i64::from(delete_max))
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(deleted.rows_affected())
+    }
+}
+
+fn insert_sql(n_rows: usize) -> String {
+    let row = |row: usize| {
+        let placeholders: Vec<_> = (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect();
+        format!("({})", placeholders.join(", "))
+    };
+    let rows: Vec<_> = (0..n_rows).map(row).collect();
+    format!(
+        "INSERT INTO invocation (tenant_id, id, script_id, version_id, endpoint_id, method, path, status, code,
+                                 started_at_ms, duration_us, fuel, dirty_pages, row_count, log, traceback)
+         VALUES {}",
+        rows.join(", ")
+    )
+}
+
+/// Binds the values of one row, in the order of [`insert_sql`].
+fn bind<'q>(
+    query: Query<'q, Sqlite, SqliteArguments>,
+    record: &InvocationRecord,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    let InvocationRecord {
+        id,
+        tenant,
+        script,
+        version,
+        endpoint,
+        method,
+        path,
+        status,
+        code,
+        started_at_ms,
+        duration_us,
+        fuel,
+        dirty_pages,
+        rows,
+        log,
+        traceback,
+    } = record;
+    query
+        .bind(tenant.0)
+        .bind(id.to_string())
+        .bind(script.0)
+        .bind(version.map(|version| version.0))
+        .bind(endpoint.0)
+        .bind(text(method))
+        .bind(text(path))
+        .bind(i64::from(*status))
+        .bind(code.clone())
+        .bind(*started_at_ms)
+        .bind(to_column(*duration_us))
+        .bind(to_column(*fuel))
+        .bind(to_column(*dirty_pages))
+        .bind(to_column(*rows))
+        .bind(text(log))
+        .bind(traceback.as_deref().map(text))
+}
+
+/// Text that every database can hold: PostgreSQL refuses NUL, and one such row would lose the whole batch.
+fn text(text: &str) -> String {
+    match text.contains('\0') {
+        true => text.replace('\0', "\u{fffd}"),
+        false => text.to_owned(),
+    }
+}
+
+impl TryFrom<Row> for LoggedInvocation {
+    type Error = DbError;
+
+    fn try_from(row: Row) -> Result<Self, DbError> {
+        let script_name = row.script_name.map(ScriptName::try_from).transpose();
+        Ok(Self {
+            seq: row.seq,
+            script_name: script_name.map_err(|error| DbError::corrupt("script name", error))?,
+            version_number: row.version_number,
+            record: InvocationRecord {
+                id: row.id.parse().map_err(|error| DbError::corrupt("invocation id", error))?,
+                tenant: TenantId(row.tenant_id),
+                script: ScriptId(row.script_id),
+                version: row.version_id.map(VersionId),
+                endpoint: EndpointId(row.endpoint_id),
+                method: row.method,
+                path: row.path,
+                status: u16::try_from(row.status).map_err(|error| DbError::corrupt("status", error))?,
+                code: row.code,
+                started_at_ms: row.started_at_ms,
+                duration_us: from_column(row.duration_us),
+                fuel: from_column(row.fuel),
+                dirty_pages: from_column(row.dirty_pages),
+                rows: from_column(row.row_count),
+                log: row.log,
+                traceback: row.traceback,
+            },
+        })
+    }
+}

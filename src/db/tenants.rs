@@ -1,0 +1,109 @@
+//! Tenants.
+
+use crate::{
+    db::{
+        Db, DbError,
+        error::{Unique, is_missing_reference},
+        now_ms,
+    },
+    domain::names::{ConnectionId, TenantId, TenantName},
+};
+
+const NAME_TAKEN: Unique = Unique { name: "tenant_name_taken", columns: "tenant.name" };
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its id.
+    pub id: TenantId,
+    /// Its name.
+    pub name: TenantName,
+    /// The connection that scripts get as `pq.DW_NAME`.
+    pub default_connection: Option<ConnectionId>,
+    /// When it was created, in milliseconds since 1970.
+    pub created_at_ms: i64,
+}
+
+type Row = (i64, String, Option<i64>, i64);
+
+/// Statements about tenants.
+#[derive(Debug, Clone, Copy)]
+pub struct Tenants<'a>(pub(super) &'a Db);
+
+impl Tenants<'_> {
+    /// Creates a tenant without anything.
+    ///
+    /// # Errors
+    /// [`DbError::NameTaken`], or the database fails.
+    pub async fn create_tenant(self, name: &TenantName) -> Result<TenantId, DbError> {
+        let mut tx = self.0.begin_change().await?;
+        let id = sqlx::query_scalar("INSERT INTO tenant (name, created_at_ms) VALUES ($1, $2) RETURNING id")
+            .bind(name.as_str())
+            .bind(now_ms())
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(|error| match NAME_TAKEN.is_violated(&error) {
+                true => DbError::NameTaken { what: "tenant", name: name.to_string() },
+                false => error.into(),
+            })?;
+        tx.commit().await?;
+        Ok(TenantId(id))
+    }
+
+    /// The tenant of this name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find_tenant(self, name: &TenantName) -> Result<Option<Tenant>, DbError> {
+        sqlx::query_as::<_, Row>("SELECT id, name, default_connection_id, created_at_ms FROM tenant WHERE name = $1")
+            .bind(name.as_str())
+            .fetch_optional(&self.0.readers)
+            .await?
+            .map(tenant)
+            .transpose()
+    }
+
+    /// All tenants by name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_tenants(self) -> Result<Vec<Tenant>, DbError> {
+        sqlx::query_as::<_, Row>("SELECT id, name, default_connection_id, created_at_ms FROM tenant ORDER BY name")
+            .fetch_all(&self.0.readers)
+            .await?
+            .into_iter()
+            .map(tenant)
+            .collect()
+    }
+
+    /// Makes one of the tenant's connections its default.
+    ///
+    /// # Errors
+    /// [`DbError::Unknown`] when the tenant has no such connection, or the database fails.
+    pub async fn set_default_connection(self, tenant: TenantId, connection: ConnectionId) -> Result<(), DbError> {
+        let mut tx = self.0.begin_change().await?;
+        let updated = sqlx::query("UPDATE tenant SET default_connection_id = $2 WHERE id = $1")
+            .bind(tenant.0)
+            .bind(connection.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(|error| match is_missing_reference(&error) {
+                true => DbError::Unknown { what: "connection", id: connection.0 },
+                false => error.into(),
+            })?;
+        if updated.rows_affected() == 0 {
+            return Err(DbError::Unknown { what: "row", id: tenant.0 });
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+fn tenant((id, name, default_connection, created_at_ms): Row) -> Result<Tenant, DbError> {
+    Ok(Tenant {
+        id: TenantId(id),
+        name: name.try_into().map_err(|error| DbError::corrupt("tenant name", error))?,
+        default_connection: default_connection.map(ConnectionId),
+        created_at_ms,
+    })
+}

@@ -1,0 +1,400 @@
+//! From a routed request to a response: version, slot, handler, rewind, record.
+//!
+//! Owns: the order of these steps, deadlines, caches over the control database, the capabilities of scripts. Never: HTTP.
+//!
+//! An invocation runs as a task on the guests' runtime. It hands its answer over as soon as there is one, and only then
+//! rewinds its slot. A caller who goes away does not stop it: a webhook must be stored even if its sender hangs up.
+
+pub mod directory;
+pub mod error;
+mod recorder;
+mod script_host;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, stream::BoxStream};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
+
+pub use crate::invoke::{
+    directory::{EndpointTarget, TenantRoutes},
+    error::InvokeError,
+};
+use crate::{
+    data::Connections,
+    db::{Db, invocations::InvocationRecord, versions::Loaded},
+    domain::{
+        exchange::{HandlerBody, HandlerRequest, HandlerResponse},
+        limits::Limits,
+        names::TenantName,
+        sql::SqlError,
+    },
+    invoke::{
+        directory::{Directory, RunnableVersion},
+        recorder::Recorder,
+        script_host::{Cursors, ScriptHost},
+    },
+    publish::Publisher,
+    sandbox::{
+        capabilities::CursorId,
+        images::ImageLibrary,
+        pool::{Lease, Pool},
+        slot::{CallError, Usage},
+    },
+    vault::Vault,
+};
+
+/// Rows on their way to a caller: pieces of one JSON array.
+pub type RowStream = BoxStream<'static, Result<Bytes, SqlError>>;
+
+/// Header fields whose values must not reach a log.
+const SECRET_HEADERS: [&str; 5] = ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"];
+
+/// Shorter values are too likely to be part of innocent text.
+const SECRET_BYTES_MIN: usize = 6;
+
+/// A request that has found its endpoint and whose caller may call it.
+#[derive(Debug)]
+pub struct Call {
+    /// The tenant.
+    pub routes: Arc<TenantRoutes>,
+    /// The endpoint.
+    pub endpoint: Arc<EndpointTarget>,
+    /// The request.
+    pub request: HandlerRequest,
+}
+
+/// What came of a call.
+#[derive(Debug)]
+pub struct Answer<R = RowStream> {
+    /// The handler's response.
+    pub response: HandlerResponse<R>,
+    /// Number of the version that served.
+    pub version: i64,
+}
+
+/// What an [`Invoker`] works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// The control database.
+    pub db: Db,
+    /// Unseals connection URLs.
+    pub vault: Arc<Vault>,
+    /// The tenants' databases.
+    pub connections: Arc<Connections>,
+    /// The slots.
+    pub pool: Arc<Pool>,
+    /// The scripts' images.
+    pub images: Arc<ImageLibrary>,
+    /// Makes missing images.
+    pub publisher: Arc<Publisher>,
+    /// Where guests run.
+    pub guests: Handle,
+    /// What an invocation may use.
+    pub limits: Limits,
+    /// Invocation records kept for each tenant.
+    pub records_kept: u32,
+}
+
+/// Runs handlers.
+#[derive(Debug, Clone)]
+pub struct Invoker(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: Arc<Directory>,
+    connections: Arc<Connections>,
+    pool: Arc<Pool>,
+    images: Arc<ImageLibrary>,
+    publisher: Arc<Publisher>,
+    guests: Handle,
+    recorder: Recorder,
+}
+
+impl Invoker {
+    /// An invoker, and the task that writes its records, which ends when the last clone is gone.
+    #[must_use]
+    pub fn new(parts: Parts) -> (Self, JoinHandle<()>) {
+        let Parts { db, vault, connections, pool, images, publisher, guests, limits, records_kept } = parts;
+        let directory = Arc::new(Directory::new(db.clone(), vault, limits));
+        let (recorder, writing) = Recorder::start(db, records_kept);
+        (Self(Arc::new(Inner { directory, connections, pool, images, publisher, guests, recorder })), writing)
+    }
+
+    /// The routes of a tenant; `None` if there is no such tenant.
+    ///
+    /// # Errors
+    /// If the control database fails.
+    pub async fn find_routes(&self, tenant: &TenantName) -> Result<Option<Arc<TenantRoutes>>, InvokeError> {
+        self.0.directory.find_routes(tenant).await
+    }
+
+    /// Reads routes, versions and connections anew from now on.
+    pub fn forget(&self) {
+        self.0.directory.forget();
+    }
+
+    /// Runs the handler of an endpoint.
+    ///
+    /// # Errors
+    /// If there is no response; see [`InvokeError`].
+    pub async fn invoke(&self, call: Call) -> Result<Answer, InvokeError> {
+        let (answer, answered) = oneshot::channel();
+        let invocation = Invocation { inner: Arc::clone(&self.0), call, started: Instant::now() };
+        self.0.guests.spawn(invocation.run(answer));
+        answered.await.unwrap_or_else(|_| Err(InvokeError::Host("the invocation's task died".to_owned())))
+    }
+}
+
+struct Invocation {
+    inner: Arc<Inner>,
+    call: Call,
+    started: Instant,
+}
+
+/// What is recorded of a run besides its outcome.
+#[derive(Default)]
+struct Trace {
+    usage: Usage,
+    log: String,
+    dirty_pages: u64,
+}
+
+impl Invocation {
+    async fn run(mut self, answer: oneshot::Sender<Result<Answer, InvokeError>>) {
+        let started_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let started_at_ms = i64::try_from(started_at_ms).unwrap_or(i64::MAX);
+        let secrets = secrets(&self.call.request);
+        let mut record = self.record(started_at_ms);
+        let cursors = Arc::new(Cursors::default());
+        let mut trace = Trace::default();
+
+        let endpoint = Arc::clone(&self.call.endpoint);
+        let (outcome, lease) = match &endpoint.version {
+            Some(version) => self.run_version(version, &cursors, &mut trace).await,
+            None => (Err(InvokeError::NotPublished { script: endpoint.script_name.clone() }), None),
+        };
+        record.duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        match &outcome {
+            Ok(response) => record.status = response.status,
+            Err(error) => {
+                record.status = error.status();
+                record.code = Some(error.code().to_owned());
+                record.traceback = error.traceback().map(|text| redacted(text.to_owned(), &secrets));
+            }
+        }
+        let version = endpoint.version.as_ref().map_or(0, |version| version.version.number);
+        let outcome =
+            outcome.and_then(|response| with_rows(response, &cursors)).map(|response| Answer { response, version });
+        _ = answer.send(outcome); // a caller who has gone needs no answer
+
+        if let (Some(lease), Some(version)) = (lease, &endpoint.version) {
+            match self.inner.pool.give_back(lease, version.version.id).await {
+                Ok(pages) => trace.dirty_pages = pages as u64,
+                Err(reason) => tracing::debug!(%reason, script.name = %endpoint.script_name, "a slot is dropped"),
+            }
+        }
+        let Trace { usage, log, dirty_pages } = trace;
+        record.fuel = usage.fuel;
+        record.dirty_pages = dirty_pages;
+        record.rows = cursors.rows_read();
+        record.log = redacted(log, &secrets);
+        self.inner.recorder.record(record);
+    }
+
+    fn record(&self, started_at_ms: i64) -> InvocationRecord {
+        let Call { routes, endpoint, request } = &self.call;
+        InvocationRecord {
+            id: request.request_id,
+            tenant: routes.tenant_id,
+            script: endpoint.script,
+            version: endpoint.version.as_ref().map(|version| version.version.id),
+            endpoint: endpoint.id,
+            method: request.method.clone(),
+            path: request.path.clone(),
+            status: 0,
+            code: None,
+            started_at_ms,
+            duration_us: 0,
+            fuel: 0,
+            dirty_pages: 0,
+            rows: 0,
+            log: String::new(),
+            traceback: None,
+        }
+    }
+
+    /// Runs the handler; gives the slot back only if the call came to an end.
+    async fn run_version(
+        &mut self,
+        version: &RunnableVersion,
+        cursors: &Arc<Cursors>,
+        trace: &mut Trace,
+    ) -> (Result<HandlerResponse<CursorId>, InvokeError>, Option<Lease>) {
+        let mut lease = match self.mounted_slot(version).await {
+            Ok(lease) => lease,
+            Err(error) => return (Err(error), None),
+        };
+        let limits = self.call.endpoint.limits;
+        let host = ScriptHost {
+            directory: Arc::clone(&self.inner.directory),
+            connections: Arc::clone(&self.inner.connections),
+            routes: Arc::clone(&self.call.routes),
+            endpoint: Arc::clone(&self.call.endpoint),
+            cursors: Arc::clone(cursors),
+            n_statements: 0,
+        };
+        if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
+            return (Err(InvokeError::Host(error.to_string())), None);
+        }
+        let request = self.call.request.clone();
+        let outcome = tokio::time::timeout(limits.deadline, call_handler(&mut lease, version, request, &limits)).await;
+        trace.usage = lease.slot().usage(&limits);
+        let log = lease.slot().take_log();
+        trace.log = log.text;
+        if log.dropped_bytes > 0 {
+            trace.log.push_str(&format!(
+                "\n[{} more bytes were printed; {} are kept]\n",
+                log.dropped_bytes, limits.log_bytes
+            ));
+        }
+        let outcome = match outcome {
+            Ok(outcome) => outcome.map_err(|error| InvokeError::from_call(error, limits.memory_bytes)),
+            Err(_) => Err(InvokeError::DeadlineExceeded { deadline: limits.deadline }),
+        };
+        (outcome.and_then(|response| checked_size(response, &limits)), Some(lease))
+    }
+
+    /// A slot of the tenant that shows what the version starts from.
+    async fn mounted_slot(&self, version: &RunnableVersion) -> Result<Lease, InvokeError> {
+        let Inner { pool, images, publisher, .. } = &*self.inner;
+        let tenant = self.call.routes.tenant_id;
+        let id = version.version.id;
+        let mut lease = pool.acquire(tenant, id).await?;
+        if lease.shows_version == Some(id) {
+            return Ok(lease);
+        }
+        let host = |error: &dyn std::fmt::Display| InvokeError::Host(error.to_string());
+        let image = match image_hash(&version.version.loaded, pool.runtime_hash()) {
+            Image::Base => Arc::clone(pool.base_image()),
+            Image::Script(hash) => match images.get_mapped(hash) {
+                Some(image) => image,
+                None => {
+                    let (images, hash) = (Arc::clone(images), hash.to_owned());
+                    let read =
+                        tokio::task::spawn_blocking(move || images.get(&hash)).await.map_err(|error| host(&error))?;
+                    match read {
+                        Ok(image) => image,
+                        Err(error) => {
+                            tracing::warn!(%error, version.id = %id, "making the image anew");
+                            self.rebuilt(publisher, version).await?
+                        }
+                    }
+                }
+            },
+            Image::OtherRuntime => self.rebuilt(publisher, version).await?,
+        };
+        lease.slot().mount(&image).map_err(|error| host(&error))?;
+        Ok(lease)
+    }
+
+    async fn rebuilt(
+        &self,
+        publisher: &Publisher,
+        version: &RunnableVersion,
+    ) -> Result<Arc<crate::sandbox::MappedImage>, InvokeError> {
+        let loaded = publisher.rebuild(self.call.routes.tenant_id, &version.version).await;
+        let loaded = loaded.map_err(|error| InvokeError::Host(format!("making the image anew: {error}")))?;
+        self.inner.directory.forget();
+        match image_hash(&loaded, self.inner.pool.runtime_hash()) {
+            Image::Script(hash) => self.inner.images.get(hash).map_err(|error| InvokeError::Host(error.to_string())),
+            Image::Base | Image::OtherRuntime => Err(InvokeError::Host(
+                "the script now needs its module-level code run in each request; try again".to_owned(),
+            )),
+        }
+    }
+}
+
+/// Where a version starts from.
+enum Image<'a> {
+    Base,
+    Script(&'a str),
+    OtherRuntime,
+}
+
+fn image_hash<'a>(loaded: &'a Loaded, runtime_hash: &str) -> Image<'a> {
+    match &loaded.image {
+        None => Image::Base,
+        Some(image) if loaded.runtime_hash == runtime_hash => Image::Script(&image.hash),
+        Some(_) => Image::OtherRuntime,
+    }
+}
+
+async fn call_handler(
+    lease: &mut Lease,
+    version: &RunnableVersion,
+    request: HandlerRequest,
+    limits: &Limits,
+) -> Result<HandlerResponse<CursorId>, CallError> {
+    if let Some(files) = &version.files {
+        lease.slot().load(files, false, limits).await?;
+    }
+    lease.slot().handle(request, limits).await
+}
+
+fn checked_size(
+    response: HandlerResponse<CursorId>,
+    limits: &Limits,
+) -> Result<HandlerResponse<CursorId>, InvokeError> {
+    match &response.body {
+        HandlerBody::Bytes(bytes) if bytes.len() as u64 > limits.response_body_bytes => {
+            Err(InvokeError::ResponseTooLarge {
+                limit_bytes: limits.response_body_bytes,
+                seen_bytes: bytes.len() as u64,
+            })
+        }
+        HandlerBody::Bytes(_) | HandlerBody::Rows(_) => Ok(response),
+    }
+}
+
+/// Turns a cursor that the handler returned into its rows.
+fn with_rows(
+    response: HandlerResponse<CursorId>,
+    cursors: &Cursors,
+) -> Result<HandlerResponse<RowStream>, InvokeError> {
+    let HandlerResponse { status, headers, body } = response;
+    let body = match body {
+        HandlerBody::Bytes(bytes) => HandlerBody::Bytes(bytes),
+        HandlerBody::Rows(id) => {
+            // Only a guest that was tampered with names a cursor that is not open.
+            let cursor =
+                cursors.take(id).ok_or_else(|| InvokeError::ScriptTrapped { reason: format!("no cursor {}", id.0) })?;
+            HandlerBody::Rows(cursor.into_json().boxed())
+        }
+    };
+    Ok(HandlerResponse { status, headers, body })
+}
+
+/// Values of the request that must not reach a log.
+fn secrets(request: &HandlerRequest) -> Vec<String> {
+    let fields = request.headers.iter().filter(|(name, _)| SECRET_HEADERS.contains(&name.as_str()));
+    let parts = fields.flat_map(|(_, value)| value.split([' ', ';', '=']).chain([value.as_str()]));
+    let mut secrets: Vec<String> = parts.filter(|part| part.len() >= SECRET_BYTES_MIN).map(str::to_owned).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
+}
+
+fn redacted(mut text: String, secrets: &[String]) -> String {
+    for secret in secrets {
+        if text.contains(secret.as_str()) {
+            text = text.replace(secret.as_str(), "[redacted]");
+        }
+    }
+    text
+}
+
+/// How often a host looks for changes that other processes made.
+pub const CHANGE_POLL: Duration = Duration::from_millis(250);

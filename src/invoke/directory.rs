@@ -1,0 +1,188 @@
+//! What is published, as invocations need it: routes and connections of tenants, cached until something changes.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    data::{ConnectionUrl, Target},
+    db::{
+        Db,
+        versions::{LoadMode, Version},
+    },
+    domain::{
+        exchange::AuthMode,
+        limits::Limits,
+        names::{ConnectionId, ConnectionName, EndpointId, ScriptId, ScriptName, TenantId, TenantName},
+        route::{MethodSet, RoutePattern, RouteTable},
+        script::SourceFile,
+        sql::{SqlError, SqlErrorCode},
+    },
+    invoke::InvokeError,
+    vault::Vault,
+};
+
+/// Tenants and connections that are remembered, at most; a miss costs a few queries.
+const CACHED_MAX: u64 = 10_000;
+
+/// Entries are read anew after this time, in case a change went unnoticed.
+const CACHED_FOR: Duration = Duration::from_secs(60);
+
+/// The routes of a tenant.
+#[derive(Debug)]
+pub struct TenantRoutes {
+    /// Whose they are.
+    pub tenant_id: TenantId,
+    /// Its name.
+    pub tenant: TenantName,
+    /// Its default connection.
+    pub default_connection: Option<(ConnectionId, ConnectionName)>,
+    /// Where requests go.
+    pub table: RouteTable<Arc<EndpointTarget>>,
+}
+
+/// What an endpoint leads to.
+#[derive(Debug)]
+pub struct EndpointTarget {
+    /// The endpoint.
+    pub id: EndpointId,
+    /// Its route, as tokens are bound to it.
+    pub route: String,
+    /// Who may call it.
+    pub auth: AuthMode,
+    /// Its script.
+    pub script: ScriptId,
+    /// The script's name.
+    pub script_name: ScriptName,
+    /// What an invocation may use.
+    pub limits: Limits,
+    /// The script's newest version.
+    pub(crate) version: Option<RunnableVersion>,
+}
+
+/// A version, ready to run.
+#[derive(Debug)]
+pub(crate) struct RunnableVersion {
+    pub(crate) version: Version,
+    /// The source, if module-level code runs in each request.
+    pub(crate) files: Option<Vec<SourceFile>>,
+}
+
+/// Caches over the control database.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    db: Db,
+    vault: Arc<Vault>,
+    limits: Limits,
+    routes: moka::sync::Cache<TenantName, Option<Arc<TenantRoutes>>>,
+    targets: moka::sync::Cache<(TenantId, ConnectionName), Target>,
+}
+
+impl Directory {
+    pub(crate) fn new(db: Db, vault: Arc<Vault>, limits: Limits) -> Self {
+        let routes = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
+        let targets = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
+        Self { db, vault, limits, routes, targets }
+    }
+
+    /// Reads everything anew from now on.
+    pub(crate) fn forget(&self) {
+        self.routes.invalidate_all();
+        self.targets.invalidate_all();
+    }
+
+    pub(crate) async fn find_routes(&self, name: &TenantName) -> Result<Option<Arc<TenantRoutes>>, InvokeError> {
+        if let Some(known) = self.routes.get(name) {
+            return Ok(known);
+        }
+        let routes = self.read_routes(name).await?.map(Arc::new);
+        self.routes.insert(name.clone(), routes.clone());
+        Ok(routes)
+    }
+
+    async fn read_routes(&self, name: &TenantName) -> Result<Option<TenantRoutes>, InvokeError> {
+        let Some(tenant) = self.db.tenants().find_tenant(name).await? else { return Ok(None) };
+        let default_connection = match tenant.default_connection {
+            Some(id) => {
+                let connections = self.db.connections().list_connections(tenant.id).await?;
+                connections.into_iter().find(|row| row.id == id).map(|row| (id, row.name))
+            }
+            None => None,
+        };
+        let mut table = RouteTable::default();
+        for endpoint in self.db.endpoints().list_endpoints(tenant.id).await? {
+            let (Ok(methods), Ok(pattern)) =
+                (endpoint.methods.parse::<MethodSet>(), endpoint.route.parse::<RoutePattern>())
+            else {
+                tracing::error!(tenant.name = %name, endpoint.id = %endpoint.id, "an endpoint's stored route cannot be read");
+                continue;
+            };
+            let version = match endpoint.latest_version {
+                Some(version) => self.runnable(tenant.id, version).await?,
+                None => None,
+            };
+            let target = EndpointTarget {
+                id: endpoint.id,
+                route: endpoint.route,
+                auth: endpoint.auth,
+                script: endpoint.script,
+                script_name: endpoint.script_name,
+                limits: self.limits,
+                version,
+            };
+            if let Err(conflict) = table.insert(methods, pattern, Arc::new(target)) {
+                tracing::error!(tenant.name = %name, %conflict, "an endpoint is not served");
+            }
+        }
+        Ok(Some(TenantRoutes { tenant_id: tenant.id, tenant: name.clone(), default_connection, table }))
+    }
+
+    async fn runnable(
+        &self,
+        tenant: TenantId,
+        version: crate::domain::names::VersionId,
+    ) -> Result<Option<RunnableVersion>, InvokeError> {
+        let Some(version) = self.db.versions().find_version(tenant, version).await? else { return Ok(None) };
+        let files = match version.loaded.mode {
+            LoadMode::Image => None,
+            LoadMode::PerRequest => Some(self.db.versions().list_files(tenant, version.id).await?),
+        };
+        Ok(Some(RunnableVersion { version, files }))
+    }
+
+    /// The connection that a script names.
+    ///
+    /// # Errors
+    /// If the tenant has none of this name; the message names those that it has.
+    pub(crate) async fn find_target(&self, tenant: TenantId, name: &str) -> Result<Target, SqlError> {
+        let Ok(name) = name.parse::<ConnectionName>() else { return Err(self.unknown_connection(tenant, name).await) };
+        if let Some(target) = self.targets.get(&(tenant, name.clone())) {
+            return Ok(target);
+        }
+        let unavailable = |error: &dyn std::fmt::Display| {
+            tracing::error!(tenant.id = %tenant, connection.name = %name, %error, "a connection cannot be read");
+            SqlError::new(SqlErrorCode::Unavailable, format!("connection `{name}` cannot be used right now"))
+        };
+        let row = self.db.connections().find_connection(tenant, &name).await.map_err(|error| unavailable(&error))?;
+        let Some(row) = row else { return Err(self.unknown_connection(tenant, name.as_str()).await) };
+        let url = self.vault.unseal(&url_context(row.id), &row.sealed_url).map_err(|error| unavailable(&error))?;
+        let url = url.expose_str().map_err(|error| unavailable(&error))?;
+        let url = ConnectionUrl::parse(url).map_err(|error| unavailable(&error))?;
+        let target = Target { tenant, connection: row.id, revision: row.revision, name: name.clone(), url };
+        self.targets.insert((tenant, name), target.clone());
+        Ok(target)
+    }
+
+    async fn unknown_connection(&self, tenant: TenantId, name: &str) -> SqlError {
+        let known = self.db.connections().list_connections(tenant).await.unwrap_or_default();
+        let known: Vec<_> = known.iter().map(|row| format!("`{}`", row.name)).collect();
+        let known =
+            if known.is_empty() { "there are none".to_owned() } else { format!("there is {}", known.join(", ")) };
+        let name: String = name.chars().take(80).flat_map(char::escape_default).collect();
+        SqlError::new(SqlErrorCode::UnknownConnection, format!("unknown connection `{name}`: {known}"))
+    }
+}
+
+/// What a connection's URL is sealed for.
+#[must_use]
+pub fn url_context(connection: ConnectionId) -> String {
+    format!("connection:{connection}")
+}

@@ -1,0 +1,217 @@
+//! Publishing: from an author's files to an immutable version that can serve.
+//!
+//! Owns: checking a script, making its image, deciding whether its module-level code may be frozen. Never: runs handlers.
+
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::{
+    db::{
+        Db, DbError,
+        versions::{ImageRef, LoadMode, Loaded, NewVersion, Version},
+    },
+    domain::{
+        limits::Limits,
+        names::{ScriptName, TenantId},
+        script::{SCRIPT_BYTES_MAX, SourceFile},
+    },
+    sandbox::{
+        Observation,
+        images::{ImageError, ImageLibrary},
+        runtime::{Runtime, RuntimeError},
+        slot::{CallError, ScriptFailure, Slot},
+    },
+};
+
+/// A published version, and what its module-level code printed.
+#[derive(Debug)]
+pub struct Published {
+    /// The new version.
+    pub version: Version,
+    /// What was printed.
+    pub log: String,
+}
+
+/// Why a script was not published. Nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The upload is no script.
+    #[error("the script is {bytes} bytes large; at most {SCRIPT_BYTES_MAX} are allowed")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// There is no file.
+    #[error("a script needs at least one file")]
+    Empty,
+    /// Its module-level code failed, or there is no handler.
+    #[error("{}: {}", .0.type_name, .0.message)]
+    Rejected(ScriptFailure),
+    /// Its module-level code used more than it may.
+    #[error("the module-level code {what}")]
+    LimitExceeded {
+        /// Which limit, in words.
+        what: String,
+    },
+    /// Its image cannot be stored.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The control database failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// No sandbox can be made.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// The task that made the image died: a bug.
+    #[error("making the image failed unexpectedly")]
+    Panicked,
+}
+
+/// Publishes scripts.
+#[derive(Debug)]
+pub struct Publisher {
+    runtime: Arc<Runtime>,
+    images: Arc<ImageLibrary>,
+    db: Db,
+    limits: Limits,
+    /// Where guests run.
+    guests: Handle,
+}
+
+impl Publisher {
+    /// A publisher whose module-level code runs on `guests` under `limits`.
+    #[must_use]
+    pub fn new(runtime: Arc<Runtime>, images: Arc<ImageLibrary>, db: Db, limits: Limits, guests: Handle) -> Self {
+        Self { runtime, images, db, limits, guests }
+    }
+
+    /// Publishes `files`, the first of which defines `handler`, as the next version of the script.
+    ///
+    /// # Errors
+    /// If the script is not sound; see [`PublishError`].
+    pub async fn publish(
+        &self,
+        tenant: TenantId,
+        script: &ScriptName,
+        files: Vec<SourceFile>,
+    ) -> Result<Published, PublishError> {
+        let bytes = files.iter().map(|file| file.content.len() + file.name.len()).sum();
+        if bytes > SCRIPT_BYTES_MAX {
+            return Err(PublishError::TooLarge { bytes });
+        }
+        if files.is_empty() {
+            return Err(PublishError::Empty);
+        }
+        let files = Arc::new(files);
+        let (loaded, log) = self.make_image(Arc::clone(&files)).await?;
+        let script = self.db.scripts().ensure_script(tenant, script).await?;
+        let content_hash = content_hash(&files);
+        let files = Arc::unwrap_or_clone(files);
+        let version =
+            self.db.versions().insert_version(tenant, NewVersion { script, files, content_hash, loaded }).await?;
+        Ok(Published { version, log })
+    }
+
+    /// Makes a version's image anew: after the host's runtime has changed, or when the image file is damaged.
+    ///
+    /// # Errors
+    /// As for [`Self::publish`].
+    pub async fn rebuild(&self, tenant: TenantId, version: &Version) -> Result<Loaded, PublishError> {
+        let files = self.db.versions().list_files(tenant, version.id).await?;
+        let (loaded, _) = self.make_image(Arc::new(files)).await?;
+        self.db.versions().update_image(tenant, version.id, &loaded).await?;
+        Ok(loaded)
+    }
+
+    async fn make_image(&self, files: Arc<Vec<SourceFile>>) -> Result<(Loaded, String), PublishError> {
+        let work = ImageWork {
+            runtime: Arc::clone(&self.runtime),
+            images: Arc::clone(&self.images),
+            limits: self.limits,
+            files,
+        };
+        self.guests.spawn(work.run()).await.map_err(|_| PublishError::Panicked)?
+    }
+}
+
+/// Names the source: the same files in the same order have the same hash.
+fn content_hash(files: &[SourceFile]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for SourceFile { name, content } in files {
+        for part in [name.as_bytes(), content] {
+            hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+struct ImageWork {
+    runtime: Arc<Runtime>,
+    images: Arc<ImageLibrary>,
+    limits: Limits,
+    files: Arc<Vec<SourceFile>>,
+}
+
+impl ImageWork {
+    async fn run(self) -> Result<(Loaded, String), PublishError> {
+        let mut slot = self.runtime.new_slot().await?;
+        let outcome = self.load(&mut slot, false).await;
+        let observed = slot.observed();
+        let log = slot.take_log().text;
+        match outcome {
+            Ok(()) if observed.is_none() => {}
+            Ok(()) | Err(Failure::Call(CallError::ObservedHost)) => return Ok((self.per_request().await?, log)),
+            Err(failure) => return Err(self.refusal(failure)),
+        }
+        let Some(pages) = slot.snapshot() else {
+            let what = "keeps more memory than an image has room for".to_owned();
+            return Err(PublishError::LimitExceeded { what });
+        };
+        let images = Arc::clone(&self.images);
+        let stored =
+            tokio::task::spawn_blocking(move || images.save(&pages)).await.map_err(|_| PublishError::Panicked)??;
+        let image = Some(ImageRef { hash: stored.hash, bytes: stored.bytes });
+        Ok((Loaded { mode: LoadMode::Image, reason: None, image, runtime_hash: self.runtime.hash().to_owned() }, log))
+    }
+
+    /// Module-level code saw the world: it runs in each request, and its author is told which line made it so.
+    async fn per_request(&self) -> Result<Loaded, PublishError> {
+        let mut slot = self.runtime.new_slot().await?;
+        _ = self.load(&mut slot, true).await; // it ends as it did before; what it observed is of interest
+        let reason = match slot.observed() {
+            Some((what, Some((file, line)))) => format!("{file}, line {line}, {what}"),
+            Some((what, None)) => format!("module-level code {what}"),
+            None => format!("module-level code {}", Observation::Clock),
+        };
+        let runtime_hash = self.runtime.hash().to_owned();
+        Ok(Loaded { mode: LoadMode::PerRequest, reason: Some(reason), image: None, runtime_hash })
+    }
+
+    async fn load(&self, slot: &mut Slot, explain: bool) -> Result<(), Failure> {
+        slot.begin(None, &self.limits).map_err(|error| Failure::Call(CallError::Trapped(error.to_string())))?;
+        let load = slot.load(&self.files, explain, &self.limits);
+        tokio::time::timeout(self.limits.deadline, load).await.map_err(|_| Failure::Deadline)?.map_err(Failure::Call)
+    }
+
+    fn refusal(&self, failure: Failure) -> PublishError {
+        let what = match failure {
+            Failure::Call(CallError::Script(failure)) => return PublishError::Rejected(failure),
+            Failure::Call(CallError::OutOfFuel { limit }) => format!("used all of its {limit} units of fuel"),
+            Failure::Call(CallError::OutOfMemory { limit_bytes }) => {
+                format!("needs more than {limit_bytes} bytes of memory")
+            }
+            Failure::Call(CallError::StackOverflow) => "exhausted its stack".to_owned(),
+            Failure::Call(CallError::Exited) => "ended the process".to_owned(),
+            Failure::Call(CallError::Trapped(what)) => format!("broke the sandbox's rules: {what}"),
+            Failure::Call(CallError::ObservedHost) => "called the host".to_owned(),
+            Failure::Deadline => format!("ran longer than {:?}", self.limits.deadline),
+        };
+        PublishError::LimitExceeded { what }
+    }
+}
+
+enum Failure {
+    Call(CallError),
+    Deadline,
+}
