@@ -3,10 +3,18 @@
 //! `docs/ARCHITECTURE.md` is the map. Modules stand here lowest first; each imports only from above itself, and
 //! `tests/tidy.rs` checks the table in that document.
 
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod data;
 pub mod db;
 pub mod domain;
+pub mod ingress;
 pub mod invoke;
+pub mod problem;
 pub mod publish;
 pub mod sandbox;
+pub mod server;
+pub mod telemetry;
 pub mod vault;

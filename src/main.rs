@@ -1,1 +1,7 @@
-fn main() {}
+//! The program; see `pqhost::cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pqhost::cli::main()
+}

@@ -13,11 +13,12 @@ use crate::{
         invocations::InvocationRecord,
         tenants::Tenant,
         tokens::NewToken,
-        versions::{ImageRef, LoadMode, Loaded, NewVersion, SourceFile},
+        versions::{ImageRef, LoadMode, Loaded, NewVersion},
     },
     domain::{
         exchange::AuthMode,
         names::{ConnectionId, EndpointId, InvocationId, ScriptId, TenantId, VersionId},
+        script::SourceFile,
     },
 };
 

@@ -1,0 +1,213 @@
+//! Puts a host together.
+//!
+//! Owns: what exists once per process, and the order in which it starts and stops. Never: parses flags, serves HTTP.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+
+use crate::{
+    auth::Authenticator,
+    config::{Config, DataDir, vault_key_from_environment},
+    data::{Connections, DataSettings},
+    db::{Db, DbError},
+    invoke::{self, CHANGE_POLL, Invoker},
+    publish::Publisher,
+    sandbox::{
+        ArtifactOrigin,
+        images::ImageLibrary,
+        pool::{Pool, PoolSettings},
+        runtime::{Runtime, RuntimeError},
+    },
+    vault::{Vault, VaultError},
+};
+
+/// How long the last invocation records may take to be written when a host stops.
+const RECORDS_WAIT: Duration = Duration::from_secs(5);
+
+/// Why a host does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("the data directory `{path}` cannot be used: {error}")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// What the machine said.
+        error: std::io::Error,
+    },
+    /// The control database cannot be opened.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The vault cannot be opened.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The Python runtime does not start.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// There are no threads to run guests on.
+    #[error("cannot start the guests' threads: {0}")]
+    Threads(std::io::Error),
+}
+
+/// What every command works with: the control database and the vault of a data directory.
+#[derive(Debug)]
+pub struct Workspace {
+    /// The directory.
+    pub data: DataDir,
+    /// The control database.
+    pub db: Db,
+    /// Seals what is secret in it.
+    pub vault: Arc<Vault>,
+    /// Issues and verifies tokens.
+    pub auth: Arc<Authenticator>,
+}
+
+impl Workspace {
+    /// Opens a data directory, which is created if it does not exist. A running host may use it at the same time.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub async fn open(data: &DataDir) -> Result<Self, StartError> {
+        let unusable = |error| StartError::DataDir { path: data.path().to_owned(), error };
+        for directory in [data.path().to_owned(), data.images(), data.sqlite()] {
+            std::fs::create_dir_all(directory).map_err(unusable)?;
+        }
+        let db = Db::open(&data.database()).await?;
+        let vault = Arc::new(Vault::open(&data.vault_key(), vault_key_from_environment())?);
+        let auth = Arc::new(Authenticator::new(db.clone(), Arc::clone(&vault)));
+        Ok(Self { data: data.clone(), db, vault, auth })
+    }
+}
+
+/// What running and publishing scripts needs.
+#[derive(Debug)]
+pub struct Guests {
+    /// Makes slots.
+    pub runtime: Arc<Runtime>,
+    /// The scripts' images.
+    pub images: Arc<ImageLibrary>,
+    /// Publishes scripts.
+    pub publisher: Arc<Publisher>,
+    /// Threads of guests: separate, so that a busy guest never delays accepting or time limits of others.
+    threads: Option<tokio::runtime::Runtime>,
+}
+
+impl Guests {
+    /// Loads the Python runtime; `compiling` is called if that takes seconds because it must be compiled first.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn start(
+        config: &Config,
+        workspace: &Workspace,
+        compiling: impl FnOnce(),
+    ) -> Result<(Self, ArtifactOrigin), StartError> {
+        let (runtime, origin) = Runtime::load(&workspace.data.cache(), None, compiling)?;
+        let runtime = Arc::new(runtime);
+        let unusable = |error| StartError::DataDir { path: workspace.data.images(), error };
+        let images = Arc::new(ImageLibrary::open(workspace.data.images(), &runtime).map_err(unusable)?);
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.guest_threads)
+            .thread_name("guest")
+            .enable_all()
+            .build()
+            .map_err(StartError::Threads)?;
+        let publisher = Publisher::new(
+            Arc::clone(&runtime),
+            Arc::clone(&images),
+            workspace.db.clone(),
+            config.limits,
+            threads.handle().clone(),
+        );
+        Ok((Self { runtime, images, publisher: Arc::new(publisher), threads: Some(threads) }, origin))
+    }
+
+    fn handle(&self) -> tokio::runtime::Handle {
+        self.threads.as_ref().expect("only `drop` takes the threads").handle().clone()
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// A host that can serve.
+#[derive(Debug)]
+pub struct Host {
+    /// Its data directory.
+    pub workspace: Workspace,
+    /// Its guests.
+    pub guests: Guests,
+    /// Runs handlers.
+    pub invoker: Invoker,
+    recording: JoinHandle<()>,
+    keeping: JoinHandle<()>,
+    watching: JoinHandle<()>,
+}
+
+impl Host {
+    /// Puts a host together from an open workspace. Must be called on the runtime that serves.
+    #[must_use]
+    pub fn start(config: &Config, workspace: Workspace, guests: Guests) -> Self {
+        let pool = Pool::new(
+            Arc::clone(&guests.runtime),
+            PoolSettings {
+                slots_max: config.slots_max,
+                slots_per_tenant_max: config.slots_per_tenant_max,
+                queue_max: config.queue_max,
+                queue_wait: config.queue_wait,
+            },
+        );
+        let keeping = guests.handle().spawn(Arc::clone(&pool).keep());
+        let (invoker, recording) = Invoker::new(invoke::Parts {
+            db: workspace.db.clone(),
+            vault: Arc::clone(&workspace.vault),
+            connections: Arc::new(Connections::new(DataSettings::new(workspace.data.sqlite()))),
+            pool,
+            images: Arc::clone(&guests.images),
+            publisher: Arc::clone(&guests.publisher),
+            guests: guests.handle(),
+            limits: config.limits,
+            records_kept: config.records_kept,
+        });
+        let watching = tokio::spawn(watch(workspace.db.clone(), invoker.clone(), Arc::clone(&workspace.auth)));
+        Self { workspace, guests, invoker, recording, keeping, watching }
+    }
+
+    /// Stops what runs in the background, after the last invocation records are written.
+    pub async fn stop(self) {
+        let Self { workspace, guests, invoker, mut recording, keeping, watching } = self;
+        for task in [watching, keeping] {
+            task.abort();
+            _ = task.await; // it was cancelled
+        }
+        drop(invoker);
+        if tokio::time::timeout(RECORDS_WAIT, &mut recording).await.is_err() {
+            tracing::error!("the last invocation records could not be written in time");
+        }
+        drop(guests);
+        workspace.db.close().await;
+    }
+}
+
+/// Drops caches when another process, or this one, has changed the control database.
+async fn watch(db: Db, invoker: Invoker, auth: Arc<Authenticator>) {
+    let mut seen = None;
+    loop {
+        match db.change_counter().await {
+            Ok(counter) if seen == Some(counter) => {}
+            Ok(counter) => {
+                invoker.forget();
+                auth.forget();
+                seen = Some(counter);
+            }
+            Err(error) => tracing::error!(%error, "cannot look for changes of the control database"),
+        }
+        tokio::time::sleep(CHANGE_POLL).await;
+    }
+}

@@ -1,0 +1,59 @@
+//! The command line: noun, then verb.
+//!
+//! Owns: flags, what people and machines read on stdout, exit codes. Never: does the work of a command's module.
+
+mod args;
+mod demo;
+mod dev;
+mod logs;
+mod nouns;
+mod output;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{
+    args::{Cli, Command},
+    output::Output,
+};
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { data, json, command } = Cli::parse();
+    let output = Output { json };
+    crate::telemetry::init(json);
+    limit_core_dumps();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return output.fail(&anyhow::anyhow!("cannot start threads: {error}")),
+    };
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::serve(&data, args, output).await,
+            Command::Demo(args) => demo::demo(&data, args, output).await,
+            Command::Dev(args) => dev::dev(&data, args, output).await,
+            Command::Logs(args) => logs::logs(&data, args, output).await,
+            Command::Tenant(command) => nouns::tenant(&data, command, output).await,
+            Command::Connection(command) => nouns::connection(&data, command, output).await,
+            Command::Script(command) => nouns::script(&data, command, output).await,
+            Command::Endpoint(command) => nouns::endpoint(&data, command, output).await,
+            Command::Token(command) => nouns::token(&data, command, output).await,
+        }
+    });
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output.fail(&error),
+    }
+}
+
+/// Guests' memory may hold tenants' data: it must not end up in a core dump.
+fn limit_core_dumps() {
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
+        tracing::warn!(%error, "core dumps cannot be turned off");
+    }
+}

@@ -1,0 +1,213 @@
+//! Flags and arguments.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::domain::{
+    exchange::AuthMode,
+    names::{ConnectionName, ScriptName, TenantName},
+    route::{MethodSet, RoutePattern},
+};
+
+/// Hosts untrusted API handler scripts: a fresh sandbox for every request.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+pub(super) struct Cli {
+    /// Directory that holds everything a host keeps
+    #[arg(long, global = true, value_name = "DIR", default_value = "./pqhost-data")]
+    pub(super) data: PathBuf,
+    /// Print JSON for machines
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve a tenant with example data and endpoints
+    Demo(ListenArgs),
+    /// Serve all tenants
+    Serve(ServeArgs),
+    /// Serve one handler file, reloaded whenever it is saved
+    Dev(DevArgs),
+    /// Show a tenant's invocations and what they printed
+    Logs(LogsArgs),
+    /// Tenants
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// Databases of a tenant
+    #[command(subcommand)]
+    Connection(ConnectionCommand),
+    /// Scripts of a tenant
+    #[command(subcommand)]
+    Script(ScriptCommand),
+    /// Endpoints of a tenant
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
+    /// Tokens that callers of a tenant's endpoints present
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListenArgs {
+    /// Where callers connect; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub(super) ingress: SocketAddr,
+    /// Where operators connect; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    pub(super) control: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    pub(super) listen: ListenArgs,
+    /// Threads that run handlers [default: one per core]
+    #[arg(long, value_name = "N")]
+    pub(super) guest_threads: Option<usize>,
+    /// Handlers that may run at once
+    #[arg(long, value_name = "N")]
+    pub(super) slots: Option<usize>,
+    /// Handlers of one tenant that may run at once
+    #[arg(long, value_name = "N")]
+    pub(super) slots_per_tenant: Option<usize>,
+    /// Longest time of one invocation, for example 10s
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) deadline: Option<Duration>,
+    /// Fuel of one invocation, roughly instructions
+    #[arg(long, value_name = "N")]
+    pub(super) fuel: Option<u64>,
+    /// Memory of one invocation above the runtime's own, in MiB
+    #[arg(long, value_name = "MIB")]
+    pub(super) memory: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DevArgs {
+    /// The file that defines `handler`
+    pub(super) file: PathBuf,
+    /// Port on 127.0.0.1; 0 picks a free one
+    #[arg(long, value_name = "N", default_value_t = 8080)]
+    pub(super) port: u16,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LogsArgs {
+    pub(super) tenant: TenantName,
+    /// Keep running and show new invocations
+    #[arg(long, short)]
+    pub(super) follow: bool,
+    /// Show this many of the newest invocations
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) last: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TenantCommand {
+    /// Create a tenant
+    Create { name: TenantName },
+    /// List tenants
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConnectionCommand {
+    /// Create a connection; the tenant's first one is its default
+    Create {
+        tenant: TenantName,
+        name: ConnectionName,
+        /// `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:FOLDER`
+        url: String,
+    },
+    /// List connections
+    List { tenant: TenantName },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ScriptCommand {
+    /// Publish a new version of a script, or of several
+    Publish {
+        tenant: TenantName,
+        /// `NAME FILE`, or any number of `NAME=FILE`
+        #[arg(required = true, num_args = 1.., value_name = "NAME FILE | NAME=FILE")]
+        scripts: Vec<String>,
+    },
+    /// List scripts
+    List { tenant: TenantName },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum EndpointCommand {
+    /// Create an endpoint
+    Create {
+        tenant: TenantName,
+        /// `GET`, several as `GET,POST`, or `ANY`
+        method: MethodSet,
+        /// For example `/orders/{id}`; `*` matches a segment, `**` the rest
+        route: RoutePattern,
+        script: ScriptName,
+        /// `jwt`: callers present a token; `public`: anyone
+        #[arg(long, default_value_t)]
+        auth: AuthMode,
+    },
+    /// List endpoints
+    List { tenant: TenantName },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Create a token; its text is shown once
+    Create {
+        tenant: TenantName,
+        /// How long it is valid, for example 12h or 30d
+        #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_duration)]
+        expires: Duration,
+        /// The only endpoint it is for
+        #[arg(long, value_name = "ROUTE")]
+        endpoint: Option<String>,
+        /// What it is for, for people
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+    /// Revoke a token
+    Revoke { tenant: TenantName, id: String },
+    /// List tokens
+    List { tenant: TenantName },
+}
+
+/// `90s`, `15m`, `12h` or `30d`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("`{text}` is no time: write for example 90s, 15m, 12h or 30d");
+    let unit = text.chars().next_back().ok_or_else(bad)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86400,
+        _ => return Err(bad()),
+    };
+    let count: u64 = text[..text.len() - 1].parse().map_err(|_| bad())?;
+    count.checked_mul(seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("30d"), Ok(Duration::from_secs(30 * 86400)));
+        for bad in ["", "s", "30", "0s", "-1d", "1.5h", "1w", "99999999999999999999d", "213503982334602d"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What commands print.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands talk to people and machines")]
+
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+/// How to print: for people, or JSON for machines.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Output {
+    pub(super) json: bool,
+}
+
+impl Output {
+    /// A result: the sentence for people, or the value for machines.
+    pub(super) fn done(self, sentence: &str, value: &Value) {
+        if self.json { println!("{value}") } else { println!("{sentence}") }
+    }
+
+    /// Rows under headings for people, or an array of objects for machines.
+    pub(super) fn table(self, headings: &[&str], rows: &[Vec<Value>]) {
+        if self.json {
+            let object = |row: &Vec<Value>| headings.iter().map(|h| (*h).to_owned()).zip(row.iter().cloned()).collect();
+            println!("{}", Value::Array(rows.iter().map(|row| Value::Object(object(row))).collect()));
+            return;
+        }
+        let text = |value: &Value| match value {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => escaped(text),
+            other => other.to_string(),
+        };
+        let cells: Vec<Vec<String>> = std::iter::once(headings.iter().map(|h| (*h).to_owned()).collect())
+            .chain(rows.iter().map(|row| row.iter().map(text).collect()))
+            .collect();
+        let widths: Vec<usize> = (0..headings.len())
+            .map(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+            .collect();
+        for row in cells {
+            let padded: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+            println!("{}", padded.join("  ").trim_end());
+        }
+    }
+
+    /// Something that is for people only.
+    pub(super) fn note(self, text: &str) {
+        if !self.json {
+            println!("{text}");
+        }
+    }
+
+    /// Something on the way, not part of the result.
+    pub(super) fn progress(self, text: &str) {
+        eprintln!("{text}");
+    }
+
+    /// The command failed.
+    pub(super) fn fail(self, error: &anyhow::Error) -> ExitCode {
+        if self.json {
+            println!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+        } else {
+            eprintln!("error: {error:#}");
+        }
+        ExitCode::FAILURE
+    }
+}
+
+/// Text of a tenant or a caller, made safe to show on a terminal: control characters but line breaks and tabs are escaped.
+pub(super) fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' && c != '\t' { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_sequences_are_shown_not_obeyed() {
+        assert_eq!(escaped("a\x1b[2Jb\r\n\tc\u{9b}d"), "a\\u{1b}[2Jb\\r\n\tc\\u{9b}d");
+    }
+}

@@ -1,0 +1,198 @@
+//! What an operator can set, validated once at the start.
+//!
+//! Owns: defaults, their reasons, the layout of the data directory, the environment. Never: reads anything later.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::domain::{
+    limits::{HEADROOM_BYTES, Limits},
+    secret::Secret,
+};
+
+/// The environment variable that holds the vault's key instead of a file.
+pub const VAULT_KEY_VARIABLE: &str = "PQHOST_VAULT_KEY";
+
+/// Everything a host keeps on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// A data directory; it need not exist.
+    #[must_use]
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The control database.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.0.join("pqhost.db")
+    }
+
+    /// The vault's key, unless the environment has it.
+    #[must_use]
+    pub fn vault_key(&self) -> PathBuf {
+        self.0.join("vault.key")
+    }
+
+    /// Images of scripts.
+    #[must_use]
+    pub fn images(&self) -> PathBuf {
+        self.0.join("images")
+    }
+
+    /// Native code of the runtime; may be deleted at any time.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.0.join("cache")
+    }
+
+    /// Below this lie SQLite connections with relative paths.
+    #[must_use]
+    pub fn sqlite(&self) -> PathBuf {
+        self.0.join("sqlite")
+    }
+}
+
+/// A setting that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} {problem}")]
+pub struct InvalidConfig {
+    setting: &'static str,
+    problem: String,
+}
+
+/// The settings of a host.
+#[derive(Debug)]
+pub struct Config {
+    /// Where everything is kept.
+    pub data: DataDir,
+    /// Where callers connect. Port 0 picks a free one.
+    pub ingress: SocketAddr,
+    /// Where operators connect. Another origin than ingress, because handlers may answer with hostile HTML.
+    pub control: SocketAddr,
+    /// Threads that run guests. As many as there are cores: guests compute.
+    pub guest_threads: usize,
+    /// Handlers that may run at once. Each slot holds 1 to 10 MB; waiting for databases needs slots, not cores.
+    pub slots_max: usize,
+    /// Handlers of one tenant that may run at once: half of all, so that no tenant can take every slot.
+    pub slots_per_tenant_max: usize,
+    /// Requests that may wait for a slot.
+    pub queue_max: usize,
+    /// How long a request may wait for a slot before it is told to come back later.
+    pub queue_wait: Duration,
+    /// What an invocation may use.
+    pub limits: Limits,
+    /// Invocation records kept for each tenant.
+    pub records_kept: u32,
+    /// How long requests in flight may take to finish when the host is told to stop.
+    pub drain: Duration,
+    /// Shows tracebacks to callers: for `pqhost dev` only.
+    pub dev: bool,
+}
+
+impl Config {
+    /// The defaults, with everything below `data`.
+    #[must_use]
+    pub fn new(data: DataDir) -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+        Self {
+            data,
+            ingress: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            control: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            guest_threads: cores,
+            slots_max: 64,
+            slots_per_tenant_max: 32,
+            queue_max: 1024,
+            queue_wait: Duration::from_secs(5),
+            limits: Limits::default(),
+            records_kept: 100_000,
+            drain: Duration::from_secs(30),
+            dev: false,
+        }
+    }
+
+    /// Checks what defaults cannot have wrong but settings can.
+    ///
+    /// # Errors
+    /// With the first setting that cannot be.
+    pub fn validated(self) -> Result<Self, InvalidConfig> {
+        let refuse = |setting, problem: String| Err(InvalidConfig { setting, problem });
+        if self.ingress == self.control && self.ingress.port() != 0 {
+            return refuse("--control", format!("must be another address than --ingress, {}", self.ingress));
+        }
+        if self.guest_threads == 0 {
+            return refuse("--guest-threads", "must be at least 1".to_owned());
+        }
+        if self.slots_max == 0 || self.slots_per_tenant_max == 0 || self.slots_per_tenant_max > self.slots_max {
+            let problem = format!("must be 1 to --slots, {}, not {}", self.slots_max, self.slots_per_tenant_max);
+            return refuse("--slots-per-tenant", problem);
+        }
+        if self.limits.memory_bytes < HEADROOM_BYTES {
+            return refuse(
+                "--memory",
+                format!("must be at least {HEADROOM_BYTES} bytes, not {}", self.limits.memory_bytes),
+            );
+        }
+        if self.limits.deadline.is_zero() || self.limits.deadline > DEADLINE_MAX {
+            return refuse(
+                "--deadline",
+                format!("must be more than 0 and at most {DEADLINE_MAX:?}, not {:?}", self.limits.deadline),
+            );
+        }
+        if self.limits.fuel < FUEL_MIN {
+            return refuse("--fuel", format!("must be at least {FUEL_MIN}, not {}", self.limits.fuel));
+        }
+        Ok(self)
+    }
+}
+
+/// Longest deadline that may be set.
+const DEADLINE_MAX: Duration = Duration::from_secs(300);
+
+/// Less than this does not even start a handler.
+const FUEL_MIN: u64 = 10_000_000;
+
+/// The vault's key from the environment, if it is there.
+#[must_use]
+pub fn vault_key_from_environment() -> Option<Secret> {
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    std::env::var(VAULT_KEY_VARIABLE).ok().map(Secret::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_bad_settings_are_named() {
+        let config = || Config::new(DataDir::new("data".into()));
+        assert!(config().validated().is_ok());
+        let changed = |change: fn(&mut Config)| {
+            let mut config = config();
+            change(&mut config);
+            config.validated().unwrap_err().to_string()
+        };
+        for (change, name) in [
+            ((|c| c.control = c.ingress) as fn(&mut Config), "--control"),
+            (|c| c.guest_threads = 0, "--guest-threads"),
+            (|c| c.slots_max = 1, "--slots-per-tenant"),
+            (|c| c.limits.memory_bytes = 1, "--memory"),
+            (|c| c.limits.deadline = Duration::ZERO, "--deadline"),
+            (|c| c.limits.deadline = Duration::from_secs(301), "--deadline"),
+            (|c| c.limits.fuel = 1, "--fuel"),
+        ] {
+            assert!(changed(change).starts_with(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Every error as HTTP: problem documents (RFC 9457).
+//!
+//! Owns: the only place where errors get their status, code and text for callers. Never: decides what is an error.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+use crate::{
+    auth::AuthError,
+    domain::{
+        Fault,
+        names::InvocationId,
+        route::{InvalidPath, MethodSet},
+    },
+    invoke::InvokeError,
+};
+
+/// Why a request did not reach a handler, besides authorization.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// No tenant or no endpoint; callers cannot tell which.
+    #[error("there is no such endpoint")]
+    UnknownEndpoint,
+    /// The path's endpoints answer other methods.
+    #[error("this endpoint answers {0}")]
+    MethodNotAllowed(MethodSet),
+    /// The path is malformed.
+    #[error(transparent)]
+    InvalidPath(#[from] InvalidPath),
+    /// The URL is too long.
+    #[error("the URL has {seen_bytes} bytes; at most {limit_bytes} are allowed")]
+    UrlTooLong {
+        /// The limit.
+        limit_bytes: usize,
+        /// What was sent.
+        seen_bytes: usize,
+    },
+    /// A field that must be there once was sent several times.
+    #[error("the header field `{0}` was sent more than once")]
+    RepeatedHeader(&'static str),
+    /// The body is too large.
+    #[error("the body has more than {limit_bytes} bytes")]
+    BodyTooLarge {
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// The body took too long to arrive.
+    #[error("the body did not arrive within {limit:?}")]
+    BodyTimeout {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The connection broke, or the body's framing is wrong.
+    #[error("the body cannot be read")]
+    BodyBroken,
+    /// A form that is none.
+    #[error("the form cannot be read: {0}")]
+    InvalidForm(String),
+}
+
+/// A handler's response that may not be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("the handler's response has a header that may not be sent: {0}")]
+pub struct InvalidResponse(pub String);
+
+/// An error on its way to a caller.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    fault: Fault,
+    retry_after: Option<Duration>,
+    allow: Option<MethodSet>,
+    traceback: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: &'a str,
+    invocation_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceback: Option<&'a str>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, fault: Fault, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), fault, retry_after: None, allow: None, traceback: None }
+    }
+
+    /// A bug of ours; callers learn nothing more.
+    #[must_use]
+    pub fn host_error() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "host_error", Fault::Host, "something went wrong in the host")
+    }
+
+    /// A path of the control listener that does not exist.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", Fault::Caller, "there is nothing at this path")
+    }
+
+    /// Shows the traceback to the caller; for `pqhost dev` only.
+    #[must_use]
+    pub fn with_traceback(mut self, traceback: Option<&str>) -> Self {
+        self.traceback = traceback.map(str::to_owned);
+        self
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Who caused it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.fault
+    }
+
+    /// The response for the request of this id.
+    #[must_use]
+    pub fn into_response(self, id: InvocationId) -> Response {
+        let document = Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+            invocation_id: id.to_string(),
+            traceback: self.traceback.as_deref(),
+        };
+        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(after) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        }
+        if let Some(value) = self.allow.and_then(|methods| HeaderValue::from_str(&methods.to_string()).ok()) {
+            headers.insert(header::ALLOW, value);
+        }
+        response
+    }
+}
+
+impl From<&RequestError> for Problem {
+    fn from(error: &RequestError) -> Self {
+        let (status, code) = match error {
+            RequestError::UnknownEndpoint => (StatusCode::NOT_FOUND, "endpoint_unknown"),
+            RequestError::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            RequestError::InvalidPath(_) => (StatusCode::BAD_REQUEST, "invalid_path"),
+            RequestError::UrlTooLong { .. } => (StatusCode::URI_TOO_LONG, "url_too_long"),
+            RequestError::RepeatedHeader(_) => (StatusCode::BAD_REQUEST, "repeated_header"),
+            RequestError::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            RequestError::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            RequestError::BodyBroken => (StatusCode::BAD_REQUEST, "body_broken"),
+            RequestError::InvalidForm(_) => (StatusCode::BAD_REQUEST, "invalid_form"),
+        };
+        let allow = match error {
+            RequestError::MethodNotAllowed(methods) => Some(*methods),
+            RequestError::UnknownEndpoint
+            | RequestError::InvalidPath(_)
+            | RequestError::UrlTooLong { .. }
+            | RequestError::RepeatedHeader(_)
+            | RequestError::BodyTooLarge { .. }
+            | RequestError::BodyTimeout { .. }
+            | RequestError::BodyBroken
+            | RequestError::InvalidForm(_) => None,
+        };
+        Self { allow, ..Self::new(status, code, Fault::Caller, error.to_string()) }
+    }
+}
+
+impl From<&AuthError> for Problem {
+    fn from(error: &AuthError) -> Self {
+        match error {
+            // One text for all three: a caller who guesses learns nothing.
+            AuthError::MissingToken | AuthError::InvalidToken { .. } => {
+                let detail = "this endpoint needs a valid token: send `Authorization: Bearer <token>`";
+                Self::new(StatusCode::UNAUTHORIZED, "unauthorized", Fault::Caller, detail)
+            }
+            AuthError::TokenNotForEndpoint => {
+                Self::new(StatusCode::FORBIDDEN, "forbidden", Fault::Caller, "this token is for another endpoint")
+            }
+            AuthError::InvalidExpiry | AuthError::Db(_) | AuthError::Vault(_) | AuthError::Signing(_) => {
+                Self::host_error()
+            }
+        }
+    }
+}
+
+impl From<&InvokeError> for Problem {
+    fn from(error: &InvokeError) -> Self {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let (detail, retry_after) = match error {
+            // What a script raises may hold anything: it is for its author, in the tenant's log.
+            InvokeError::ScriptRaised(_) => ("the handler failed".to_owned(), None),
+            InvokeError::BadReturn(_) => ("the handler returned something that is no response".to_owned(), None),
+            InvokeError::ScriptTrapped { .. } => ("the handler was stopped".to_owned(), None),
+            InvokeError::NotPublished { .. }
+            | InvokeError::ScriptExited
+            | InvokeError::OutOfFuel { .. }
+            | InvokeError::DeadlineExceeded { .. }
+            | InvokeError::OutOfMemory { .. }
+            | InvokeError::StackOverflow
+            | InvokeError::ResponseTooLarge { .. } => (error.to_string(), None),
+            InvokeError::TooManyInFlight { .. } => (error.to_string(), Some(Duration::from_secs(1))),
+            InvokeError::Overloaded { retry_after, .. } => {
+                ("the host is busy; try again later".to_owned(), Some(*retry_after))
+            }
+            InvokeError::Db(_) | InvokeError::Host(_) => return Self::host_error(),
+        };
+        Self { retry_after, ..Self::new(status, error.code(), error.fault(), detail) }
+    }
+}
+
+impl From<&InvalidResponse> for Problem {
+    fn from(_: &InvalidResponse) -> Self {
+        let detail = "the handler returned something that is no response";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "script_bad_return", Fault::Script, detail)
+    }
+}
