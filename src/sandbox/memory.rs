@@ -24,11 +24,13 @@ use std::{
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
+    pin::Pin,
     ptr::NonNull,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use rustix::{
@@ -230,6 +232,7 @@ impl GuestMemory {
             // SAFETY: every private page of the range was made by a guest write over a private mapping of the image, so
             // dropping it shows the image again; the caller promises that nobody is using the range.
             unsafe { rustix::mm::madvise(address.as_ptr().cast(), image.bytes, Advice::LinuxDontNeed)? };
+            rewinder.forget();
             return Ok(RESIDENT_PAGES_MAX);
         };
         for region in &rewinder.dirty {
@@ -277,6 +280,46 @@ pub(crate) struct RewindableStore<T: 'static> {
     rewinder: Rewinder,
 }
 
+/// Runs a guest's call and counts the page faults of whatever thread runs it.
+///
+/// A page of a guest's memory becomes private only when a write to it faults, on the thread that runs the guest. So a call
+/// without page faults has dirtied no page that was not private before, and the kernel need not be asked which are.
+pub(crate) struct WithFaults<F> {
+    call: F,
+    faults: u64,
+}
+
+impl<F: Future + Unpin> WithFaults<F> {
+    pub(crate) fn new(call: F) -> Self {
+        Self { call, faults: 0 }
+    }
+}
+
+impl<F: Future + Unpin> Future for WithFaults<F> {
+    /// The call's result, and the number of faults.
+    type Output = (F::Output, u64);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let before = thread_faults();
+        let polled = Pin::new(&mut self.call).poll(context);
+        self.faults += thread_faults() - before;
+        polled.map(|output| (output, self.faults))
+    }
+}
+
+/// Page faults of this thread so far, with and without I/O.
+fn thread_faults() -> u64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // JUSTIFICATION: no library in use here offers getrusage.
+    // SAFETY: the kernel fills the structure if it returns 0, and then all of it.
+    let usage = unsafe {
+        let result = libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        assert_eq!(result, 0, "RUSAGE_THREAD exists since Linux 2.6.26");
+        usage.assume_init()
+    };
+    usage.ru_minflt.unsigned_abs() + usage.ru_majflt.unsigned_abs()
+}
+
 // SAFETY of the calls below: guest code runs only while a future of a call borrows `self.store`, which `&mut self` excludes.
 // A cancelled call's future has been dropped, and its fiber with it. Slices of the memory never leave this file.
 impl<T> RewindableStore<T> {
@@ -312,15 +355,21 @@ impl<T> RewindableStore<T> {
     pub(crate) fn mount(&mut self, image: Arc<MappedImage>) -> io::Result<()> {
         // SAFETY: see above.
         unsafe { self.memory.mount(&image)? };
+        self.rewinder.forget();
         self.mounted = image;
         Ok(())
     }
 
     /// Makes the memory equal to its image again; returns how many pages were private.
     ///
+    /// `faults`: how many page faults the guest's calls have had since the last rewind, see [`WithFaults`].
+    ///
     /// # Errors
     /// As for [`Self::mount`].
-    pub(crate) fn rewind(&mut self) -> io::Result<usize> {
+    pub(crate) fn rewind(&mut self, faults: u64) -> io::Result<usize> {
+        if faults > 0 {
+            self.rewinder.forget();
+        }
         // SAFETY: see above.
         unsafe { self.memory.rewind(&self.mounted, &mut self.rewinder) }
     }
@@ -480,6 +529,8 @@ pub(crate) struct Rewinder {
     pagemap: Option<File>,
     /// What the last scan found.
     dirty: Vec<PageRegion>,
+    /// Pages in `dirty`, while it is known to list all private pages.
+    known: Option<usize>,
 }
 
 impl Rewinder {
@@ -490,7 +541,12 @@ impl Rewinder {
             RewindMethod::PagemapScan => Some(File::open("/proc/self/pagemap")?),
             RewindMethod::Discard => None,
         };
-        Ok(Self { pagemap, dirty: Vec::new() })
+        Ok(Self { pagemap, dirty: Vec::new(), known: None })
+    }
+
+    /// Pages may have become private since the last scan.
+    fn forget(&mut self) {
+        self.known = None;
     }
 
     /// Fills `dirty` with the private pages of the range and counts them; `None` if they should be discarded instead,
@@ -499,6 +555,9 @@ impl Rewinder {
         let Some(pagemap) = &self.pagemap else {
             return Ok(None);
         };
+        if let Some(n_pages) = self.known {
+            return Ok(Some(n_pages));
+        }
         self.dirty.clear();
         let end = address.as_ptr() as u64 + bytes as u64;
         let mut start = address.as_ptr() as u64;
@@ -520,6 +579,7 @@ impl Rewinder {
             }
             start = scan.walk_end;
         }
+        self.known = Some(n_pages);
         Ok(Some(n_pages))
     }
 }

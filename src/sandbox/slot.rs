@@ -17,7 +17,7 @@ use crate::{
     sandbox::{
         bindings::{ScriptRuntime, SourceFile as GuestSourceFile, pq::host::types},
         capabilities::{Capabilities, CursorId},
-        memory::{MappedImage, RewindableStore},
+        memory::{MappedImage, RewindableStore, WithFaults},
         runtime::FUEL_YIELD_INTERVAL,
         state::{Log, Observation, SlotState},
     },
@@ -97,6 +97,8 @@ pub(crate) struct Slot {
     reset: TypedFunc<(), ()>,
     /// False from the start of a call until it has ended well: a call that traps or is cancelled leaves it so.
     intact: bool,
+    /// Page faults of calls since the last rewind.
+    faults: u64,
 }
 
 impl std::fmt::Debug for Slot {
@@ -107,7 +109,8 @@ impl std::fmt::Debug for Slot {
 
 impl Slot {
     pub(crate) fn new(store: RewindableStore<SlotState>, runtime: ScriptRuntime, reset: TypedFunc<(), ()>) -> Self {
-        Self { store, runtime, reset, intact: true }
+        // Whatever instantiation dirtied counts, too.
+        Self { store, runtime, reset, intact: true, faults: 1 }
     }
 
     /// Shows another image.
@@ -141,7 +144,9 @@ impl Slot {
             .map(|file| GuestSourceFile { name: file.name.clone(), content: file.content.clone() })
             .collect();
         self.intact = false;
-        let outcome = self.runtime.call_load(self.store.store(), &files, explain).await;
+        let call = self.runtime.call_load(self.store.store(), &files, explain);
+        let (outcome, faults) = WithFaults::new(std::pin::pin!(call)).await;
+        self.faults += faults;
         self.store.store().data_mut().note_observations();
         self.finish(outcome, limits)
     }
@@ -154,7 +159,9 @@ impl Slot {
     ) -> Result<HandlerResponse<CursorId>, CallError> {
         self.intact = false;
         let request = request_for_guest(request);
-        let outcome = self.runtime.call_handle(self.store.store(), &request).await;
+        let call = self.runtime.call_handle(self.store.store(), &request);
+        let (outcome, faults) = WithFaults::new(std::pin::pin!(call)).await;
+        self.faults += faults;
         self.finish(outcome, limits).map(response_from_guest)
     }
 
@@ -238,8 +245,11 @@ impl Slot {
         }
         store.data_mut().begin(None, usize::MAX, 0);
         store.set_fuel(RESET_FUEL).map_err(|error| NotReusable::Reset(error.to_string()))?;
-        self.reset.call_async(&mut *store, ()).await.map_err(|error| NotReusable::Reset(error.to_string()))?;
-        self.store.rewind().map_err(NotReusable::Memory)
+        let call = self.reset.call_async(&mut *store, ());
+        let (outcome, faults) = WithFaults::new(std::pin::pin!(call)).await;
+        outcome.map_err(|error| NotReusable::Reset(error.to_string()))?;
+        let faults = std::mem::take(&mut self.faults) + faults;
+        self.store.rewind(faults).map_err(NotReusable::Memory)
     }
 
     /// Compares the whole memory with the image: the offset of the first difference.

@@ -21,6 +21,7 @@ fn read(memory: &GuestMemory, offset: usize) -> u8 {
 }
 
 fn rewind(memory: &GuestMemory, image: &MappedImage, rewinder: &mut Rewinder) -> io::Result<usize> {
+    rewinder.forget();
     // SAFETY: no instance uses this memory.
     unsafe { memory.rewind(image, rewinder) }
 }
@@ -208,5 +209,38 @@ fn a_page_that_was_swapped_out_is_rewound() {
     };
     assert!(advised.is_ok(), "{advised:?}");
     assert_eq!(rewind(&memory, &base, &mut rewinder).unwrap(), 3);
+    assert_eq!(first_difference(&memory, &base), None);
+}
+
+/// A call on `memory` that writes to these pages and counts its faults.
+fn faults_of_writing(memory: &GuestMemory, pages: &[usize]) -> u64 {
+    let call = std::pin::pin!(async { pages.iter().for_each(|page| write(memory, page * PAGE_BYTES, 0xBB)) });
+    let waker = std::task::Waker::noop();
+    match std::pin::pin!(WithFaults::new(call)).poll(&mut Context::from_waker(waker)) {
+        Poll::Ready(((), faults)) => faults,
+        Poll::Pending => panic!("the call never waits"),
+    }
+}
+
+#[test]
+fn a_page_becomes_private_only_with_a_page_fault() {
+    let base = base_image();
+    let memory = mounted(&base);
+    let mut rewinder = Rewinder::new(RewindMethod::PagemapScan).unwrap();
+    // Pages of the image, of its hole, never touched, or only read before.
+    read(&memory, 7 * PAGE_BYTES);
+    let pages = [3, 7, 8, 1500, 1600, PAGES - 1];
+    for page in pages {
+        assert!(faults_of_writing(&memory, &[page]) >= 1, "page {page} is shared until it is written");
+    }
+    assert_eq!(rewind(&memory, &base, &mut rewinder).unwrap(), pages.len());
+    // Now they are private: writing to them faults no more, and the list of the last scan is complete.
+    assert_eq!(faults_of_writing(&memory, &pages), 0);
+    // SAFETY: no instance uses this memory.
+    assert_eq!(unsafe { memory.rewind(&base, &mut rewinder) }.unwrap(), pages.len());
+    assert_eq!(first_difference(&memory, &base), None);
+    // Another page is a fault, after which the kernel is asked again.
+    assert!(faults_of_writing(&memory, &[9]) >= 1);
+    assert_eq!(rewind(&memory, &base, &mut rewinder).unwrap(), pages.len() + 1);
     assert_eq!(first_difference(&memory, &base), None);
 }
