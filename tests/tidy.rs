@@ -99,7 +99,7 @@ fn long_files_have_a_reason() {
         let exempt = LONG_FILES.iter().any(|(long, _)| *long == file);
         match (n_lines > LINES_MAX, exempt) {
             (true, false) => {
-                offences.push(format!("{file}: {n_lines} lines; split it, or give a reason in LONG_FILES"))
+                offences.push(format!("{file}: {n_lines} lines; split it, or give a reason in LONG_FILES"));
             }
             (false, true) => offences.push(format!("{file}: {n_lines} lines; no longer an exception")),
             (true, true) | (false, false) => {}
@@ -332,9 +332,9 @@ fn code_of(source: &str) -> String {
         let skipped = comment(rest).or_else(|| raw_string(rest, &code)).or_else(|| literal(rest));
         let length = skipped.unwrap_or(c.len_utf8());
         if skipped.is_some() {
-            code.push(' ')
+            code.push(' ');
         } else {
-            code.push(c)
+            code.push(c);
         }
         rest = &rest[length..];
     }
