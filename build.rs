@@ -1,5 +1,7 @@
 //! Tells the library where the built Python runtime is, if there is one yet.
 
+#![expect(clippy::disallowed_methods, reason = "cargo talks to build scripts through the environment")]
+
 use std::{env, fs, path::Path};
 
 /// What `runtime/build.sh` makes and the binary embeds.

@@ -14,7 +14,7 @@ use crate::{
     invoke::{self, CHANGE_POLL, Invoker},
     publish::Publisher,
     sandbox::{
-        ArtifactOrigin,
+        ArtifactOrigin, RewindMethod,
         images::ImageLibrary,
         pool::{Pool, PoolSettings},
         runtime::{Runtime, RuntimeError},
@@ -103,7 +103,8 @@ impl Guests {
         workspace: &Workspace,
         compiling: impl FnOnce(),
     ) -> Result<(Self, ArtifactOrigin), StartError> {
-        let (runtime, origin) = Runtime::load(&workspace.data.cache(), None, compiling)?;
+        let method = config.rewind_by_discarding.then_some(RewindMethod::Discard);
+        let (runtime, origin) = Runtime::load(&workspace.data.cache(), method, compiling)?;
         let runtime = Arc::new(runtime);
         let unusable = |error| StartError::DataDir { path: workspace.data.images(), error };
         let images = Arc::new(ImageLibrary::open(workspace.data.images(), &runtime).map_err(unusable)?);
@@ -145,6 +146,8 @@ pub struct Host {
     pub guests: Guests,
     /// Runs handlers.
     pub invoker: Invoker,
+    /// Its slots.
+    pub pool: Arc<Pool>,
     recording: JoinHandle<()>,
     keeping: JoinHandle<()>,
     watching: JoinHandle<()>,
@@ -161,6 +164,7 @@ impl Host {
                 slots_per_tenant_max: config.slots_per_tenant_max,
                 queue_max: config.queue_max,
                 queue_wait: config.queue_wait,
+                verify_every: config.verify_every,
             },
         );
         let keeping = guests.handle().spawn(Arc::clone(&pool).keep());
@@ -168,7 +172,7 @@ impl Host {
             db: workspace.db.clone(),
             vault: Arc::clone(&workspace.vault),
             connections: Arc::new(Connections::new(DataSettings::new(workspace.data.sqlite()))),
-            pool,
+            pool: Arc::clone(&pool),
             images: Arc::clone(&guests.images),
             publisher: Arc::clone(&guests.publisher),
             guests: guests.handle(),
@@ -176,17 +180,17 @@ impl Host {
             records_kept: config.records_kept,
         });
         let watching = tokio::spawn(watch(workspace.db.clone(), invoker.clone(), Arc::clone(&workspace.auth)));
-        Self { workspace, guests, invoker, recording, keeping, watching }
+        Self { workspace, guests, invoker, pool, recording, keeping, watching }
     }
 
     /// Stops what runs in the background, after the last invocation records are written.
     pub async fn stop(self) {
-        let Self { workspace, guests, invoker, mut recording, keeping, watching } = self;
+        let Self { workspace, guests, invoker, pool, mut recording, keeping, watching } = self;
         for task in [watching, keeping] {
             task.abort();
             _ = task.await; // it was cancelled
         }
-        drop(invoker);
+        drop((invoker, pool));
         if tokio::time::timeout(RECORDS_WAIT, &mut recording).await.is_err() {
             tracing::error!("the last invocation records could not be written in time");
         }

@@ -99,6 +99,10 @@ pub struct Config {
     pub drain: Duration,
     /// Shows tracebacks to callers: for `pqhost dev` only.
     pub dev: bool,
+    /// Rewinds memory by dropping its private pages, as on kernels without `PAGEMAP_SCAN`.
+    pub rewind_by_discarding: bool,
+    /// After each this many rewinds, compare the whole memory with its image; 0 for never.
+    pub verify_every: usize,
 }
 
 impl Config {
@@ -119,6 +123,8 @@ impl Config {
             records_kept: 100_000,
             drain: Duration::from_secs(30),
             dev: false,
+            rewind_by_discarding: false,
+            verify_every: 0,
         }
     }
 

@@ -5,7 +5,6 @@ import traceback
 
 import wit_world
 from componentize_py_types import Err
-
 from pqhost_runtime import failures, loader, preload, request, response, stdio, warmup
 
 preload.preload()
@@ -28,7 +27,7 @@ class WitWorld(wit_world.WitWorld):
         """Runs the module-level code of a script."""
         try:
             loader.load(files, explain)
-        except BaseException as error:  # noqa: BLE001  (whatever a script raises is its author's to see)
+        except BaseException as error:
             raise Err(failures.describe(error)) from None
         finally:
             stdio.flush()
@@ -37,7 +36,7 @@ class WitWorld(wit_world.WitWorld):
         """Runs the handler."""
         try:
             return response.make(loader.SCRIPT.call(request.make(incoming)))
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             answer = response.make_for_http_error(error)
             if answer is not None:
                 return answer

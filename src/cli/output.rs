@@ -41,13 +41,6 @@ impl Output {
         }
     }
 
-    /// Something that is for people only.
-    pub(super) fn note(self, text: &str) {
-        if !self.json {
-            println!("{text}");
-        }
-    }
-
     /// Something on the way, not part of the result.
     pub(super) fn progress(self, text: &str) {
         eprintln!("{text}");

@@ -70,7 +70,17 @@ pub(super) async fn start(config: Config, output: Output) -> Result<Ready> {
 }
 
 pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Result<()> {
-    let ServeArgs { listen, guest_threads, slots, slots_per_tenant, deadline, fuel, memory } = args;
+    let ServeArgs {
+        listen,
+        guest_threads,
+        slots,
+        slots_per_tenant,
+        deadline,
+        fuel,
+        memory,
+        rewind_by_discarding,
+        verify_every,
+    } = args;
     let mut config = Config::new(data_dir(data));
     config.ingress = listen.ingress;
     config.control = listen.control;
@@ -80,6 +90,8 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
     config.limits.deadline = deadline.unwrap_or(config.limits.deadline);
     config.limits.fuel = fuel.unwrap_or(config.limits.fuel);
     config.limits.memory_bytes = memory.map_or(config.limits.memory_bytes, |mib| mib.saturating_mul(1 << 20));
+    config.rewind_by_discarding = rewind_by_discarding;
+    config.verify_every = verify_every;
     let ready = start(config, output).await?;
     let (ingress, control) = (ready.ingress_url(), ready.control_url());
     output.done(

@@ -1,6 +1,4 @@
 //! Bindings generated from `wit/`.
-#![expect(missing_docs, missing_debug_implementations, unreachable_pub, reason = "generated from wit/")]
-
 wasmtime::component::bindgen!({
     path: "wit",
     world: "script-runtime",

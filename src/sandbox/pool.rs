@@ -46,6 +46,8 @@ pub struct PoolSettings {
     pub queue_max: usize,
     /// How long an invocation may wait for a slot.
     pub queue_wait: Duration,
+    /// After each this many rewinds, compare the whole memory with its image; 0 for never. A comparison takes 10 ms.
+    pub verify_every: usize,
 }
 
 /// Why there is no slot.
@@ -79,6 +81,8 @@ pub struct PoolStatus {
     pub created: usize,
     /// Slots dropped because they could not be rewound.
     pub discarded: usize,
+    /// Rewinds after which a comparison found a difference: a bug, or broken memory.
+    pub differences: usize,
 }
 
 struct IdleSlot {
@@ -106,6 +110,8 @@ pub struct Pool {
     waiting: AtomicUsize,
     created: AtomicUsize,
     discarded: AtomicUsize,
+    rewinds: AtomicUsize,
+    differences: AtomicUsize,
     /// Told when a spare was taken.
     spare_taken: Notify,
     /// Slots being dropped.
@@ -156,6 +162,8 @@ impl Pool {
             waiting: AtomicUsize::new(0),
             created: AtomicUsize::new(0),
             discarded: AtomicUsize::new(0),
+            rewinds: AtomicUsize::new(0),
+            differences: AtomicUsize::new(0),
             spare_taken: Notify::new(),
             drops: TaskTracker::new(),
         })
@@ -170,6 +178,7 @@ impl Pool {
             spare: state.spares.len(),
             created: self.created.load(Ordering::Relaxed),
             discarded: self.discarded.load(Ordering::Relaxed),
+            differences: self.differences.load(Ordering::Relaxed),
         }
     }
 
@@ -296,6 +305,13 @@ impl Pool {
     /// Returns the number of pages that were private. To be called after the response has left.
     pub(crate) async fn give_back(&self, mut lease: Lease, version: VersionId) -> Result<usize, NotReusable> {
         let pages = lease.slot().rewind().await?;
+        let rewinds = self.rewinds.fetch_add(1, Ordering::Relaxed) + 1;
+        if self.settings.verify_every > 0 && rewinds.is_multiple_of(self.settings.verify_every) {
+            lease.slot().verify().inspect_err(|difference| {
+                self.differences.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(tenant.id = %lease.tenant, error = %difference, "a slot is not what it was before the call");
+            })?;
+        }
         let Some(slot) = lease.slot.take() else { return Ok(pages) };
         self.state().idle.push_back(IdleSlot { slot, tenant: lease.tenant, version, since: Instant::now() });
         Ok(pages)

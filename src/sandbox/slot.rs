@@ -216,11 +216,6 @@ impl Slot {
         Usage { fuel: limits.fuel.saturating_sub(left) }
     }
 
-    /// The capabilities given to `begin`, back.
-    pub(crate) fn take_capabilities(&mut self) -> Option<Box<dyn Capabilities>> {
-        self.store.store().data_mut().capabilities.take()
-    }
-
     /// The pages in which memory now differs from the mounted image; for making a script's image after `load`.
     ///
     /// `None` if the memory has grown: the script needs more at rest than images have room for.
@@ -252,9 +247,9 @@ impl Slot {
         self.store.rewind(faults).map_err(NotReusable::Memory)
     }
 
-    /// Compares the whole memory with the image: the offset of the first difference.
-    pub(crate) fn first_difference(&mut self) -> Option<usize> {
-        self.store.first_difference()
+    /// Compares the whole memory with the image.
+    pub(crate) fn verify(&mut self) -> Result<(), NotReusable> {
+        self.store.first_difference().map_or(Ok(()), |offset| Err(NotReusable::Differs { offset }))
     }
 }
 
@@ -269,6 +264,8 @@ pub(crate) enum NotReusable {
     ResourcesLeft,
     #[error("resetting its globals failed: {0}")]
     Reset(String),
+    #[error("its memory differs from its image at byte {offset} after rewinding")]
+    Differs { offset: usize },
     #[error("rewinding its memory failed: {0}")]
     Memory(std::io::Error),
 }

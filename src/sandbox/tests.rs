@@ -91,5 +91,5 @@ async fn speed() {
     }
     create.sort();
     println!("new slot {:?}", create[25]);
-    assert_eq!(slot.first_difference(), None);
+    slot.verify().unwrap();
 }

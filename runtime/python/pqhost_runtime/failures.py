@@ -14,11 +14,11 @@ _MESSAGE_MAX = 4_000
 _FRAMES_MAX = 60
 
 
-class NoHandler(Exception):  # noqa: N818
+class NoHandler(Exception):
     """The script defines nothing to call."""
 
 
-class BadSource(Exception):  # noqa: N818
+class BadSource(Exception):
     """The source is no text of Python."""
 
 
@@ -39,7 +39,7 @@ def describe(error: BaseException) -> object:
     message = _text(lambda: str(error), _MESSAGE_MAX)
     try:
         formatted, file, line = _format(error)
-    except BaseException:  # noqa: BLE001
+    except BaseException:
         formatted, file, line = f"{name}: {message}\n", None, None
     return types.ScriptError(kind, name, message, _text(lambda: formatted, _TRACEBACK_MAX), file, line)
 
@@ -54,7 +54,7 @@ def _text(get: object, length_max: int) -> str:
         text = get()
         if not isinstance(text, str):
             text = "<not a str>"
-    except BaseException:  # noqa: BLE001
+    except BaseException:
         text = "<the exception's text cannot be shown>"
     if len(text) > length_max:
         half = length_max // 2
@@ -63,7 +63,9 @@ def _text(get: object, length_max: int) -> str:
 
 
 def _format(error: BaseException) -> tuple:
-    summary = traceback.TracebackException(type(error), error, error.__traceback__, compact=True, limit=-_FRAMES_MAX * 4)
+    summary = traceback.TracebackException(
+        type(error), error, error.__traceback__, compact=True, limit=-_FRAMES_MAX * 4
+    )
     seen: set[int] = set()
     chain = [summary]
     while chain:

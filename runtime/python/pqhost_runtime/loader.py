@@ -78,7 +78,7 @@ def load(files: list, explain: bool) -> None:
     if explain:
         sys.settrace(_trace)
     try:
-        exec(code, namespace)  # noqa: S102  (running the script is what this is for)
+        exec(code, namespace)
     finally:
         if explain:
             sys.settrace(None)
@@ -90,7 +90,9 @@ def _compile(name: str, content: bytes) -> types.CodeType:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise BadSource(f"{name}, line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8") from None
+        raise BadSource(
+            f"{name}, line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"
+        ) from None
     linecache.cache[name] = (len(text), None, [f"{line}\n" for line in text.splitlines()], name)
     try:
         return compile(text, name, "exec", dont_inherit=True)
@@ -150,4 +152,4 @@ class _Files(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: types.ModuleType) -> None:
         file = module.__spec__.origin
         module.__file__ = file
-        exec(_compile(file, self._sources[file]), module.__dict__)  # noqa: S102
+        exec(_compile(file, self._sources[file]), module.__dict__)

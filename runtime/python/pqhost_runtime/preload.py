@@ -8,7 +8,19 @@ import sys
 import warnings
 
 # Not importable here, or not meant to be imported.
-_SKIPPED = {"__main__", "antigravity", "ensurepip", "idlelib", "lib2to3", "test", "tests", "this", "tkinter", "turtle", "turtledemo"}
+_SKIPPED = {
+    "__main__",
+    "antigravity",
+    "ensurepip",
+    "idlelib",
+    "lib2to3",
+    "test",
+    "tests",
+    "this",
+    "tkinter",
+    "turtle",
+    "turtledemo",
+}
 
 
 def preload() -> None:

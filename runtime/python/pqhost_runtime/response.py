@@ -19,7 +19,7 @@ PROBLEM = [("content-type", "application/problem+json")]
 _ALLOWED = "a dict, a list, a str, bytes, None, or a tuple (body, status) or (body, status, headers)"
 
 
-class BadReturn(Exception):  # noqa: N818
+class BadReturn(Exception):
     """The handler returned something that is no response."""
 
 
@@ -41,7 +41,7 @@ def make_for_http_error(error: BaseException) -> object | None:
     try:
         problem = {"type": "about:blank", "status": error.status, "detail": str(error.message)}
         return types.Response(error.status, _headers(PROBLEM, error.headers), types.Body_Bytes(encode(problem)))
-    except BaseException:  # noqa: BLE001  (attributes were replaced by something else: then it is an ordinary exception)
+    except BaseException:
         return None
 
 
@@ -85,7 +85,7 @@ def _headers(defaults: list[tuple[str, str]], extra: object) -> list[tuple[str, 
         return defaults
     try:
         pairs = list(extra.items() if hasattr(extra, "items") else extra)
-        given = [(name, value) for name, value in pairs]  # noqa: C416  (unpacks, so that a wrong shape fails here)
+        given = [(name, value) for name, value in pairs]
     except (TypeError, ValueError):
         raise BadReturn("the headers must be a dict, or a list of (name, value)") from None
     headers = []

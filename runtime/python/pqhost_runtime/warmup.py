@@ -67,7 +67,18 @@ def _request(query: str, files: list, body: bytes) -> object:
     headers = [("host", "localhost"), ("user-agent", "warm"), ("content-type", "application/json"), ("cookie", "a=b")]
     auth = types.Caller("jwt", "id", '{"sub": "x", "exp": 1}')
     return types.Request(
-        "POST", f"http://localhost/t/x?{query}", "/x", query, headers, body, [("a", "b")], files, [("id", "1")], "::1", "id", auth
+        "POST",
+        f"http://localhost/t/x?{query}",
+        "/x",
+        query,
+        headers,
+        body,
+        [("a", "b")],
+        files,
+        [("id", "1")],
+        "::1",
+        "id",
+        auth,
     )
 
 

@@ -1,8 +1,9 @@
 """The name under which scripts written for Peliqan import `pq`."""
 
 import pq
-from peliqan import exceptions
 from pq import *  # noqa: F403  (everything that `pq` offers, under its other name)
+
+from peliqan import exceptions
 
 Peliqan = pq
 

@@ -15,10 +15,10 @@ Everything that fails raises `peliqan.exceptions.PeliqanClientException`.
 
 from typing import NoReturn
 
-from pq.exceptions import OperationNotSupported
 from pq._connection import Connection, dbconnect
 from pq._errors import HTTPError
 from pq._rows import Rows
+from pq.exceptions import OperationNotSupported
 
 __all__ = ["Connection", "HTTPError", "Rows", "dbconnect"]
 
@@ -27,10 +27,22 @@ _NOT_SUPPORTED = {
     "aiconnect": "there are no AI connections; call the provider's HTTP API",
 }
 
-_NOT_YET = (
-    "get_state set_state update_state get_interface_state set_interface_state get_secret list_connections list_databases "
-    "get_table get_schema list_scripts connect trinoconnect load_table"
-).split()
+_NOT_YET = [
+    "get_state",
+    "set_state",
+    "update_state",
+    "get_interface_state",
+    "set_interface_state",
+    "get_secret",
+    "list_connections",
+    "list_databases",
+    "get_table",
+    "get_schema",
+    "list_scripts",
+    "connect",
+    "trinoconnect",
+    "load_table",
+]
 
 
 def _refuse(name: str, reason: str) -> object:

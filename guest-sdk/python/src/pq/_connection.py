@@ -6,9 +6,9 @@ from typing import NoReturn
 from componentize_py_types import Err
 from wit_world.imports import sql
 
-from pq.exceptions import OperationNotSupported
 from pq._errors import from_host, invalid
 from pq._rows import Conversion, Rows
+from pq.exceptions import OperationNotSupported
 
 _NO_PANDAS = (
     "df=True needs pandas, which has native code and cannot run in the sandbox; leave df out and work with the list of "
@@ -33,7 +33,7 @@ class Connection:
         df: bool = False,
         fillna_with: object = None,
         fillnat_with: object = None,
-        enable_python_types: bool = True,  # noqa: ARG002  (accepted for compatibility; types are always Python's)
+        enable_python_types: bool = True,
         enable_datetime_as_string: bool = True,
         tz: str = "UTC",
         *,
@@ -46,10 +46,11 @@ class Connection:
     ) -> list:
         """Reads a table, or runs `query` in the database's own dialect, and gives a list of dicts.
 
-        `params` are bound to `%s`, `$1` or `:name` in `query`. `where` (column to value; a list means any of, None means
-        IS NULL), `order_by` (columns, `-` in front for descending), `limit` and `offset` go with a table.
-        `fillna_with` replaces NULL in all columns, `fillnat_with` in those of dates and times. Dates and times are ISO 8601
-        text, or with `enable_datetime_as_string=False` aware `datetime`s in `tz`. `decimals=True` gives exact `Decimal`s.
+        `params` are bound to `%s`, `$1` or `:name` in `query`. `where` (column to value; a list means any of, None
+        means IS NULL), `order_by` (columns, `-` in front for descending), `limit` and `offset` go with a table.
+        `fillna_with` replaces NULL in all columns, `fillnat_with` in those of dates and times. Dates and times are
+        ISO 8601 text, or with `enable_datetime_as_string=False` aware `datetime`s in `tz`. `decimals=True` gives exact
+        `Decimal`s.
 
         Returned from the handler as it is, the result streams from the database to the caller and never enters the
         sandbox. Raises `PeliqanClientException`.
@@ -87,7 +88,19 @@ class Connection:
 
 
 _NOT_YET = frozenset(
-    "execute insert update upsert delete write fetch_stream execute_stream create_schema create_table get_table_schema".split()
+    [
+        "execute",
+        "insert",
+        "update",
+        "upsert",
+        "delete",
+        "write",
+        "fetch_stream",
+        "execute_stream",
+        "create_schema",
+        "create_table",
+        "get_table_schema",
+    ]
 )
 
 

@@ -22,7 +22,9 @@ class Conversion:
     __slots__ = ("datetimes", "decimals", "fill_dates", "fill_others", "zone")
 
     @classmethod
-    def wanted(cls, fillna: object, fillnat: object, dates_as_text: bool, tz: str, decimals: bool) -> "Conversion | None":
+    def wanted(
+        cls, fillna: object, fillnat: object, dates_as_text: bool, tz: str, decimals: bool
+    ) -> "Conversion | None":
         """The conversion for these arguments of `fetch`."""
         if fillna is None and fillnat is None and dates_as_text and not decimals:
             return None
@@ -83,8 +85,8 @@ def _zone(name: str) -> datetime.tzinfo:
 class Rows(collections.abc.MutableSequence):
     """A list of dicts that stays in the database until somebody looks at it.
 
-    It says that it is a `list` and does what a list does. Returned from the handler untouched, its rows go from the database
-    to the caller without entering the sandbox.
+    It says that it is a `list` and does what a list does. Returned from the handler untouched, its rows go from the
+    database to the caller without entering the sandbox.
     """
 
     __slots__ = ("_conversion", "_list", "_opened")
@@ -156,10 +158,36 @@ def _delegate(name: str) -> object:
     return call
 
 
-for _name in (
-    "__len__ __getitem__ __setitem__ __delitem__ __iter__ __reversed__ __contains__ __repr__ __add__ __mul__ __rmul__ "
-    "__eq__ __ne__ __lt__ __le__ __gt__ __ge__ append clear copy count extend index insert pop remove reverse sort"
-).split():
+for _name in [
+    "__len__",
+    "__getitem__",
+    "__setitem__",
+    "__delitem__",
+    "__iter__",
+    "__reversed__",
+    "__contains__",
+    "__repr__",
+    "__add__",
+    "__mul__",
+    "__rmul__",
+    "__eq__",
+    "__ne__",
+    "__lt__",
+    "__le__",
+    "__gt__",
+    "__ge__",
+    "append",
+    "clear",
+    "copy",
+    "count",
+    "extend",
+    "index",
+    "insert",
+    "pop",
+    "remove",
+    "reverse",
+    "sort",
+]:
     setattr(Rows, _name, _delegate(_name))
 Rows.__abstractmethods__ = frozenset()
 

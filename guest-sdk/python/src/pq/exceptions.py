@@ -1,7 +1,7 @@
 """What `pq` raises."""
 
 
-class PeliqanClientException(Exception):  # noqa: N818  (the name that scripts catch)
+class PeliqanClientException(Exception):
     """An operation of `pq` failed.
 
     `message` is a sentence for the author of the script, `code` a stable name such as `ERROR_TABLE_DOES_NOT_EXIST`, and

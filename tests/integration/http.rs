@@ -1,0 +1,211 @@
+//! What callers see of the host itself.
+
+use std::time::Duration;
+
+use pqhost::domain::exchange::AuthMode;
+use reqwest::Method;
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::support::{Answer, HANG_GUARD, TestApp};
+
+const ECHO: &str = "def handler(request): return [request['method'], request['path'], len(request['body'])]";
+
+async fn app() -> TestApp {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.try_publish(&acme, "echo", ECHO).await.unwrap();
+    app.endpoint(&acme, "GET", "/open", "echo", AuthMode::Public).await;
+    app.endpoint(&acme, "POST", "/open", "echo", AuthMode::Public).await;
+    app.endpoint(&acme, "GET", "/closed", "echo", AuthMode::Jwt).await;
+    app
+}
+
+#[tokio::test]
+async fn tokens_open_what_is_closed() {
+    let app = app().await;
+    let acme = app.acme().await;
+    let token = app.token(&acme).await;
+    for scheme in ["JWT", "Bearer"] {
+        let request = app.request(Method::GET, "/acme/closed").header("authorization", format!("{scheme} {token}"));
+        assert_eq!(Answer::of(request).await.status, 200);
+    }
+    let other = app.tenant("other").await;
+    let foreign = app.token(&other).await;
+    let mut texts = Vec::new();
+    for authorization in ["", "Bearer", "Bearer x.y.z", &format!("Bearer {foreign}"), "Basic YTpi"] {
+        let answer = Answer::of(app.request(Method::GET, "/acme/closed").header("authorization", authorization)).await;
+        assert_eq!(answer.problem(), (401, "unauthorized".to_owned()), "{authorization}");
+        assert_eq!(answer.headers["www-authenticate"], "Bearer");
+        texts.push(answer.json()["detail"].clone());
+    }
+    texts.dedup();
+    assert_eq!(texts.len(), 1, "wrong, missing and foreign tokens look the same");
+    let twice = app.request(Method::GET, "/acme/closed").header("authorization", "a").header("authorization", "b");
+    assert_eq!(Answer::of(twice).await.problem(), (400, "repeated_header".to_owned()));
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_within_a_second() {
+    let app = app().await;
+    let acme = app.acme().await;
+    let token = app.token(&acme).await;
+    let status = async || {
+        Answer::of(app.request(Method::GET, "/acme/closed").header("authorization", format!("JWT {token}")))
+            .await
+            .status
+    };
+    assert_eq!(status().await, 200);
+    let id = app.workspace.db.tokens().list_tokens(acme.id).await.unwrap().remove(0).id;
+    app.workspace.db.tokens().revoke_token(acme.id, &id).await.unwrap();
+    let refused = async {
+        while status().await != 401 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(HANG_GUARD, refused).await.expect("the host sees what another process changed");
+}
+
+#[tokio::test]
+async fn unknown_things_and_wrong_methods() {
+    let app = app().await;
+    for path in ["/", "/nope", "/nope/open", "/acme", "/acme/nope", "/acme/open/more", "/acme//open", "/ac%00me/open"] {
+        assert_eq!(app.get(path).await.problem(), (404, "endpoint_unknown".to_owned()), "{path}");
+    }
+    for path in ["/acme/%zz", "/acme/%ff", "/acme/%2e%2e/x"] {
+        assert_eq!(app.get(path).await.problem().0, 400, "{path}");
+    }
+    let answer = Answer::of(app.request(Method::DELETE, "/acme/open")).await;
+    assert_eq!(answer.problem(), (405, "method_not_allowed".to_owned()));
+    assert!(answer.headers["allow"].to_str().unwrap().contains("GET"), "{answer:?}");
+    assert_eq!(app.get(&format!("/acme/open?{}", "x".repeat(9000))).await.problem(), (414, "url_too_long".to_owned()));
+    for query in ["?", "?&&=&", "?a=%zz", "?%ff=%00", "?a=b=c&;"] {
+        assert_eq!(app.get(&format!("/acme/open{query}")).await.status, 200, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn head_options_and_trailing_slashes() {
+    let app = app().await;
+    let head = Answer::of(app.request(Method::HEAD, "/acme/open")).await;
+    let get = app.get("/acme/open/").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(
+        head.headers["content-length"],
+        get.body
+            .len()
+            .to_string()
+            .as_str()
+            .replace(&get.body.len().to_string(), &(get.body.len() - 1).to_string())
+            .as_str()
+    );
+    assert_eq!(get.json(), json!(["GET", "/open/", 0]));
+    let options = Answer::of(app.request(Method::OPTIONS, "/acme/open")).await;
+    assert_eq!((options.status, options.body.as_str()), (204, ""));
+    assert!(options.headers["allow"].to_str().unwrap().contains("POST"), "{options:?}");
+}
+
+#[tokio::test]
+async fn bodies_have_a_limit_announced_or_chunked() {
+    let app = app().await;
+    let fits = app.post("/acme/open", vec![b'x'; 2 << 20]).await;
+    assert_eq!(fits.json()[2], 2 << 20);
+    let chunks = |bytes: usize| {
+        reqwest::Body::wrap_stream(futures::stream::iter(
+            (0..bytes >> 16).map(|_| Ok::<_, std::io::Error>(vec![0; 1 << 16])),
+        ))
+    };
+    assert_eq!(app.post("/acme/open", chunks(2 << 20)).await.json()[2], 2 << 20);
+    let refused = app.request(Method::POST, "/acme/open").body(chunks((2 << 20) + (1 << 16))).send().await;
+    // The host may close the connection while the client still sends; if the answer arrives, it is the right one.
+    if let Ok(response) = refused {
+        assert_eq!(response.status(), 413);
+    }
+    let announced = raw(&app, "POST /acme/open HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n").await;
+    assert!(announced.starts_with("HTTP/1.1 413") && announced.contains("body_too_large"), "{announced}");
+}
+
+/// Sends bytes and reads until the host closes the connection.
+async fn raw(app: &TestApp, request: &str) -> String {
+    let mut stream = TcpStream::connect(app.url.strip_prefix("http://").unwrap()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(HANG_GUARD, stream.read_to_end(&mut answer)).await.expect("the host closes").ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn requests_cannot_be_smuggled() {
+    let app = app().await;
+    for (what, request) in [
+        ("two lengths", "POST /acme/open HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd"),
+        ("a length that is no number", "POST /acme/open HTTP/1.1\r\nhost: x\r\ncontent-length: +3\r\n\r\nabc"),
+        (
+            "an encoding that is not chunked",
+            "POST /acme/open HTTP/1.1\r\nhost: x\r\ntransfer-encoding: xchunked\r\n\r\nabc",
+        ),
+        ("a space before the colon", "GET /acme/open HTTP/1.1\r\nhost : x\r\n\r\n"),
+        ("a folded field", "GET /acme/open HTTP/1.1\r\nhost: x\r\na: b\r\n c\r\n\r\n"),
+        ("no version", "GET /acme/open\r\n\r\n"),
+    ] {
+        let answer = raw(&app, request).await;
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{what}: {answer}");
+    }
+    // With both, chunked wins and the connection carries nothing after it.
+    let both = "POST /acme/open HTTP/1.1\r\nhost: x\r\ncontent-length: 40\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /acme/nope HTTP/1.1\r\nhost: x\r\n\r\n";
+    let answer = raw(&app, both).await;
+    assert!(!answer.contains("\"POST\",\"/open\",40"), "{answer}");
+}
+
+#[tokio::test]
+async fn one_connection_serves_many_requests_in_order() {
+    let app = app().await;
+    let one = "GET /acme/open?1 HTTP/1.1\r\nhost: x\r\n\r\n";
+    let answer = raw(&app, &format!("{one}{one}GET /acme/nope HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
+    let statuses: Vec<_> = answer.lines().filter(|line| line.starts_with("HTTP/1.1")).collect();
+    assert_eq!(statuses, ["HTTP/1.1 200 OK", "HTTP/1.1 200 OK", "HTTP/1.1 404 Not Found"]);
+}
+
+#[tokio::test]
+async fn http2_works_without_negotiation() {
+    let app = app().await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().timeout(HANG_GUARD).build().unwrap();
+    let calls = (0..20).map(|_| client.get(format!("{}/acme/open", app.url)).send());
+    for response in futures::future::join_all(calls).await {
+        let response = response.unwrap();
+        assert_eq!((response.version(), response.status().as_u16()), (reqwest::Version::HTTP_2, 200));
+    }
+}
+
+#[tokio::test]
+async fn more_calls_than_slots_wait_their_turn_or_are_told_to_come_back() {
+    let app = TestApp::with(|config| {
+        config.slots_max = 2;
+        config.slots_per_tenant_max = 1;
+        config.queue_max = 2;
+        config.queue_wait = Duration::from_secs(60);
+    })
+    .await;
+    let acme = app.acme().await;
+    app.serve(&acme, "slow", "import time\ndef handler(request):\n    time.sleep(0.3)\n    return {}").await;
+    let answers = futures::future::join_all((0..6).map(|_| app.get("/acme/slow"))).await;
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 429, 429, 429]);
+    let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
+    assert_eq!(refused.problem().1, "tenant_concurrency");
+    assert_eq!(refused.headers["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn the_control_listener_tells_whether_the_host_is_well() {
+    let app = app().await;
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/acme/open", 404)] {
+        let answer = Answer::of(app.client.get(format!("{}{path}", app.control_url))).await;
+        assert_eq!(answer.status, status, "{path}");
+    }
+}

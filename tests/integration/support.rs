@@ -1,0 +1,240 @@
+//! A host of its own for each test, with the real runtime, databases and sockets.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use pqhost::{
+    app::{Guests, Host, Workspace},
+    auth::TokenRequest,
+    config::{Config, DataDir},
+    data::ConnectionUrl,
+    db::{endpoints::NewEndpoint, invocations::LoggedInvocation},
+    domain::{
+        exchange::AuthMode,
+        names::{TenantId, TenantName},
+        script::SourceFile,
+    },
+    ingress,
+    invoke::directory::url_context,
+    publish::{PublishError, Published},
+    sandbox::pool::PoolStatus,
+    server,
+};
+use reqwest::{Client, Method, RequestBuilder};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+/// No test takes this long unless something hangs.
+pub const HANG_GUARD: Duration = Duration::from_secs(120);
+
+/// A running host with one tenant, `acme`.
+pub struct TestApp {
+    pub workspace: Workspace,
+    pub url: String,
+    pub control_url: String,
+    pub client: Client,
+    guests: Arc<pqhost::publish::Publisher>,
+    invoker: pqhost::invoke::Invoker,
+    pool: Arc<pqhost::sandbox::pool::Pool>,
+    _host: HostGuard,
+    _directory: tempfile::TempDir,
+}
+
+struct HostGuard {
+    host: Option<Host>,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for HostGuard {
+    fn drop(&mut self) {
+        self.serving.abort();
+        drop(self.host.take());
+    }
+}
+
+/// A tenant of a test.
+#[derive(Clone)]
+pub struct Tenant {
+    pub id: TenantId,
+    pub name: TenantName,
+}
+
+impl TestApp {
+    pub async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A host with other settings.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // All tests share one compiled copy of the runtime.
+        let cache = std::env::temp_dir().join("pqhost-test-cache");
+        std::fs::create_dir_all(&cache).unwrap();
+        std::os::unix::fs::symlink(cache, directory.path().join("cache")).unwrap();
+        let mut config = Config::new(DataDir::new(directory.path().to_owned()));
+        config.verify_every = 1;
+        change(&mut config);
+        let config = config.validated().unwrap();
+        let loopback = ([127, 0, 0, 1], 0).into();
+        let bound = server::bind(loopback, loopback).await.unwrap();
+        let workspace = Workspace::open(&config.data).await.unwrap();
+        workspace.db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
+        let (guests, _) = Guests::start(&config, &workspace, || ()).unwrap();
+        let host = Host::start(&config, workspace, guests);
+        let (url, control_url) = (format!("http://{}", bound.ingress_addr), format!("http://{}", bound.control_addr));
+        let settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
+        let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
+        let serving = tokio::spawn(async move {
+            bound.serve(router, server::control_router(), Duration::from_secs(10)).await.unwrap();
+        });
+        Self {
+            workspace: Workspace::open(&config.data).await.unwrap(),
+            url,
+            control_url,
+            client: Client::builder().timeout(HANG_GUARD).build().unwrap(),
+            guests: Arc::clone(&host.guests.publisher),
+            invoker: host.invoker.clone(),
+            pool: Arc::clone(&host.pool),
+            _host: HostGuard { host: Some(host), serving },
+            _directory: directory,
+        }
+    }
+
+    /// The tenant that is there from the start.
+    pub async fn acme(&self) -> Tenant {
+        self.tenant("acme").await
+    }
+
+    pub async fn tenant(&self, name: &str) -> Tenant {
+        let name: TenantName = name.parse().unwrap();
+        let id = match self.workspace.db.tenants().find_tenant(&name).await.unwrap() {
+            Some(tenant) => tenant.id,
+            None => self.workspace.db.tenants().create_tenant(&name).await.unwrap(),
+        };
+        Tenant { id, name }
+    }
+
+    pub async fn try_publish(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        source: impl AsRef<[u8]>,
+    ) -> Result<Published, PublishError> {
+        let files = vec![SourceFile { name: "handler.py".to_owned(), content: source.as_ref().to_vec() }];
+        let published = self.guests.publish(tenant.id, &name.parse().unwrap(), files).await;
+        self.invoker.forget();
+        published
+    }
+
+    /// Publishes a script and makes a public endpoint `/name` for it that answers every method.
+    pub async fn serve(&self, tenant: &Tenant, name: &str, source: &str) -> Published {
+        let published = self.try_publish(tenant, name, source).await.unwrap();
+        self.endpoint(tenant, "ANY", &format!("/{name}"), name, AuthMode::Public).await;
+        published
+    }
+
+    pub async fn endpoint(&self, tenant: &Tenant, methods: &str, route: &str, script: &str, auth: AuthMode) {
+        let script =
+            self.workspace.db.scripts().find_script(tenant.id, &script.parse().unwrap()).await.unwrap().unwrap();
+        let new = NewEndpoint { methods: methods.to_owned(), route: route.to_owned(), script: script.id, auth };
+        self.workspace.db.endpoints().create_endpoint(tenant.id, new).await.unwrap();
+        self.invoker.forget();
+    }
+
+    pub async fn connection(&self, tenant: &Tenant, name: &str, url: &str) {
+        ConnectionUrl::parse(url).unwrap();
+        let seal = |id| self.workspace.vault.seal(&url_context(id), url.as_bytes());
+        self.workspace.db.connections().create_connection(tenant.id, &name.parse().unwrap(), seal).await.unwrap();
+        self.invoker.forget();
+    }
+
+    /// A SQLite connection `dw_2` with a table `salesforce.accounts` of three rows.
+    pub async fn accounts(&self, tenant: &Tenant) {
+        let folder = self.workspace.data.sqlite().join(tenant.name.as_str());
+        std::fs::create_dir_all(&folder).unwrap();
+        let database = rusqlite::Connection::open(folder.join("salesforce.db")).unwrap();
+        database
+            .execute_batch(
+                "CREATE TABLE accounts (id INTEGER PRIMARY KEY, name TEXT, revenue REAL);
+                 INSERT INTO accounts VALUES (1, 'Ada', 1.5), (2, 'Bôb', NULL), (3, 'C\"d', 9007199254740993)",
+            )
+            .unwrap();
+        self.connection(tenant, "dw_2", &format!("sqlite:{}", tenant.name)).await;
+    }
+
+    pub async fn token(&self, tenant: &Tenant) -> String {
+        let request = TokenRequest { name: "test".to_owned(), expires_in: HANG_GUARD, endpoint_route: None };
+        let token = self.workspace.auth.create_token(tenant.id, &tenant.name, request).await.unwrap();
+        token.text.expose_str().unwrap().to_owned()
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        Answer::of(self.request(Method::POST, path).body(body)).await
+    }
+
+    pub fn pool(&self) -> PoolStatus {
+        self.pool.status()
+    }
+
+    /// The newest record of the tenant, once it is written.
+    pub async fn last_invocation(&self, tenant: &Tenant, after: usize) -> LoggedInvocation {
+        let waiting = async {
+            loop {
+                let mut all = self.workspace.db.invocations().list(tenant.id, None, 1000).await.unwrap();
+                if all.len() > after {
+                    return all.pop().unwrap();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(HANG_GUARD, waiting).await.expect("the record is written soon")
+    }
+
+    /// Asserts that no rewind has left anything behind, by comparison of whole memories.
+    pub fn assert_rewound(&self) {
+        assert_eq!(self.pool().differences, 0);
+    }
+}
+
+/// A response, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    pub async fn of(request: RequestBuilder) -> Self {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Self { status, headers, body: response.text().await.unwrap() }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Status and code of a problem document, which must name the invocation as the header does.
+    #[track_caller]
+    pub fn problem(&self) -> (u16, String) {
+        assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
+        let document = self.json();
+        assert_eq!(document["status"], self.status);
+        assert_eq!(document["invocation_id"], self.headers["x-request-id"].to_str().unwrap());
+        (self.status, document["code"].as_str().unwrap().to_owned())
+    }
+}
+
+/// `examples/NAME/FILE`.
+pub fn example(name: &str, file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
