@@ -185,7 +185,7 @@ impl Ingress {
         match problem.fault() {
             Fault::Caller => tracing::debug!(invocation.id = %id, code, error, "a request was refused"),
             Fault::Script | Fault::Quota => {
-                tracing::info!(invocation.id = %id, code, error, "a handler gave no answer")
+                tracing::info!(invocation.id = %id, code, error, "a handler gave no answer");
             }
             Fault::Host => tracing::error!(invocation.id = %id, code, error, "a request failed"),
         }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, anyhow};
 use wasmtime::{
     Config, Engine, Store,
-    component::{Component, Instance, Lift, Linker, ResourceTable, Val, WasmList, types::ComponentItem},
+    component::{Component, Instance, Lift, Linker, ResourceTable, WasmList, types::ComponentItem},
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wizer::{ComponentInstanceState, Wizer};

@@ -83,7 +83,7 @@ pub(super) struct ServeArgs {
     /// Memory of one invocation above the runtime's own, in MiB
     #[arg(long, value_name = "MIB")]
     pub(super) memory: Option<u64>,
-    /// Rewind memory as on kernels without PAGEMAP_SCAN: slower, for comparison
+    /// Rewind memory as on kernels without `PAGEMAP_SCAN`: slower, for comparison
     #[arg(long)]
     pub(super) rewind_by_discarding: bool,
     /// Compare the whole memory with its image after each Nth rewind

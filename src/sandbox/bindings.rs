@@ -1,4 +1,6 @@
 //! Bindings generated from `wit/`.
+#![expect(clippy::error_impl_error, reason = "generated from wit/, where the record is `sql.error`")]
+
 wasmtime::component::bindgen!({
     path: "wit",
     world: "script-runtime",

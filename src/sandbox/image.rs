@@ -92,7 +92,7 @@ impl PageSet {
             let index = u32::try_from(index).expect("a wasm32 memory has at most 2^20 pages");
             match runs.last_mut() {
                 Some(run) if (index - run.first - run.count) as usize <= GAP_PAGES_MAX => {
-                    run.count = index - run.first + 1
+                    run.count = index - run.first + 1;
                 }
                 _ => runs.push(PageRun { first: index, count: 1 }),
             }

@@ -54,7 +54,7 @@ const REGIONS_PER_SCAN: usize = 512;
 /// An image that memories can be mounted with and rewound to.
 pub(crate) struct MappedImage {
     /// What the runs lie upon; zeros for a base image.
-    base: Option<Arc<MappedImage>>,
+    base: Option<Arc<Self>>,
     /// Sealed; holds the runs' contents one after the other.
     file: OwnedFd,
     runs: Vec<PageRun>,
@@ -570,10 +570,7 @@ impl Rewinder {
             // see its `Ioctl` implementation for the layout.
             let n_regions = unsafe { rustix::ioctl::ioctl(pagemap.as_fd(), ScanRequest(&mut scan))? };
             self.dirty.truncate(known + n_regions);
-            n_pages += self.dirty[known..]
-                .iter()
-                .map(|region| (region.end - region.start) as usize / PAGE_BYTES)
-                .sum::<usize>();
+            n_pages += self.dirty[known..].iter().map(|region| region.pages()).sum::<usize>();
             if n_pages > RESIDENT_PAGES_MAX {
                 return Ok(None);
             }
@@ -615,6 +612,12 @@ const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
+
+impl PageRegion {
+    fn pages(&self) -> usize {
+        usize::try_from(self.end - self.start).expect("a length in this address space") / PAGE_BYTES
+    }
+}
 
 impl PagemapScan {
     /// Asks for the pages of the range that a guest has written: those that are neither the image file's nor the shared

@@ -233,7 +233,7 @@ impl<'a> Anatomy<'a> {
                             self.core_functions.push(Some((instance_index as usize, name)));
                         }
                         ComponentAlias::InstanceExport { kind: ComponentExternalKind::Func, .. } => {
-                            self.functions.push(None)
+                            self.functions.push(None);
                         }
                         _ => {}
                     }

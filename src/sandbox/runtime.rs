@@ -29,9 +29,9 @@ const COMPONENT_BYTES_MAX: usize = 256 << 20;
 /// Native stack for guest code, in bytes.
 ///
 /// CPython bounds its recursion by its own stack in linear memory, but some C code uses far more native stack per level.
-/// 16 MiB lets CPython's `RecursionError` come first for Python code and for the parsers of the standard library; what still
+/// 64 MiB lets CPython's `RecursionError` come first for Python code and for the parsers of the standard library; what still
 /// overflows is a clean trap. Only touched pages cost memory.
-const WASM_STACK_BYTES: usize = 16 << 20;
+const WASM_STACK_BYTES: usize = 64 << 20;
 
 /// Fuel after which a running guest lets other tasks of its thread run: about 1 ms.
 pub(crate) const FUEL_YIELD_INTERVAL: u64 = 5_000_000;

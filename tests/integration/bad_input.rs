@@ -55,7 +55,9 @@ bad! {
     an_infinite_loop: "while True: pass" => 500 "script_fuel";
     an_infinite_loop_that_catches_everything:
         "while True:\n    try:\n        while True: pass\n    except BaseException: pass" => 500 "script_fuel";
-    an_allocation_of_10_gigabytes: "return len('x' * 10_000_000_000)" => 500 "script_memory";
+    an_allocation_of_2_gigabytes: "return len('x' * 2_000_000_000)" => 500 "script_memory";
+    // More than a 32-bit Python can count to is an OverflowError.
+    an_allocation_of_10_gigabytes: "return len('x' * 10_000_000_000)" => 500 "script_error";
     allocating_until_it_fails: "keep = []\nwhile True: keep.append(bytearray(1 << 20))" => 500 "script_memory";
     sys_exit: "sys.exit(3)" => 500 "script_exit";
     os_exit: "os._exit(3)" => 500 "script_exit";

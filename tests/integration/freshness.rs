@@ -23,9 +23,8 @@ def mark():
     os.environ['MARKER'] = '1'; json.marker = 1; urllib.parse.marker = 1; pq.marker = 1
     re.compile('marker[0-9]{3}'); sys.intern('marker' * 3); decimal.getcontext().prec = 5
     logging.getLogger('marker').setLevel(10); threading.current_thread().name = 'marker'
-    collections.OrderedDict.marker = 1 if False else None
     sys.setrecursionlimit(777); gc.enable(); random.seed(4)
-    json.JSONEncoder.item_separator = '; '; print.__self__.len = lambda x: -1
+    json.JSONEncoder.item_separator = '; '
     sys.stdout.marker = 1; handler.marker = 1; handler.__code__ = (lambda request: ['hijacked']).__code__
 
 def look():
@@ -38,7 +37,7 @@ def look():
     see('pq', hasattr(type(pq), 'marker') or 'marker' in vars(pq)); see('prec', decimal.getcontext().prec != 28)
     see('logger', 'marker' in logging.Logger.manager.loggerDict); see('thread', threading.current_thread().name == 'marker')
     see('recursion', sys.getrecursionlimit() == 777); see('gc', gc.isenabled()); see('separator', json.JSONEncoder.item_separator != ', ')
-    see('len', len([1]) != 1); see('stdout', hasattr(sys.stdout, 'marker')); see('handler', hasattr(handler, 'marker'))
+    see('stdout', hasattr(sys.stdout, 'marker')); see('handler', hasattr(handler, 'marker'))
     see('heap', any(isinstance(o, dict) and 'marker' in o and o is not locals() for o in gc.get_objects() if type(o) is dict and o.get('marker') == 1))
     return found
 
@@ -124,7 +123,7 @@ def handler(request):
     return [len(KEEP), len(KEEP[0])]
 ";
     app.serve(&acme, "big", source).await;
-    for n in [10, 30_000_000, 10, 1_000_000, 40_000_000, 5] {
+    for n in [10, 20_000_000, 10, 1_000_000, 25_000_000, 5] {
         assert_eq!(app.get(&format!("/acme/big?{n}")).await.json(), json!([1, n]));
     }
     app.assert_rewound();

@@ -75,8 +75,10 @@ async fn unknown_things_and_wrong_methods() {
     for path in ["/", "/nope", "/nope/open", "/acme", "/acme/nope", "/acme/open/more", "/acme//open", "/ac%00me/open"] {
         assert_eq!(app.get(path).await.problem(), (404, "endpoint_unknown".to_owned()), "{path}");
     }
-    for path in ["/acme/%zz", "/acme/%ff", "/acme/%2e%2e/x"] {
-        assert_eq!(app.get(path).await.problem().0, 400, "{path}");
+    // Clients tidy such paths up before they send them, so these are sent by hand.
+    for path in ["/acme/%zz", "/acme/%ff", "/acme/%2e%2e/x", "/acme/../x"] {
+        let answer = raw(&app, &format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("invalid_path"), "{path}: {answer}");
     }
     let answer = Answer::of(app.request(Method::DELETE, "/acme/open")).await;
     assert_eq!(answer.problem(), (405, "method_not_allowed".to_owned()));
@@ -93,15 +95,7 @@ async fn head_options_and_trailing_slashes() {
     let head = Answer::of(app.request(Method::HEAD, "/acme/open")).await;
     let get = app.get("/acme/open/").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
-    assert_eq!(
-        head.headers["content-length"],
-        get.body
-            .len()
-            .to_string()
-            .as_str()
-            .replace(&get.body.len().to_string(), &(get.body.len() - 1).to_string())
-            .as_str()
-    );
+    assert_eq!(head.headers["content-length"], r#"["GET","/open",0]"#.len().to_string().as_str());
     assert_eq!(get.json(), json!(["GET", "/open/", 0]));
     let options = Answer::of(app.request(Method::OPTIONS, "/acme/open")).await;
     assert_eq!((options.status, options.body.as_str()), (204, ""));
@@ -132,7 +126,9 @@ async fn bodies_have_a_limit_announced_or_chunked() {
 async fn raw(app: &TestApp, request: &str) -> String {
     let mut stream = TcpStream::connect(app.url.strip_prefix("http://").unwrap()).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    stream.shutdown().await.unwrap();
+    if !request.contains("connection: close") {
+        stream.shutdown().await.unwrap();
+    }
     let mut answer = Vec::new();
     tokio::time::timeout(HANG_GUARD, stream.read_to_end(&mut answer)).await.expect("the host closes").ok();
     String::from_utf8_lossy(&answer).into_owned()

@@ -1,4 +1,5 @@
 //! A whole host, driven over HTTP.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "clippy knows test functions, but not their helpers")]
 
 mod bad_input;
 mod contract;

@@ -28,10 +28,10 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 /// No test takes this long unless something hangs.
-pub const HANG_GUARD: Duration = Duration::from_secs(120);
+pub(crate) const HANG_GUARD: Duration = Duration::from_secs(120);
 
 /// A running host with one tenant, `acme`.
-pub struct TestApp {
+pub(crate) struct TestApp {
     pub workspace: Workspace,
     pub url: String,
     pub control_url: String,
@@ -57,18 +57,18 @@ impl Drop for HostGuard {
 
 /// A tenant of a test.
 #[derive(Clone)]
-pub struct Tenant {
+pub(crate) struct Tenant {
     pub id: TenantId,
     pub name: TenantName,
 }
 
 impl TestApp {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| ()).await
     }
 
     /// A host with other settings.
-    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // All tests share one compiled copy of the runtime.
         let cache = std::env::var_os("PQHOST_TEST_CACHE").map(PathBuf::from);
@@ -105,11 +105,11 @@ impl TestApp {
     }
 
     /// The tenant that is there from the start.
-    pub async fn acme(&self) -> Tenant {
+    pub(crate) async fn acme(&self) -> Tenant {
         self.tenant("acme").await
     }
 
-    pub async fn tenant(&self, name: &str) -> Tenant {
+    pub(crate) async fn tenant(&self, name: &str) -> Tenant {
         let name: TenantName = name.parse().unwrap();
         let id = match self.workspace.db.tenants().find_tenant(&name).await.unwrap() {
             Some(tenant) => tenant.id,
@@ -118,7 +118,7 @@ impl TestApp {
         Tenant { id, name }
     }
 
-    pub async fn try_publish(
+    pub(crate) async fn try_publish(
         &self,
         tenant: &Tenant,
         name: &str,
@@ -131,13 +131,13 @@ impl TestApp {
     }
 
     /// Publishes a script and makes a public endpoint `/name` for it that answers every method.
-    pub async fn serve(&self, tenant: &Tenant, name: &str, source: &str) -> Published {
+    pub(crate) async fn serve(&self, tenant: &Tenant, name: &str, source: &str) -> Published {
         let published = self.try_publish(tenant, name, source).await.unwrap();
         self.endpoint(tenant, "ANY", &format!("/{name}"), name, AuthMode::Public).await;
         published
     }
 
-    pub async fn endpoint(&self, tenant: &Tenant, methods: &str, route: &str, script: &str, auth: AuthMode) {
+    pub(crate) async fn endpoint(&self, tenant: &Tenant, methods: &str, route: &str, script: &str, auth: AuthMode) {
         let script =
             self.workspace.db.scripts().find_script(tenant.id, &script.parse().unwrap()).await.unwrap().unwrap();
         let new = NewEndpoint { methods: methods.to_owned(), route: route.to_owned(), script: script.id, auth };
@@ -145,7 +145,7 @@ impl TestApp {
         self.invoker.forget();
     }
 
-    pub async fn connection(&self, tenant: &Tenant, name: &str, url: &str) {
+    pub(crate) async fn connection(&self, tenant: &Tenant, name: &str, url: &str) {
         ConnectionUrl::parse(url).unwrap();
         let seal = |id| self.workspace.vault.seal(&url_context(id), url.as_bytes());
         self.workspace.db.connections().create_connection(tenant.id, &name.parse().unwrap(), seal).await.unwrap();
@@ -153,7 +153,7 @@ impl TestApp {
     }
 
     /// A SQLite connection `dw_2` with a table `salesforce.accounts` of three rows.
-    pub async fn accounts(&self, tenant: &Tenant) {
+    pub(crate) async fn accounts(&self, tenant: &Tenant) {
         let folder = self.workspace.data.sqlite().join(tenant.name.as_str());
         std::fs::create_dir_all(&folder).unwrap();
         let database = rusqlite::Connection::open(folder.join("salesforce.db")).unwrap();
@@ -166,30 +166,30 @@ impl TestApp {
         self.connection(tenant, "dw_2", &format!("sqlite:{}", tenant.name)).await;
     }
 
-    pub async fn token(&self, tenant: &Tenant) -> String {
+    pub(crate) async fn token(&self, tenant: &Tenant) -> String {
         let request = TokenRequest { name: "test".to_owned(), expires_in: HANG_GUARD, endpoint_route: None };
         let token = self.workspace.auth.create_token(tenant.id, &tenant.name, request).await.unwrap();
         token.text.expose_str().unwrap().to_owned()
     }
 
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         Answer::of(self.request(Method::GET, path)).await
     }
 
-    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         Answer::of(self.request(Method::POST, path).body(body)).await
     }
 
-    pub fn pool(&self) -> PoolStatus {
+    pub(crate) fn pool(&self) -> PoolStatus {
         self.pool.status()
     }
 
     /// The newest record of the tenant, once it is written.
-    pub async fn last_invocation(&self, tenant: &Tenant, after: usize) -> LoggedInvocation {
+    pub(crate) async fn last_invocation(&self, tenant: &Tenant, after: usize) -> LoggedInvocation {
         let waiting = async {
             loop {
                 let mut all = self.workspace.db.invocations().list(tenant.id, None, 1000).await.unwrap();
@@ -203,33 +203,33 @@ impl TestApp {
     }
 
     /// Asserts that no rewind has left anything behind, by comparison of whole memories.
-    pub fn assert_rewound(&self) {
+    pub(crate) fn assert_rewound(&self) {
         assert_eq!(self.pool().differences, 0);
     }
 }
 
 /// A response, read to its end.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     pub headers: reqwest::header::HeaderMap,
     pub body: String,
 }
 
 impl Answer {
-    pub async fn of(request: RequestBuilder) -> Self {
+    pub(crate) async fn of(request: RequestBuilder) -> Self {
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Self { status, headers, body: response.text().await.unwrap() }
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
     /// Status and code of a problem document, which must name the invocation as the header does.
     #[track_caller]
-    pub fn problem(&self) -> (u16, String) {
+    pub(crate) fn problem(&self) -> (u16, String) {
         assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
         let document = self.json();
         assert_eq!(document["status"], self.status);
@@ -239,7 +239,7 @@ impl Answer {
 }
 
 /// `examples/NAME/FILE`.
-pub fn example(name: &str, file: &str) -> String {
+pub(crate) fn example(name: &str, file: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name).join(file);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -1,8 +1,9 @@
 """Exceptions, told to the author: their file, their line, and what to do."""
 
-import sys
+import os
 import traceback
 
+import pq
 from wit_world.imports import types
 
 from pqhost_runtime.response import BadReturn
@@ -86,9 +87,9 @@ def _format(error: BaseException) -> tuple:
 
 
 def _is_internal(file: str) -> bool:
-    return file in _INTERNAL_FILES or (file not in AUTHOR_FILES and ("pqhost_runtime" in file or "/pq/" in file))
+    return file not in AUTHOR_FILES and file.startswith(_INTERNAL_FOLDERS)
 
 
 # Names of the script's own files.
 AUTHOR_FILES: set[str] = set()
-_INTERNAL_FILES = {sys._getframe().f_code.co_filename, "app.py", "/app.py"}
+_INTERNAL_FOLDERS = tuple(f"{os.path.dirname(os.path.dirname(file))}/" for file in (__file__, pq.__file__))

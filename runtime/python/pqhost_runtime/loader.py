@@ -11,6 +11,7 @@ import random
 import sys
 import types
 
+import peliqan.exceptions  # noqa: F401  (imported here for scripts: later there is no file system)
 import pq
 from wit_world.imports import tracing
 
