@@ -14,6 +14,7 @@ fi
 
 echo "building the Python runtime ..."
 mkdir -p "$build"
+rm -f "$build/stamp" # a build that is interrupted must not pass for an old one
 if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
     echo "error: building the Python runtime needs python3, 3.10 or newer, on the PATH" >&2
     exit 1
@@ -27,9 +28,11 @@ if [[ ! -x $build/venv/bin/componentize-py ]]; then
 fi
 "$build/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r runtime/requirements.txt
 
+echo "[1/2] componentize-py: CPython and the Python code as a component"
 # Compiled files of an earlier Python must not get into the component.
 find runtime/python guest-sdk/python/src -name __pycache__ -type d -prune -exec rm -rf {} +
 PYTHONDONTWRITEBYTECODE=1 "$build/venv/bin/componentize-py" -d wit -w script-runtime componentize \
     -p runtime/python -p guest-sdk/python/src app -o "$build/python.wasm"
-cargo run --quiet --example build-runtime -- "$build/python.wasm" "$build"
+echo "[2/2] priming it and taking the snapshot; the first time this compiles wasmtime, which takes minutes"
+cargo run --example build-runtime -- "$build/python.wasm" "$build"
 echo "$stamp" > "$build/stamp"

@@ -3,29 +3,38 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Native code of the runtime, shared by all tests and runs. Only its owner may write to it.
+export PQHOST_TEST_CACHE=${PQHOST_TEST_CACHE:-$HOME/.cache/pqhost-test}
+mkdir -p -m 700 "$PQHOST_TEST_CACHE"
+
 reachable() { (exec 3<>"/dev/tcp/127.0.0.1/5432") 2>/dev/null; }
 
+skip=()
 if ! reachable; then
     if [[ -n ${CI:-} ]]; then
         echo "error: no PostgreSQL answers on 127.0.0.1:5432" >&2
         exit 1
     fi
-    programs=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1 || true)
-    if [[ -n $programs && $(id -u) != 0 ]]; then
-        directory=$(mktemp -d)
-        trap '"$programs/pg_ctl" -D "$directory/data" -m immediate stop >/dev/null; rm -rf "$directory"' EXIT
-        "$programs/initdb" -D "$directory/data" -U postgres -A trust >/dev/null
-        "$programs/pg_ctl" -D "$directory/data" -w -l "$directory/log" -o "-k $directory -h 127.0.0.1 -p 5432" start >/dev/null
-        "$programs/createdb" -h 127.0.0.1 -U postgres test
+    directory=$(mktemp -d)
+    stop() {
+        if [[ -d $directory/data ]]; then tests/support/postgres.sh stop "$directory" || true; fi
+        rm -rf "$directory"
+    }
+    trap stop EXIT
+    if tests/support/postgres.sh start "$directory"; then
+        echo "started a private PostgreSQL for this run"
     else
-        echo "SKIPPED: all tests that need PostgreSQL. None answers on 127.0.0.1:5432 (user postgres, no password, database" >&2
-        echo "         test), and a private one needs its programs installed and a user that is not root." >&2
-        PQHOST_TEST_WITHOUT_POSTGRES=1
+        {
+            echo "############################################################################################"
+            echo "SKIPPED: every test whose name contains \`data::\` or \`postgres\`."
+            echo "They need PostgreSQL on 127.0.0.1:5432 (user postgres, no password, database test)."
+            echo "############################################################################################"
+        } >&2
+        skip=(--skip data:: --skip postgres)
     fi
 fi
 
-if [[ -n ${PQHOST_TEST_WITHOUT_POSTGRES:-} ]]; then
-    cargo test -- --skip data:: --skip postgres
-else
-    cargo test
-fi
+# Compiles the runtime into the cache, so that the tests do not all compile it at once.
+echo "compiling the runtime for the tests, unless that was done before ..."
+cargo test --lib -- --quiet sandbox::tests::
+cargo test -- ${skip[@]+"${skip[@]}"}

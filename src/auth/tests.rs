@@ -1,3 +1,5 @@
+//! Tokens, good and forged.
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 

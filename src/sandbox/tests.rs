@@ -1,6 +1,9 @@
 //! Slots with the real runtime.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
 
 use super::{
     images::ImageLibrary,
@@ -16,7 +19,8 @@ use crate::domain::{
 
 /// One for all tests: compiling takes seconds.
 static RUNTIME: LazyLock<Arc<Runtime>> = LazyLock::new(|| {
-    let cache = std::env::temp_dir().join("pqhost-test-cache");
+    let cache = std::env::var_os("PQHOST_TEST_CACHE").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| std::env::temp_dir().join("pqhost-test-cache"));
     Arc::new(Runtime::load(&cache, None, || {}).expect("the embedded runtime loads").0)
 });
 

@@ -1,6 +1,10 @@
 //! A host of its own for each test, with the real runtime, databases and sockets.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use pqhost::{
     app::{Guests, Host, Workspace},
@@ -67,7 +71,8 @@ impl TestApp {
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         // All tests share one compiled copy of the runtime.
-        let cache = std::env::temp_dir().join("pqhost-test-cache");
+        let cache = std::env::var_os("PQHOST_TEST_CACHE").map(PathBuf::from);
+        let cache = cache.unwrap_or_else(|| std::env::temp_dir().join("pqhost-test-cache"));
         std::fs::create_dir_all(&cache).unwrap();
         std::os::unix::fs::symlink(cache, directory.path().join("cache")).unwrap();
         let mut config = Config::new(DataDir::new(directory.path().to_owned()));

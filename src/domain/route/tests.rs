@@ -1,3 +1,5 @@
+//! Routes: grammar, precedence, methods.
+
 use std::time::Instant;
 
 use super::*;

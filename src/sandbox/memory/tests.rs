@@ -1,3 +1,5 @@
+//! Memories and images against the real kernel.
+
 use super::*;
 
 /// A memory of its own, as a slot would have it, showing `image`.
