@@ -1,0 +1,163 @@
+"""Starts and stops the servers under test, each on the same core.
+
+Owns: processes, their command lines and readiness. Never: measures.
+"""
+
+import json
+import os
+import select
+import shlex
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from load import SERVER_CORE, BenchError
+
+HERE = Path(__file__).parent
+VENV = HERE / ".venv" / "bin"
+# The first start of a development build compiles the runtime with an unoptimised compiler.
+START_SECONDS = 900
+STOP_SECONDS = 20
+ANSWER_SECONDS = 15
+
+
+def pinned(command):
+    return ["taskset", "-c", SERVER_CORE, *command]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url, token=None):
+    headers = {"Authorization": f"JWT {token}"} if token else {}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=ANSWER_SECONDS) as response:
+        return response.read()
+
+
+def wait_for(url, token=None, server=None):
+    """Until the URL answers 2xx: a host sees what another process created within a second."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            return get(url, token)
+        except (urllib.error.URLError, ConnectionError) as error:
+            if server is not None and server.process.poll() is not None:
+                raise BenchError(f"{server.name} ended: see {server.log}") from error
+            if time.monotonic() > deadline:
+                detail = error.read().decode(errors="replace") if isinstance(error, urllib.error.HTTPError) else ""
+                raise BenchError(f"{url} does not answer: {error} {detail}") from error
+            time.sleep(0.05)
+
+
+class Server:
+    """A process on the server core. Its stderr goes to a file that outlives it only when the run fails."""
+
+    def __init__(self, name, command, work, env=None, stdout=None):
+        self.name = name
+        self.command = pinned(command)
+        self.log = work / f"{name}.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, cwd=HERE / "peers", env={**os.environ, **(env or {})}, stdout=stdout or log, stderr=log
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def shown_command(self):
+        return shlex.join(self.command)
+
+    def cpu_seconds(self):
+        """What the process and its children have computed so far: unlike requests/s, no busy neighbour changes it."""
+        pid = self.process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ticks = 0
+        for process in [pid, *children]:
+            # The name of the program, in parentheses, may hold spaces.
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+
+class Peer(Server):
+    """A Python web framework behind its usual server, one worker."""
+
+    def __init__(self, name, port, words, work, env=None):
+        self.url = f"http://127.0.0.1:{port}"
+        super().__init__(name, [str(word) for word in words], work, env)
+
+    def wait(self):
+        wait_for(f"{self.url}/hello", server=self)
+        return self
+
+
+def fastapi(work, env=None):
+    port = free_port()
+    words = [VENV / "uvicorn", "fastapi_app:app", "--port", port, "--workers", 1, "--loop", "uvloop"]
+    return Peer(
+        "fastapi", port, [*words, "--http", "httptools", "--no-access-log", "--log-level", "warning"], work, env
+    )
+
+
+def flask(work):
+    port = free_port()
+    words = [VENV / "gunicorn", "flask_app:app", "--bind", f"127.0.0.1:{port}", "--workers", 1]
+    return Peer("flask", port, [*words, "--worker-class", "sync", "--log-level", "warning"], work)
+
+
+class Pqhost(Server):
+    """`pqhost demo` on a data directory, and the commands that work beside it."""
+
+    TENANT = "demo"
+
+    def __init__(self, binary, data, work):
+        self.binary = binary
+        self.data = data
+        words = [binary, "demo", "--json", "--ingress", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", data]
+        super().__init__("pqhost", [str(word) for word in words], work, stdout=subprocess.PIPE)
+
+    def wait(self):
+        ready, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
+        line = self.process.stdout.readline() if ready else b""
+        if not line:
+            raise BenchError(f"`pqhost demo` did not become ready: see {self.log}")
+        announced = json.loads(line)
+        self.token = announced["token"]
+        self.base = f"{announced['ingress']}/{self.TENANT}"
+        return self
+
+    def run(self, *words):
+        """Runs a command on the host's data directory, on the server core; gives the objects that it prints."""
+        command = pinned([str(self.binary), *map(str, words), "--json", "--data", str(self.data)])
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_SECONDS)
+        if done.returncode != 0:
+            # The URL of a connection may hold a password: name the command only.
+            raise BenchError(f"`pqhost {words[0]} {words[1]}` failed: {done.stdout.strip()} {done.stderr.strip()}")
+        return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+
+    def publish(self, scripts):
+        """Publishes files by script name; gives what was printed for each."""
+        return self.run("script", "publish", self.TENANT, *(f"{name}={file}" for name, file in scripts.items()))
+
+    def create_endpoint(self, route, script, auth):
+        self.run("endpoint", "create", self.TENANT, "GET", route, script, "--auth", auth)
+
+    def resident_bytes(self):
+        """What the kernel counts as resident, and the part of it that no file backs."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        fields = dict(line.split(":", 1) for line in lines)
+        return {name: int(fields[key].split()[0]) * 1024 for name, key in (("rss", "VmRSS"), ("anonymous", "RssAnon"))}
