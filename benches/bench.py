@@ -162,9 +162,8 @@ def print_table(report):
     for check in checks:
         verdict = "PASS" if check["passed"] else "FAIL"
         sign = ">=" if check["at_least"] else "<="
-        print(
-            f"{verdict}  {check['name']:<44} {check['value']:>8.2f}{check['unit']}  ({sign} {check['bound']:g}{check['unit']})"
-        )
+        bound = f"({sign} {check['bound']:g}{check['unit']})"
+        print(f"{verdict}  {check['name']:<44} {check['value']:>8.2f}{check['unit']}  {bound}")
     return all(check["passed"] for check in checks)
 
 

@@ -135,7 +135,7 @@ def accounts(host, fastapi, table, options):
 
 def script_of_50_lines(number):
     """A plausible handler whose bytes differ for each number, so that nothing can be shared by content."""
-    head = f'"""Handler {number}."""\n\nimport json\nfrom decimal import Decimal\n\nNUMBER = {number}\nRATES = {{\n'
+    head = f'"""Handler {number}."""\n\nimport json\nimport re\nfrom decimal import Decimal\n\nNUMBER = {number}\nRATES = {{\n'
     rates = "".join(f'    "code{i}": Decimal("{number % 97}.{i:02}"),\n' for i in range(20))
     tail = """}
 
@@ -270,7 +270,7 @@ def publish(host, options):
 
 
 def wait_until_routed(host, route):
-    """Until the host knows the endpoint, without running its script: POST is refused with 405, unknown routes with 404."""
+    """Until the host knows the endpoint, without running its script: POST then gets a 405 instead of a 404."""
     parts = urlsplit(host.base)
     deadline = time.monotonic() + servers.ANSWER_SECONDS
     while True:

@@ -86,6 +86,6 @@ def run_rounds(targets, rounds, seconds, progress):
 
 
 def ratio(one, other, key):
-    """Median over rounds of one's value divided by the other's in the same round: neighbours share the machine's mood."""
+    """Median over rounds of one's value divided by the other's in the same round: neighbours share the machine."""
     pairs = zip(one.rounds, other.rounds, strict=True)
     return statistics.median(a[key] / b[key] for a, b in pairs)
