@@ -135,7 +135,8 @@ def accounts(host, fastapi, table, options):
 
 def script_of_50_lines(number):
     """A plausible handler whose bytes differ for each number, so that nothing can be shared by content."""
-    head = f'"""Handler {number}."""\n\nimport json\nimport re\nfrom decimal import Decimal\n\nNUMBER = {number}\nRATES = {{\n'
+    head = f'"""Handler {number}."""\n\nimport json\nimport re\n'
+    head += f"from decimal import Decimal\n\nNUMBER = {number}\nRATES = {{\n"
     rates = "".join(f'    "code{i}": Decimal("{number % 97}.{i:02}"),\n' for i in range(20))
     tail = """}
 

@@ -10,9 +10,8 @@ async fn run(app: &TestApp, name: &str, body: &str) -> Value {
     let body: String = body.lines().map(|line| format!("    {line}\n")).collect();
     app.serve(&acme, name, &format!("def handler(request):\n    db = pq.dbconnect('dw_2')\n{body}")).await;
     let answer = app.get(&format!("/acme/{name}")).await;
-    if answer.status != 200 {
-        panic!("{answer:?}\n{}", app.last_invocation(&acme, 0).await.record.traceback.unwrap_or_default());
-    }
+    let record = app.invocation(&acme, answer.headers["x-request-id"].to_str().unwrap()).await;
+    assert_eq!(answer.status, 200, "{name}: {}", record.traceback.unwrap_or_default());
     answer.json()
 }
 
@@ -121,7 +120,7 @@ async fn what_fails_raises_with_a_code_and_a_sentence() {
         assert_eq!(result[0], code, "{expression}: {result}");
         assert!(result[1].as_str().unwrap().contains(text), "{expression}: {result}");
     }
-    assert_eq!(run(&app, "after", "return len(db.fetch('dw_2', 'salesforce', 'accounts'))").await.to_string(), "3");
+    assert_eq!(run(&app, "after", "return [len(db.fetch('dw_2', 'salesforce', 'accounts'))]").await.to_string(), "[3]");
 }
 
 #[tokio::test]

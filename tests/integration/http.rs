@@ -162,8 +162,9 @@ async fn one_connection_serves_many_requests_in_order() {
     let app = app().await;
     let one = "GET /acme/open?1 HTTP/1.1\r\nhost: x\r\n\r\n";
     let answer = raw(&app, &format!("{one}{one}GET /acme/nope HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).await;
-    let statuses: Vec<_> = answer.lines().filter(|line| line.starts_with("HTTP/1.1")).collect();
-    assert_eq!(statuses, ["HTTP/1.1 200 OK", "HTTP/1.1 200 OK", "HTTP/1.1 404 Not Found"]);
+    // A body ends without a line break, so the next answer starts behind it.
+    let statuses: Vec<_> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["200", "200", "404"]);
 }
 
 #[tokio::test]

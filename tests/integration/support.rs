@@ -11,7 +11,10 @@ use pqhost::{
     auth::TokenRequest,
     config::{Config, DataDir},
     data::ConnectionUrl,
-    db::{endpoints::NewEndpoint, invocations::LoggedInvocation},
+    db::{
+        endpoints::NewEndpoint,
+        invocations::{InvocationRecord, LoggedInvocation},
+    },
     domain::{
         exchange::AuthMode,
         names::{TenantId, TenantName},
@@ -197,6 +200,20 @@ impl TestApp {
                     return all.pop().unwrap();
                 }
                 tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(HANG_GUARD, waiting).await.expect("the record is written soon")
+    }
+
+    /// The record of the invocation of this id, once it is written.
+    pub async fn invocation(&self, tenant: &Tenant, id: &str) -> InvocationRecord {
+        let id = id.parse().unwrap();
+        let waiting = async {
+            loop {
+                match self.workspace.db.invocations().find_invocation(tenant.id, id).await.unwrap() {
+                    Some(found) => return found.record,
+                    None => tokio::task::yield_now().await,
+                }
             }
         };
         tokio::time::timeout(HANG_GUARD, waiting).await.expect("the record is written soon")
