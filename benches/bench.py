@@ -127,7 +127,11 @@ def measure(options, work):
                     results["accounts"] = cases.accounts(host, fastapi, table, options)
     if "publish" in options.only and not options.peers_only:
         options.progress("publish")
-        # A host of its own: what the load above left in memory must not hide what scripts cost.
+        # A host of its own, which does not compile: memory that load or a compiler left free would hide what scripts
+        # cost.
+        if not data.exists():
+            with servers.Pqhost(options.pqhost, data, work) as host:
+                host.wait()
         with servers.Pqhost(options.pqhost, data, work) as host:
             results["publish"] = cases.publish(host.wait(), options)
     return results
@@ -154,8 +158,9 @@ def print_table(report):
             label = key.removesuffix("_ms").replace("_", " ") + ", ms"
             print(f"{label:<38} {spread['median']:>8.2f} {spread['p99']:>9.2f} {spread['max']:>9.2f}")
         for key, memory in publish["memory"].items():
-            rss, anonymous = memory["rss"] / 2**20, memory["anonymous"] / 2**20
-            print(f"RSS, {key.replace('_', ' '):<20} {rss:>8.1f} MiB, of which anonymous {anonymous:.1f} MiB")
+            rss, kept = memory["rss"] / 2**20, memory["unreclaimable"] / 2**20
+            mappings = memory["mappings"]
+            print(f"RSS, {key.replace('_', ' '):<20} {rss:>8.1f} MiB, {kept:.1f} without files; {mappings:,} mappings")
     checks = [check for name in BENCHMARKS if name in report for check in report[name]["checks"]]
     if checks:
         print()

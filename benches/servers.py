@@ -156,8 +156,11 @@ class Pqhost(Server):
     def create_endpoint(self, route, script, auth):
         self.run("endpoint", "create", self.TENANT, "GET", route, script, "--auth", auth)
 
-    def resident_bytes(self):
-        """What the kernel counts as resident, and the part of it that no file backs."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        fields = dict(line.split(":", 1) for line in lines)
-        return {name: int(fields[key].split()[0]) * 1024 for name, key in (("rss", "VmRSS"), ("anonymous", "RssAnon"))}
+    def memory(self):
+        """Resident bytes, the part of them that the kernel cannot drop and read again, and the number of mappings."""
+        process = Path(f"/proc/{self.process.pid}")
+        fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
+        rss, anonymous, shared = (int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "RssAnon", "RssShmem"))
+        # A process may have 65,530 mappings by default (vm.max_map_count).
+        mappings = (process / "maps").read_text().count("\n")
+        return {"rss": rss, "unreclaimable": anonymous + shared, "mappings": mappings}

@@ -206,7 +206,7 @@ impl TestApp {
     }
 
     /// The record of the invocation of this id, once it is written.
-    pub async fn invocation(&self, tenant: &Tenant, id: &str) -> InvocationRecord {
+    pub(crate) async fn invocation(&self, tenant: &Tenant, id: &str) -> InvocationRecord {
         let id = id.parse().unwrap();
         let waiting = async {
             loop {
