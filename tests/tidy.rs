@@ -1,4 +1,5 @@
 //! What reviewers would otherwise have to watch: layers, unsafe code, headers, promises without a test.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "clippy knows test functions, but not their helpers")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
