@@ -6,6 +6,7 @@
 mod artifact;
 mod bindings;
 pub mod capabilities;
+mod host;
 pub mod image;
 pub mod images;
 mod memory;

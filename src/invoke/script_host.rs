@@ -1,49 +1,15 @@
-//! What a running script is granted: the tenant's databases.
+//! What a running script is granted, one file per capability.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+mod sql;
 
-use bytes::Bytes;
-use futures::{FutureExt as _, future::BoxFuture};
+use std::sync::Arc;
 
+pub(super) use crate::invoke::script_host::sql::Cursors;
 use crate::{
-    data::{Connections, Cursor},
-    domain::{
-        limits::SqlLimits,
-        sql::{Select, SqlError, SqlErrorCode},
-    },
+    data::Connections,
     invoke::directory::{Directory, EndpointTarget, TenantRoutes},
-    sandbox::capabilities::{Capabilities, CursorId, OpenedCursor, ScriptInfo},
+    sandbox::capabilities::{Capabilities, ScriptInfo},
 };
-
-/// The open cursors of one invocation, shared with whoever streams one of them to the caller.
-#[derive(Debug, Default)]
-pub(super) struct Cursors {
-    open: Mutex<HashMap<CursorId, Cursor>>,
-    /// Row counters of all cursors, open or not.
-    counters: Mutex<Vec<Arc<AtomicU64>>>,
-}
-
-impl Cursors {
-    pub(super) fn take(&self, cursor: CursorId) -> Option<Cursor> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&cursor)
-    }
-
-    fn put(&self, id: CursorId, cursor: Cursor) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, cursor);
-    }
-
-    /// Rows read from all cursors so far.
-    pub(super) fn rows_read(&self) -> u64 {
-        let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.iter().map(|counter| counter.load(Ordering::Relaxed)).sum()
-    }
-}
 
 /// The capabilities of one invocation.
 pub(super) struct ScriptHost {
@@ -55,45 +21,7 @@ pub(super) struct ScriptHost {
     pub(super) n_statements: u32,
 }
 
-impl ScriptHost {
-    async fn open(&mut self, connection: &str, select: Select) -> Result<OpenedCursor, SqlError> {
-        let limits: SqlLimits = self.endpoint.limits.sql;
-        if self.n_statements >= limits.statements {
-            let message = format!("the handler may run {} statements in one request", limits.statements);
-            return Err(SqlError::new(SqlErrorCode::TooManyStatements, message));
-        }
-        self.n_statements += 1;
-        let target = self.directory.find_target(self.routes.tenant_id, connection).await?;
-        let cursor = self.connections.fetch(target, select, limits).await?;
-        let id = CursorId(self.n_statements);
-        let columns = cursor.columns().to_vec();
-        self.cursors.counters.lock().unwrap_or_else(PoisonError::into_inner).push(cursor.row_counter());
-        self.cursors.put(id, cursor);
-        Ok(OpenedCursor { cursor: id, columns })
-    }
-}
-
 impl Capabilities for ScriptHost {
-    fn fetch<'a>(&'a mut self, connection: &'a str, select: Select) -> BoxFuture<'a, Result<OpenedCursor, SqlError>> {
-        self.open(connection, select).boxed()
-    }
-
-    fn next(&mut self, id: CursorId) -> BoxFuture<'_, Result<Option<Bytes>, SqlError>> {
-        async move {
-            let Some(mut cursor) = self.cursors.take(id) else { return Ok(None) };
-            let batch = cursor.next_batch().await?;
-            if batch.is_some() {
-                self.cursors.put(id, cursor);
-            }
-            Ok(batch)
-        }
-        .boxed()
-    }
-
-    fn close(&mut self, cursor: CursorId) {
-        drop(self.cursors.take(cursor));
-    }
-
     fn describe(&self) -> ScriptInfo {
         ScriptInfo {
             tenant: self.routes.tenant.clone(),

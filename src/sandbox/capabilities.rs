@@ -39,7 +39,13 @@ pub struct ScriptInfo {
 /// Given to each invocation; everything a script can reach outside of its sandbox is behind this.
 ///
 /// Calls are made one at a time. Dropping a returned future must be safe: the invocation was cancelled.
-pub trait Capabilities: Send {
+pub trait Capabilities: SqlAccess + Send {
+    /// Facts about the script.
+    fn describe(&self) -> ScriptInfo;
+}
+
+/// The tenant's databases.
+pub trait SqlAccess {
     /// Starts a statement on the tenant's connection of this name.
     fn fetch<'a>(&'a mut self, connection: &'a str, select: Select) -> BoxFuture<'a, Result<OpenedCursor, SqlError>>;
 
@@ -48,7 +54,4 @@ pub trait Capabilities: Send {
 
     /// Gives a cursor up; unknown ones are ignored.
     fn close(&mut self, cursor: CursorId);
-
-    /// Facts about the script.
-    fn describe(&self) -> ScriptInfo;
 }
