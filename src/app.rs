@@ -183,14 +183,17 @@ impl Host {
         Self { workspace, guests, invoker, pool, recording, keeping, watching }
     }
 
-    /// Stops what runs in the background, after the last invocation records are written.
-    pub async fn stop(self) {
+    /// Stops what runs in the background, after the last invocation records are written. Handlers whose callers have gone may
+    /// finish within [`RECORDS_WAIT`], unless it is to happen `at_once`.
+    pub async fn stop(self, at_once: bool) {
         let Self { workspace, guests, invoker, pool, mut recording, keeping, watching } = self;
         for task in [watching, keeping] {
             task.abort();
             _ = task.await; // it was cancelled
         }
         drop((invoker, pool));
+        // Stopping the guests ends the handlers that still run, and with the last of them the recording.
+        let guests = (!at_once).then_some(guests);
         if tokio::time::timeout(RECORDS_WAIT, &mut recording).await.is_err() {
             tracing::error!("the last invocation records could not be written in time");
         }

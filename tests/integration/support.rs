@@ -91,8 +91,9 @@ impl TestApp {
         let (url, control_url) = (format!("http://{}", bound.ingress_addr), format!("http://{}", bound.control_addr));
         let settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
         let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
+        let server = bound.open(server::Settings::of_this_process()).unwrap();
         let serving = tokio::spawn(async move {
-            bound.serve(router, server::control_router(), Duration::from_secs(10)).await.unwrap();
+            server.serve(router, Duration::from_secs(10)).await.unwrap();
         });
         Self {
             workspace: Workspace::open(&config.data).await.unwrap(),
