@@ -6,4 +6,5 @@ mod contract;
 mod data;
 mod freshness;
 mod http;
+mod server;
 mod support;
