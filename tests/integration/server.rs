@@ -180,10 +180,12 @@ async fn a_rapid_reset_ends_the_connection_and_nothing_else() {
         flood.extend(stream.to_be_bytes());
         flood.extend([0, 0, 0, 8]);
     }
+    let started = Instant::now();
     let mut stream = TcpStream::connect(host.address).await.unwrap();
     _ = stream.write_all(&flood).await; // the host may close before all is sent
     let mut answer = Vec::new();
     _ = tokio::time::timeout(HANG_GUARD, stream.read_to_end(&mut answer)).await.expect("the host closes"); // or resets
+    assert!(started.elapsed() < Settings::default().idle_time, "it is not for being idle that it is closed");
     host.assert_serves().await;
 }
 
