@@ -111,9 +111,8 @@ impl Side {
     async fn run(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         _ = stream.set_nodelay(true); // worth trying: it only costs latency if it fails
         let activity = Arc::new(Activity::default());
-        let service = hyper::service::service_fn(|request| {
-            Arc::clone(&self).answer(request, peer, Running::start(&activity))
-        });
+        let service =
+            hyper::service::service_fn(|request| Arc::clone(&self).answer(request, peer, Running::start(&activity)));
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let Settings { idle_time, response_time, .. } = self.settings;
         let ended = tokio::select! {
