@@ -82,10 +82,15 @@ impl From<RequestError> for Failure {
 
 async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Response {
     let id = InvocationId::generate();
+    // HTTP/1.1 leaves the body out by itself.
+    let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
     let mut response = match ingress.answer(request, id).await {
         Ok(response) => response,
         Err(failure) => ingress.fail(&failure, id),
     };
+    if without_body {
+        *response.body_mut() = Body::empty();
+    }
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

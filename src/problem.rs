@@ -75,7 +75,7 @@ pub enum RequestError {
 
 /// A handler's response that may not be sent.
 #[derive(Debug, thiserror::Error)]
-#[error("the handler's response has a header that may not be sent: {0}")]
+#[error("the handler's response may not be sent: {0}")]
 pub struct InvalidResponse(pub String);
 
 /// An error on its way to a caller.

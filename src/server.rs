@@ -134,7 +134,7 @@ pub struct Server {
 }
 
 impl Bound {
-    /// Begins to answer: callers get `503` until [`Server::serve`], operators see the host's health.
+    /// Begins to answer: callers get `503` until [`Server::admit`], operators see the host's health.
     ///
     /// # Errors
     /// If the listeners cannot be set up.
@@ -156,17 +156,21 @@ impl Bound {
 }
 
 impl Server {
-    /// Serves callers until SIGTERM or SIGINT, then refuses new connections and lets what is in flight finish for `drain`. A
-    /// second signal ends at once. Operators are answered until the end.
+    /// From now on `router` answers callers; until then they are told to come back later.
+    pub fn admit(&self, router: Router) {
+        _ = self.phase.router.set(router); // one host admits its callers once
+    }
+
+    /// Serves until SIGTERM or SIGINT, then refuses new connections and lets what is in flight finish for `drain`. A second
+    /// signal ends at once. Operators are answered until the end.
     ///
     /// # Errors
     /// If signals cannot be received.
-    pub async fn serve(self, router: Router, drain: Duration) -> io::Result<Stopped> {
+    pub async fn serve(self, drain: Duration) -> io::Result<Stopped> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut told_to_stop = async move || {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         };
-        _ = self.phase.router.set(router); // `serve` takes `self`, so nobody has set another
         told_to_stop().await;
 
         tracing::info!("stopping: finishing what is in flight");

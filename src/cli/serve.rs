@@ -23,7 +23,7 @@ pub(super) fn compiling(output: Output) {
     output.progress("first start: compiling the Python runtime for this machine, which takes some seconds ...");
 }
 
-/// A host that tells callers to come back later until it is told to serve.
+/// A host that tells callers to come back later until they are admitted.
 pub(super) struct Ready {
     pub(super) host: Host,
     server: Server,
@@ -39,6 +39,13 @@ impl Ready {
         format!("http://{}", self.server.control_addr)
     }
 
+    /// Lets callers in. To be done before anybody is told that the host serves.
+    pub(super) fn admit_callers(&self) {
+        let Self { host, server, config } = self;
+        let settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
+        server.admit(ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings));
+    }
+
     /// Serves until the process is told to stop, then drains.
     pub(super) async fn serve(self) -> Result<()> {
         self.serve_beside(Vec::new()).await
@@ -47,9 +54,7 @@ impl Ready {
     /// Serves while `companions` run, which are aborted before the host stops.
     pub(super) async fn serve_beside(self, companions: Vec<JoinHandle<()>>) -> Result<()> {
         let Self { host, server, config } = self;
-        let settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
-        let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
-        let stopped = server.serve(router, config.drain).await?;
+        let stopped = server.serve(config.drain).await?;
         for companion in companions {
             companion.abort();
             _ = companion.await; // it was cancelled
@@ -99,6 +104,7 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
     config.rewind_by_discarding = rewind_by_discarding;
     config.verify_every = verify_every;
     let ready = start(config, output).await?;
+    ready.admit_callers();
     let (ingress, control) = (ready.ingress_url(), ready.control_url());
     output.done(
         &format!("serving tenants' endpoints on {ingress}, control on {control}"),

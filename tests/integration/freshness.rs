@@ -69,7 +69,7 @@ def look():
     see('logger', 'marker' in logging.Logger.manager.loggerDict); see('thread', threading.current_thread().name == 'marker')
     see('recursion', sys.getrecursionlimit() == 777); see('gc', gc.isenabled()); see('separator', json.JSONEncoder.item_separator != ', ')
     see('stdout', hasattr(sys.stdout, 'marker')); see('handler', hasattr(handler, 'marker'))
-    see('context', VARIABLE.get()); see('local', hasattr(LOCAL, 'marker')); see('iterator', ITERATOR.__reduce__()[-1] not in (0, (range(10),)))
+    see('context', VARIABLE.get()); see('local', hasattr(LOCAL, 'marker')); see('iterator', ITERATOR.__length_hint__() != 10)
     see('lru', cached.cache_info().currsize); see('closure', CLOSURE.__closure__[0].cell_contents); see('registered', issubclass(Thing, collections.abc.Sequence))
     see('copyreg', Thing in copyreg.dispatch_table); see('warnings', any('marker' in str(f[1]) for f in warnings.filters))
     try: see('codecs', codecs.lookup_error('marker'))
@@ -187,6 +187,10 @@ async fn a_slot_that_trapped_is_thrown_away() {
     for _ in 0..3 {
         assert_eq!(app.get("/acme/trap?now").await.problem(), (500, "script_trap".to_owned()));
         assert_eq!(app.get("/acme/trap").await.json(), json!([1]));
+    }
+    // A slot is dropped after the answer has left.
+    while app.pool().discarded < 3 {
+        tokio::task::yield_now().await;
     }
     assert_eq!(app.pool().discarded, 3);
 }

@@ -244,6 +244,10 @@ async fn http2_works_without_negotiation() {
         let response = response.unwrap();
         assert_eq!((response.version(), response.status().as_u16()), (reqwest::Version::HTTP_2, 200));
     }
+    for (path, status) in [("/acme/open", 200), ("/acme/nope", 404)] {
+        let head = Answer::of(client.head(format!("{}{path}", app.url))).await;
+        assert_eq!((head.status, head.body.as_str()), (status, ""), "{path}");
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,6 @@ const BRIEF: Duration = Duration::from_millis(300);
 
 struct Listening {
     address: std::net::SocketAddr,
-    control: String,
     serving: Option<JoinHandle<()>>,
 }
 
@@ -44,23 +43,13 @@ async fn listen(change: impl FnOnce(&mut Settings)) -> Listening {
     let mut settings = Settings::default();
     change(&mut settings);
     let server = open(settings).await;
-    let (address, control) = (server.ingress_addr, format!("http://{}", server.control_addr));
-    let serving = Some(tokio::spawn(async move { _ = server.serve(routes(), HANG_GUARD).await.unwrap() }));
-    let listening = Listening { address, control, serving };
-    listening.until_ready().await;
-    listening
+    let address = server.ingress_addr;
+    server.admit(routes());
+    let serving = Some(tokio::spawn(async move { _ = server.serve(HANG_GUARD).await.unwrap() }));
+    Listening { address, serving }
 }
 
 impl Listening {
-    async fn until_ready(&self) {
-        let ready = async {
-            while reqwest::get(format!("{}/readyz", self.control)).await.unwrap().status() != 200 {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(HANG_GUARD, ready).await.unwrap();
-    }
-
     /// Sends bytes and reads until the host closes; says what came and how long that took.
     async fn exchange(&self, bytes: &[u8]) -> (String, Duration) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
@@ -248,9 +237,7 @@ async fn a_host_that_starts_says_so() {
     assert_eq!((starting.status, starting.body.as_str()), (503, "starting\n"));
     assert_eq!(Answer::of(client.get(format!("{control}/healthz"))).await.status, 200);
 
-    let serving = tokio::spawn(server.serve(routes(), HANG_GUARD));
-    let host = Listening { address: url[7..url.len() - 1].parse().unwrap(), control, serving: None };
-    host.until_ready().await;
+    server.admit(routes());
+    assert_eq!(Answer::of(client.get(format!("{control}/readyz"))).await.status, 200);
     assert_eq!(Answer::of(client.get(&url)).await.body, "hello");
-    serving.abort();
 }

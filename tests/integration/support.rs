@@ -98,8 +98,9 @@ impl TestApp {
         change_ingress(&mut settings);
         let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
         let server = bound.open(server::Settings::of_this_process()).unwrap();
+        server.admit(router);
         let serving = tokio::spawn(async move {
-            server.serve(router, Duration::from_secs(10)).await.unwrap();
+            server.serve(Duration::from_secs(10)).await.unwrap();
         });
         Self {
             workspace: Workspace::open(&config.data).await.unwrap(),
