@@ -147,12 +147,12 @@ async fn sigterm_lets_what_is_in_flight_finish_and_refuses_the_rest() {
     place.publish(
         "slow",
         &format!(
-            "def handler(request):\n    list(pq.dbconnect('pg').fetch('pg', query='SELECT pg_sleep(2)::text AS s /* {marker} */'))\n    return ['done']"
+            "def handler(request):\n    list(pq.dbconnect('pg').fetch('pg', query='SELECT pg_sleep(4)::text AS s /* {marker} */'))\n    return ['done']"
         ),
     );
     place.publish(
         "rows",
-        "def handler(request):\n    return pq.dbconnect('pg').fetch('pg', query='SELECT i, pg_sleep(0.02)::text AS s FROM generate_series(1, 100) i')",
+        "def handler(request):\n    return pq.dbconnect('pg').fetch('pg', query='SELECT i, pg_sleep(0.02)::text AS s FROM generate_series(1, 200) i')",
     );
     let mut host = place.serve(&[]);
     assert_eq!(host.readiness().await, (200, "ok\n".to_owned()));
@@ -163,12 +163,12 @@ async fn sigterm_lets_what_is_in_flight_finish_and_refuses_the_rest() {
     while !String::from_utf8_lossy(&buffer).contains("quick") {
         assert!(idle.read(&mut buffer).await.unwrap() > 0);
     }
+    let rows = reqwest::Client::new().get(format!("{}/acme/rows", host.ingress)).send().await.unwrap();
     let clients = [reqwest::Client::new(), reqwest::Client::builder().http2_prior_knowledge().build().unwrap()];
     let slow: Vec<_> = clients
         .iter()
         .map(|client| tokio::spawn(Answer::of(client.get(format!("{}/acme/slow", host.ingress)))))
         .collect();
-    let rows = reqwest::Client::new().get(format!("{}/acme/rows", host.ingress)).send().await.unwrap();
     until_running(&marker, 2).await;
 
     host.signal();
@@ -186,7 +186,7 @@ async fn sigterm_lets_what_is_in_flight_finish_and_refuses_the_rest() {
     while let Some(piece) = pieces.next().await {
         text.extend(piece.unwrap());
     }
-    assert_eq!(serde_json::from_slice::<Vec<Value>>(&text).unwrap().len(), 100);
+    assert_eq!(serde_json::from_slice::<Vec<Value>>(&text).unwrap().len(), 200);
     assert_eq!(host.ended().await.code(), Some(0));
 }
 

@@ -162,7 +162,7 @@ async fn a_rapid_reset_ends_the_connection_and_nothing_else() {
     for stream in (1..2001_u32).step_by(2) {
         // GET, http, /, and an authority of one letter.
         let block = [0x82, 0x86, 0x84, 0x41, 0x01, b'x'];
-        flood.extend([0, 0, block.len() as u8, 1, 5]);
+        flood.extend([0, 0, 6, 1, 5]); // as long as the block, HEADERS, END_HEADERS | END_STREAM
         flood.extend(stream.to_be_bytes());
         flood.extend(block);
         flood.extend([0, 0, 4, 3, 0]);
