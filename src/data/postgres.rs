@@ -13,10 +13,13 @@
 //! **Stopping.** A statement nobody waits for is stopped by closing its session: the server looks for that every half
 //! second (`client_connection_check_interval`), and `statement_timeout` bounds it in any case.
 
+mod codec;
 mod decode;
 mod encode;
 mod error;
+mod geometric;
 mod numeric;
+mod text;
 
 use std::{sync::Arc, time::Duration};
 
@@ -285,14 +288,17 @@ async fn attempt(
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut session.connection).await?;
             session.timeout = limit;
         }
-        prepare(&mut session.connection, statement).await
+        let (prepared, arguments) = prepare(&mut session.connection, statement).await?;
+        let has_money = Decoder::has_money(prepared.columns());
+        let money_digits = if has_money { money_digits(&mut session.connection).await? } else { 0 };
+        Ok::<_, Failure>((prepared, arguments, money_digits))
     };
     let prepared = tokio::select! {
         prepared = timeout_at(deadline, preparing) => prepared.map_err(|_| Failure::TimedOut)??,
         () = producer.abandoned() => return Err(Failure::Abandoned),
     };
-    let (prepared, arguments) = prepared;
-    let decoder = Decoder::new(prepared.columns(), statement.decimals).map_err(Failure::Refused)?;
+    let (prepared, arguments, money_digits) = prepared;
+    let decoder = Decoder::new(prepared.columns(), statement.decimals, money_digits).map_err(Failure::Refused)?;
     producer.describe(cursor::Decoder::Postgres(decoder));
     *executing = true;
     pump(&mut session.connection, &prepared, arguments, &statement.form, producer, deadline).await
@@ -324,6 +330,13 @@ async fn prepare(connection: &mut PgConnection, statement: &Statement) -> Result
         None => format!("${}", number + 1),
     });
     Ok((connection.prepare_with(sql_text(sql), &[]).await?, arguments))
+}
+
+/// How many digits of `money` stand after the point: 100 cents are a dollar.
+async fn money_digits(connection: &mut PgConnection) -> Result<u32, sqlx::Error> {
+    let row = sqlx::query("SELECT 1::money").fetch_one(connection).await?;
+    let one = row.try_get_raw(0)?.as_bytes().ok().and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
+    Ok(one.and_then(|one| one.checked_ilog10()).unwrap_or(0))
 }
 
 fn sql_text(sql: String) -> SqlStr {

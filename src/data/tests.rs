@@ -4,6 +4,8 @@ mod isolation;
 mod jail;
 mod limits;
 mod mysql;
+mod mysql_sessions;
+mod postgres_types;
 mod types;
 
 use std::{

@@ -84,8 +84,8 @@ pub(super) fn is_plain(sql: &str) -> bool {
             before = Before::Name;
         } else if character.is_whitespace() || (length > 1 && matches!(character, '-' | '#' | '/')) {
             continue; // a comment counts as little
-        } else if length > 1 {
-            before = Before::Other; // a literal
+        } else if matches!(character, '\'' | '"') {
+            before = Before::Other;
         } else {
             match (character, &before) {
                 ('@', _) | ('(', Before::Name) => return false,
