@@ -72,7 +72,7 @@ fn write_geometry(
     }
     match kind {
         1 => parenthesized(out, |out| write_point(out, reader)),
-        2 => write_list(out, reader, |out, reader| write_point(out, reader)),
+        2 => write_list(out, reader, write_point),
         3 => write_list(out, reader, |out, reader| write_list(out, reader, write_point)),
         _ => write_list(out, reader, |out, reader| write_geometry(out, reader, Some(kind), depth + 1)),
     }

@@ -3,7 +3,6 @@
 use super::*;
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "a table")]
 async fn postgres_types_become_json() {
     let fixture = Fixture::postgres(
         "CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN positive AS int CHECK (value > 0);",
