@@ -8,6 +8,7 @@
 
 mod calendar;
 mod cursor;
+mod examine;
 mod filling;
 mod json;
 mod mysql;
@@ -31,6 +32,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 pub use crate::data::{
     cursor::Cursor,
+    examine::examine,
     url::{ConnectionUrl, InvalidConnectionUrl, URL_BYTES_MAX},
 };
 use crate::{

@@ -17,6 +17,7 @@
 mod decode;
 mod encode;
 mod error;
+mod examine;
 mod geometry;
 mod json_columns;
 mod plain;
@@ -31,7 +32,7 @@ use sqlx::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub(crate) use crate::data::mysql::decode::Decoder;
+pub(crate) use crate::data::mysql::{decode::Decoder, examine::examine};
 use crate::{
     data::{
         DataSettings,

@@ -17,6 +17,7 @@ mod codec;
 mod decode;
 mod encode;
 mod error;
+mod examine;
 mod geometric;
 mod numeric;
 mod text;
@@ -31,7 +32,7 @@ use sqlx::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub(crate) use crate::data::postgres::decode::Decoder;
+pub(crate) use crate::data::postgres::{decode::Decoder, examine::examine};
 use crate::{
     data::{
         DataSettings,

@@ -82,7 +82,7 @@ impl Connector {
         }
     }
 
-    fn options(&self) -> MySqlConnectOptions {
+    pub(super) fn options(&self) -> MySqlConnectOptions {
         let ServerUrl { host, port, user, password, database, ssl_mode, ssl_root_cert } = &self.url;
         let mut options = MySqlConnectOptions::new()
             .host(host)
