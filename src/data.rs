@@ -9,7 +9,9 @@
 mod calendar;
 mod cursor;
 mod examine;
+mod filling;
 mod json;
+mod mysql;
 mod placeholders;
 mod pool;
 mod postgres;
@@ -118,6 +120,7 @@ struct Entry {
 /// A pool of one kind of database.
 #[derive(Debug, Clone)]
 enum AnyPool {
+    MySql(Arc<mysql::MySqlPool>),
     Postgres(Arc<postgres::PostgresPool>),
     Sqlite(Arc<sqlite::SqlitePool>),
 }
@@ -152,6 +155,7 @@ impl Connections {
         let statement = Statement::new(pool.dialect(), select)?;
         let (producer, cursor) = cursor::open(limits);
         match pool {
+            AnyPool::MySql(pool) => _ = self.runtime.spawn(mysql::run(pool, statement, producer)),
             AnyPool::Postgres(pool) => _ = self.runtime.spawn(postgres::run(pool, statement, producer)),
             AnyPool::Sqlite(pool) => _ = self.runtime.spawn(sqlite::run(pool, statement, producer)),
         }
@@ -189,6 +193,7 @@ impl Shared {
 
     fn new_pool(&self, url: &ConnectionUrl) -> AnyPool {
         match &url.0 {
+            Driver::MySql(url) => AnyPool::MySql(Arc::new(mysql::MySqlPool::new((**url).clone(), &self.settings))),
             Driver::Postgres(url) => {
                 AnyPool::Postgres(Arc::new(postgres::PostgresPool::new((**url).clone(), &self.settings)))
             }
@@ -238,6 +243,7 @@ async fn sweep_regularly(shared: Weak<Shared>, idle_time: Duration) {
 impl AnyPool {
     fn dialect(&self) -> Dialect {
         match self {
+            Self::MySql(_) => Dialect::MySql,
             Self::Postgres(_) => Dialect::Postgres,
             Self::Sqlite(_) => Dialect::Sqlite,
         }
@@ -245,6 +251,7 @@ impl AnyPool {
 
     fn database(&self) -> &str {
         match self {
+            Self::MySql(pool) => pool.database(),
             Self::Postgres(pool) => pool.database(),
             Self::Sqlite(pool) => pool.database(),
         }
@@ -252,6 +259,7 @@ impl AnyPool {
 
     fn close_idle(&self, age: Duration) {
         match self {
+            Self::MySql(pool) => drop(pool.connections().take_idle_for(age)),
             Self::Postgres(pool) => drop(pool.connections().take_idle_for(age)),
             Self::Sqlite(pool) => drop(pool.connections().take_idle_for(age)),
         }
@@ -259,6 +267,7 @@ impl AnyPool {
 
     fn unused_for(&self) -> Option<Duration> {
         match self {
+            Self::MySql(pool) => pool.connections().unused_for(),
             Self::Postgres(pool) => pool.connections().unused_for(),
             Self::Sqlite(pool) => pool.connections().unused_for(),
         }

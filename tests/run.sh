@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs all tests against a real PostgreSQL: the one on 127.0.0.1:5432 if there is one, else a private one for this run.
+# Runs all tests against a real PostgreSQL and a real MariaDB: those on 127.0.0.1:5432 and 127.0.0.1:3306 if there are
+# such, else private ones for this run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -7,32 +8,46 @@ cd "$(dirname "$0")/.."
 export PQHOST_TEST_CACHE=${PQHOST_TEST_CACHE:-$HOME/.cache/pqhost-test}
 mkdir -p -m 700 "$PQHOST_TEST_CACHE"
 
-reachable() { (exec 3<>"/dev/tcp/127.0.0.1/5432") 2>/dev/null; }
+reachable() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 skip=()
-if ! reachable; then
+directories=() # of private servers: script, directory, script, directory, ...
+stop() {
+    local nth
+    for ((nth = 0; nth < ${#directories[@]}; nth += 2)); do
+        if [[ -d ${directories[nth + 1]}/data ]]; then "${directories[nth]}" stop "${directories[nth + 1]}" || true; fi
+        rm -rf "${directories[nth + 1]}"
+    done
+}
+trap stop EXIT
+
+# need NAME PORT SCRIPT ACCOUNT FILTER...: a server, or else the tests that FILTERs name are skipped, loudly.
+need() {
+    local name=$1 port=$2 script=$3 account=$4 directory filter
+    shift 4
+    if reachable "$port"; then return; fi
     if [[ -n ${CI:-} ]]; then
-        echo "error: no PostgreSQL answers on 127.0.0.1:5432" >&2
+        echo "error: no $name answers on 127.0.0.1:$port" >&2
         exit 1
     fi
     directory=$(mktemp -d)
-    stop() {
-        if [[ -d $directory/data ]]; then tests/support/postgres.sh stop "$directory" || true; fi
-        rm -rf "$directory"
-    }
-    trap stop EXIT
-    if tests/support/postgres.sh start "$directory"; then
-        echo "started a private PostgreSQL for this run"
-    else
-        {
-            echo "############################################################################################"
-            echo "SKIPPED: every test whose name contains \`data::\` or \`postgres\`."
-            echo "They need PostgreSQL on 127.0.0.1:5432 (user postgres, no password, database test)."
-            echo "############################################################################################"
-        } >&2
-        skip=(--skip data:: --skip postgres)
+    directories+=("$script" "$directory")
+    if "$script" start "$directory"; then
+        echo "started a private $name for this run"
+        return
     fi
-fi
+    {
+        echo "############################################################################################"
+        echo "SKIPPED: every test whose name contains one of: $*"
+        echo "They need $name on 127.0.0.1:$port ($account, no password, database test)."
+        echo "############################################################################################"
+    } >&2
+    for filter; do skip+=(--skip "$filter"); done
+}
+
+need PostgreSQL 5432 tests/support/postgres.sh "user postgres" data:: postgres
+# Many tests of `data` run on all kinds of databases.
+need MariaDB 3306 tests/support/mariadb.sh "user root" data:: mysql
 
 # Compiles the runtime into the cache, so that the tests do not all compile it at once.
 echo "compiling the runtime for the tests, unless that was done before ..."

@@ -125,7 +125,7 @@ pub(super) enum ConnectionCommand {
     Create {
         tenant: TenantName,
         name: ConnectionName,
-        /// `postgres://USER:PASSWORD@HOST/DATABASE` or `sqlite:FOLDER`
+        /// `postgres://USER:PASSWORD@HOST/DATABASE`, the same with `mysql://`, or `sqlite:FOLDER`
         url: String,
     },
     /// List connections

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    data::{json::Reader, postgres, sqlite},
+    data::{json::Reader, mysql, postgres, sqlite},
     domain::{
         limits::SqlLimits,
         sql::{Column, SqlError, SqlErrorCode},
@@ -37,6 +37,7 @@ const QUEUED_BATCHES: usize = 2;
 
 /// Values of some rows, as the driver gave them.
 pub(crate) enum Rows {
+    MySql(Vec<sqlx::mysql::MySqlRow>),
     Postgres(Vec<sqlx::postgres::PgRow>),
     Sqlite(sqlite::Rows),
 }
@@ -44,6 +45,7 @@ pub(crate) enum Rows {
 impl Rows {
     fn len(&self) -> usize {
         match self {
+            Self::MySql(rows) => rows.len(),
             Self::Postgres(rows) => rows.len(),
             Self::Sqlite(rows) => rows.len(),
         }
@@ -53,6 +55,7 @@ impl Rows {
 /// How a statement's values become JSON.
 #[derive(Debug)]
 pub(crate) enum Decoder {
+    MySql(mysql::Decoder),
     Postgres(postgres::Decoder),
     Sqlite(sqlite::Decoder),
 }
@@ -60,6 +63,7 @@ pub(crate) enum Decoder {
 impl Decoder {
     pub(crate) fn columns(&self) -> Vec<Column> {
         match self {
+            Self::MySql(decoder) => decoder.columns(),
             Self::Postgres(decoder) => decoder.columns(),
             Self::Sqlite(decoder) => decoder.columns(),
         }
@@ -68,12 +72,13 @@ impl Decoder {
     /// Writes the rows as JSON objects with commas between them.
     fn write(&self, out: &mut Vec<u8>, rows: &Rows, reader: Reader) -> Result<(), SqlError> {
         match (self, rows) {
+            (Self::MySql(decoder), Rows::MySql(rows)) => decoder.write(out, rows, reader),
             (Self::Postgres(decoder), Rows::Postgres(rows)) => decoder.write(out, rows, reader),
             (Self::Sqlite(decoder), Rows::Sqlite(rows)) => {
                 decoder.write(out, rows, reader);
                 Ok(())
             }
-            (Self::Postgres(_), Rows::Sqlite(_)) | (Self::Sqlite(_), Rows::Postgres(_)) => {
+            (Self::MySql(_) | Self::Postgres(_) | Self::Sqlite(_), _) => {
                 Err(lost("rows and columns of two databases were mixed up"))
             }
         }

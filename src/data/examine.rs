@@ -1,22 +1,73 @@
 //! What an operator should know of a connection before scripts use it.
 
-use std::path::Path;
+use std::{future::Future, net::IpAddr, path::Path, time::Duration};
+
+use tokio::time::timeout;
 
 use crate::data::{
-    postgres,
-    url::{ConnectionUrl, Driver},
+    mysql, postgres,
+    url::{ConnectionUrl, Driver, ServerUrl, SslMode},
 };
+
+/// Longest that an operator waits for a database that does not answer.
+pub(crate) const EXAMINING_TIME: Duration = Duration::from_secs(5);
+
+/// Shorter passwords are too likely to be part of innocent words.
+const REDACTED_BYTES_MIN: usize = 3;
 
 /// Looks at a connection's URL, tries to connect for at most some seconds, and says what is wrong with it, in sentences.
 /// They may repeat what the database says, but never the password.
 pub async fn examine(url: &ConnectionUrl, sqlite_base: &Path) -> Vec<String> {
     match &url.0 {
-        Driver::Postgres(url) => postgres::examine(url).await,
+        Driver::MySql(url) => examine_server(url, mysql::examine(url)).await,
+        Driver::Postgres(url) => examine_server(url, postgres::examine(url)).await,
         Driver::Sqlite(folder) => {
             let folder = sqlite_base.join(folder);
             let looking = tokio::task::spawn_blocking(move || examine_folder(&folder));
             looking.await.expect("looking at a folder does not panic").into_iter().collect()
         }
+    }
+}
+
+/// Says what is wrong with a connection to a server, without its password. `asking` connects.
+async fn examine_server(
+    url: &ServerUrl,
+    asking: impl Future<Output = Result<Option<String>, sqlx::Error>>,
+) -> Vec<String> {
+    let mut warnings: Vec<String> = of_encryption(url).map(str::to_owned).into_iter().collect();
+    match timeout(EXAMINING_TIME, asking).await {
+        Ok(Ok(None)) => {}
+        Ok(Ok(Some(warning))) => warnings.push(warning),
+        Ok(Err(error)) => warnings.push(format!("cannot connect: {}", message_of(&error))),
+        Err(_) => warnings.push(format!("cannot connect: the database did not answer within {EXAMINING_TIME:?}")),
+    }
+    let secret = url.password.as_deref().map(String::as_str).filter(|text| text.len() >= REDACTED_BYTES_MIN);
+    match secret {
+        Some(secret) => warnings.into_iter().map(|text| text.replace(secret, "[password]")).collect(),
+        None => warnings,
+    }
+}
+
+fn of_encryption(url: &ServerUrl) -> Option<&'static str> {
+    let address = url.host.parse::<IpAddr>().map(|address| address.to_canonical());
+    let is_local = url.host.starts_with('/') || url.host == "localhost" || address.is_ok_and(|a| a.is_loopback());
+    match url.ssl_mode {
+        _ if is_local => None,
+        SslMode::Disable | SslMode::Allow | SslMode::Prefer => Some(
+            "the database is on another machine, and the connection to it may be unencrypted: add `sslmode=verify-full`",
+        ),
+        SslMode::Require => Some(
+            "the connection is encrypted but does not notice an impostor: use `sslmode=verify-full` beyond one machine",
+        ),
+        SslMode::VerifyCa | SslMode::VerifyFull => None,
+    }
+}
+
+fn message_of(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
     }
 }
 
@@ -71,6 +122,35 @@ mod tests {
         execute(format!("DROP ROLE {role}")).await;
         assert_eq!(plain, [""; 0]);
         assert!(member[0].contains("reaches files or programs of the database's machine"), "{member:?}");
+    }
+
+    #[tokio::test]
+    async fn a_mysql_account_should_be_nobody_special() {
+        let base = Path::new("/");
+        let root = warnings("mysql://root@127.0.0.1:3306/test", base).await;
+        assert_eq!(root.len(), 1, "{root:?}");
+        assert!(root[0].contains("has ALL PRIVILEGES on the whole server"), "{root:?}");
+
+        let account = format!("examined_{}", std::process::id());
+        let mut admin = {
+            use sqlx::Connection as _;
+            sqlx::MySqlConnection::connect("mysql://root@127.0.0.1:3306/test").await.unwrap()
+        };
+        let mut execute = async |sql: String| {
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut admin).await.unwrap();
+        };
+        execute(format!("CREATE USER {account} IDENTIFIED BY 's3cret'; GRANT SELECT ON test.* TO {account}")).await;
+        let url = format!("mysql://{account}:s3cret@127.0.0.1:3306/test");
+        let plain = warnings(&url, base).await;
+        execute(format!("GRANT FILE, PROCESS ON *.* TO {account}")).await;
+        let special = warnings(&url, base).await;
+        execute(format!("DROP USER {account}")).await;
+        assert_eq!(plain, [""; 0]);
+        assert!(special[0].contains("has FILE on the whole server"), "{special:?}");
+        let refused = warnings("mysql://nobody_of_this_name:s3cret@127.0.0.1:3306/test", base).await;
+        assert!(refused[0].contains("cannot connect: Access denied"), "{refused:?}");
+        let remote = warnings("mysql://u:p@pqhost.invalid:1/test", base).await;
+        assert!(remote[0].contains("may be unencrypted"), "{remote:?}");
     }
 
     #[tokio::test]

@@ -42,6 +42,14 @@ impl Template {
         self.values.push(value);
     }
 
+    /// The numbers of the gaps (from 0), in the order in which they stand.
+    pub(crate) fn gaps(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Value(number) => Some(*number),
+        })
+    }
+
     /// The SQL, each gap filled with what `placeholder` gives for its number (from 0).
     pub(crate) fn render(&self, placeholder: impl Fn(usize) -> String) -> String {
         let mut sql = String::new();
@@ -153,7 +161,7 @@ impl<'a> Scanner<'a> {
     fn scan_named(&mut self, names: &HashMap<String, usize>) -> Result<(), SqlError> {
         while !self.rest().is_empty() {
             let rest = self.rest();
-            if let Some(length) = self.opaque_length() {
+            if let Some(length) = opaque_length(self.dialect, rest) {
                 self.copy(length);
             } else if rest.starts_with("::") || rest.starts_with(":=") {
                 self.copy(2);
@@ -173,7 +181,7 @@ impl<'a> Scanner<'a> {
     fn scan_positional(&mut self, n_values: usize) -> Result<(), SqlError> {
         while !self.rest().is_empty() {
             let rest = self.rest();
-            if let Some(length) = self.opaque_length() {
+            if let Some(length) = opaque_length(self.dialect, rest) {
                 self.copy(length);
             } else if rest.starts_with("%%") {
                 self.found.text("%");
@@ -185,8 +193,9 @@ impl<'a> Scanner<'a> {
             {
                 self.at += 1 + digits.len();
                 self.push(Style::Numbered, Some(digits), n_values)?;
-            } else if self.dialect == Dialect::Sqlite && rest.starts_with('?') {
-                let digits = leading_digits(&rest[1..]);
+            } else if self.dialect != Dialect::Postgres && rest.starts_with('?') {
+                // MySQL has no `?1`.
+                let digits = if self.dialect == Dialect::Sqlite { leading_digits(&rest[1..]) } else { "" };
                 self.at += 1 + digits.len();
                 if digits.is_empty() {
                     self.push(Style::Question, None, n_values)?;
@@ -226,41 +235,51 @@ impl<'a> Scanner<'a> {
         self.found.parts.push(Part::Value(number));
         Ok(())
     }
+}
 
-    /// Length of the literal, quoted name, comment or word at this place, if there is one.
-    fn opaque_length(&self) -> Option<usize> {
-        let rest = self.rest();
-        let postgres = self.dialect == Dialect::Postgres;
-        match rest.as_bytes().first()? {
-            b'\'' => Some(quoted_length(rest, b'\'', false)),
-            b'"' => Some(quoted_length(rest, b'"', false)),
-            b'`' if !postgres => Some(quoted_length(rest, b'`', false)),
-            b'[' if !postgres => Some(rest.find(']').map_or(rest.len(), |end| end + 1)),
-            b'-' if rest.starts_with("--") => Some(rest.find('\n').unwrap_or(rest.len())),
-            b'/' if rest.starts_with("/*") => Some(comment_length(rest, postgres)),
-            b'$' if postgres => dollar_length(rest),
-            _ if starts_word(rest) => {
-                let word = leading_word(rest);
-                // E'…' is the one literal in which a backslash escapes the quote.
-                if postgres && word.eq_ignore_ascii_case("e") && rest[1..].starts_with('\'') {
-                    return Some(1 + quoted_length(&rest[1..], b'\'', true));
-                }
-                Some(word.len())
+/// Length of the literal, quoted name, comment or word that begins the text, if one does.
+pub(crate) fn opaque_length(dialect: Dialect, text: &str) -> Option<usize> {
+    // In MySQL a backslash escapes the quote, unless the server is set otherwise.
+    let (postgres, mysql) = (dialect == Dialect::Postgres, dialect == Dialect::MySql);
+    match text.as_bytes().first()? {
+        b'\'' => Some(quoted_length(text, b'\'', mysql)),
+        b'"' => Some(quoted_length(text, b'"', mysql)),
+        b'`' if !postgres => Some(quoted_length(text, b'`', false)),
+        b'[' if dialect == Dialect::Sqlite => Some(text.find(']').map_or(text.len(), |end| end + 1)),
+        b'-' if text.starts_with("--") && !(mysql && is_two_minuses(text)) => Some(line_length(text)),
+        b'#' if mysql => Some(line_length(text)),
+        b'/' if text.starts_with("/*") => Some(comment_length(text, postgres)),
+        b'$' if postgres => dollar_length(text),
+        _ if starts_word(text) => {
+            let word = leading_word(text);
+            // E'…' is the one literal of PostgreSQL in which a backslash escapes the quote.
+            if postgres && word.eq_ignore_ascii_case("e") && text[1..].starts_with('\'') {
+                return Some(1 + quoted_length(&text[1..], b'\'', true));
             }
-            _ => None,
+            Some(word.len())
         }
+        _ => None,
     }
+}
+
+/// MySQL takes `--` for a comment only with a space or a control character behind it, so that `5--1` is 6.
+fn is_two_minuses(text: &str) -> bool {
+    text[2..].starts_with(|c: char| !c.is_ascii_whitespace() && !c.is_ascii_control())
+}
+
+fn line_length(text: &str) -> usize {
+    text.find('\n').unwrap_or(text.len())
 }
 
 fn first_length(text: &str) -> usize {
     text.chars().next().map_or(0, char::len_utf8)
 }
 
-fn starts_word(text: &str) -> bool {
+pub(crate) fn starts_word(text: &str) -> bool {
     text.starts_with(|c: char| c.is_alphabetic() || c == '_')
 }
 
-fn leading_word(text: &str) -> &str {
+pub(crate) fn leading_word(text: &str) -> &str {
     let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(text.len());
     &text[..end]
 }
@@ -358,6 +377,11 @@ mod tests {
         assert_eq!(
             positional(Dialect::Sqlite, "SELECT ?, [?], `?`, '?', ? /* ? */", 2).unwrap(),
             "SELECT <0>, [?], `?`, '?', <1> /* ? */"
+        );
+        assert_eq!(
+            positional(Dialect::MySql, "SELECT ?, `?`, 'it\\'s ?', \"\\\"?\", 5--?, [1] # ?\n -- ?\n /* ? */", 2)
+                .unwrap(),
+            "SELECT <0>, `?`, 'it\\'s ?', \"\\\"?\", 5--<1>, [1] # ?\n -- ?\n /* ? */"
         );
         assert_eq!(positional(Dialect::Sqlite, "SELECT ?2, ?1", 2).unwrap(), "SELECT <1>, <0>");
     }

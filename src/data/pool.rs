@@ -53,6 +53,14 @@ impl<C> Pool<C> {
         self.state().idle.pop().map(|(_, connection)| connection)
     }
 
+    /// Takes out the connection that is idle for longest, if there are as many as there may be. For who holds a permit
+    /// and uses it for a new connection.
+    pub(crate) fn take_surplus(&self) -> Option<C> {
+        let n_in_use = self.size - self.permits.available_permits();
+        let mut state = self.state();
+        (state.idle.len() + n_in_use > self.size).then(|| state.idle.remove(0).1)
+    }
+
     /// Gives a connection back that carries nothing over from its last use.
     pub(crate) fn put(&self, connection: C) {
         let mut state = self.state();
@@ -95,6 +103,18 @@ mod tests {
         );
         drop(permit);
         assert!(pool.permit(Duration::ZERO).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_new_connection_takes_the_place_of_an_idle_one() {
+        let pool = Pool::new(2);
+        pool.put(1);
+        let first = pool.permit(Duration::ZERO).await.unwrap();
+        assert_eq!(pool.take_surplus(), None);
+        let _second = pool.permit(Duration::ZERO).await.unwrap();
+        assert_eq!(pool.take_surplus(), Some(1));
+        assert_eq!(pool.take_surplus(), None);
+        drop(first);
     }
 
     #[tokio::test]

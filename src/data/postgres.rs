@@ -13,11 +13,14 @@
 //! **Stopping.** A statement nobody waits for is stopped by closing its session: the server looks for that every half
 //! second (`client_connection_check_interval`), and `statement_timeout` bounds it in any case.
 
+mod codec;
 mod decode;
 mod encode;
 mod error;
 mod examine;
+mod geometric;
 mod numeric;
+mod text;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,16 +30,17 @@ use sqlx::{
     Statement as _, ValueRef as _,
     postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, PgStatement, PgTypeInfo},
 };
-use tokio::time::{Instant, Sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub(crate) use crate::data::postgres::{decode::Decoder, examine::examine};
 use crate::{
     data::{
         DataSettings,
-        cursor::{self, BATCH_BYTES, BATCH_ROWS, Batch, Producer, Rows, timed_out},
+        cursor::{self, Batch, Producer, Rows, timed_out},
+        filling::Filling,
         pool::Pool,
         select::{Form, Statement},
-        url::PostgresUrl,
+        url::ServerUrl,
     },
     domain::{
         limits::SqlLimits,
@@ -44,8 +48,6 @@ use crate::{
     },
 };
 
-/// How long rows may wait in a batch that is not full, so that a slow statement's rows arrive as they come.
-const BATCH_TIME: Duration = Duration::from_millis(20);
 /// How long resetting a session may take; a slower one is closed.
 const RESET_TIME: Duration = Duration::from_secs(5);
 /// Prepared statements a session keeps. Table reads are few; each costs the server some kilobytes.
@@ -62,7 +64,7 @@ pub(crate) struct PostgresPool {
 }
 
 /// Keeps the URL out of `Debug`.
-struct Url(PostgresUrl);
+struct Url(ServerUrl);
 
 impl std::fmt::Debug for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,7 +82,7 @@ pub(crate) struct Session {
 }
 
 impl PostgresPool {
-    pub(crate) fn new(url: PostgresUrl, settings: &DataSettings) -> Self {
+    pub(crate) fn new(url: ServerUrl, settings: &DataSettings) -> Self {
         Self { url: Url(url), sessions: Pool::new(settings.pool_connections), acquire_time: settings.acquire_time }
     }
 
@@ -110,7 +112,7 @@ impl PostgresPool {
     }
 
     fn options(&self, limit: Duration, check_client: bool) -> PgConnectOptions {
-        let PostgresUrl { host, port, user, password, database, ssl_mode, ssl_root_cert } = &self.url.0;
+        let ServerUrl { host, port, user, password, database, ssl_mode, ssl_root_cert } = &self.url.0;
         // Every part is set here, so that PGPASSWORD and its like in the host's environment do not reach tenants.
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(host)
@@ -287,14 +289,17 @@ async fn attempt(
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut session.connection).await?;
             session.timeout = limit;
         }
-        prepare(&mut session.connection, statement).await
+        let (prepared, arguments) = prepare(&mut session.connection, statement).await?;
+        let has_money = Decoder::has_money(prepared.columns());
+        let money_digits = if has_money { money_digits(&mut session.connection).await? } else { 0 };
+        Ok::<_, Failure>((prepared, arguments, money_digits))
     };
     let prepared = tokio::select! {
         prepared = timeout_at(deadline, preparing) => prepared.map_err(|_| Failure::TimedOut)??,
         () = producer.abandoned() => return Err(Failure::Abandoned),
     };
-    let (prepared, arguments) = prepared;
-    let decoder = Decoder::new(prepared.columns(), statement.decimals).map_err(Failure::Refused)?;
+    let (prepared, arguments, money_digits) = prepared;
+    let decoder = Decoder::new(prepared.columns(), statement.decimals, money_digits).map_err(Failure::Refused)?;
     producer.describe(cursor::Decoder::Postgres(decoder));
     *executing = true;
     pump(&mut session.connection, &prepared, arguments, &statement.form, producer, deadline).await
@@ -328,6 +333,13 @@ async fn prepare(connection: &mut PgConnection, statement: &Statement) -> Result
     Ok((connection.prepare_with(sql_text(sql), &[]).await?, arguments))
 }
 
+/// How many digits of `money` stand after the point: 100 cents are a dollar.
+async fn money_digits(connection: &mut PgConnection) -> Result<u32, sqlx::Error> {
+    let row = sqlx::query("SELECT 1::money").fetch_one(connection).await?;
+    let one = row.try_get_raw(0)?.as_bytes().ok().and_then(|bytes| bytes.try_into().ok()).map(i64::from_be_bytes);
+    Ok(one.and_then(|one| one.checked_ilog10()).unwrap_or(0))
+}
+
 fn sql_text(sql: String) -> SqlStr {
     // Ours from `select`, or the author's own: what it may do is a matter of the role it runs as.
     AssertSqlSafe(sql).into_sql_str()
@@ -356,16 +368,16 @@ async fn pump(
     };
     let mut to_drain = DRAINED_ROWS_MAX;
     let mut rows = connection.fetch_many(prepared.query_with(arguments));
-    let mut batch = Filling::default();
+    let mut batch = Filling::new();
     // How long the server may be silent; set anew when rows leave.
     let mut silence = Box::pin(tokio::time::sleep_until(deadline));
     loop {
-        let flush_at = batch.flush_at;
+        let waits = !batch.is_empty();
         let row = tokio::select! {
             biased;
             row = rows.next() => row,
-            () = batch.wait(), if flush_at.is_some() => {
-                producer.send(batch.take(false)).await?;
+            () = batch.wait(), if waits => {
+                producer.send(rows_of(&mut batch, false)).await?;
                 silence.as_mut().reset(Instant::now() + statement_time);
                 continue;
             }
@@ -378,61 +390,29 @@ async fn pump(
             Some(Either::Right(_)) if to_skip > 0 => to_skip -= 1,
             Some(Either::Right(row)) if to_take > 0 => {
                 to_take -= 1;
-                batch.push(row);
+                let bytes = size_of_values(&row);
+                batch.push(row, bytes);
                 if batch.is_full() {
-                    producer.send(batch.take(false)).await?;
+                    producer.send(rows_of(&mut batch, false)).await?;
                     silence.as_mut().reset(Instant::now() + statement_time);
                 }
             }
             Some(Either::Right(_)) if to_drain > 0 => to_drain -= 1,
             Some(Either::Right(_)) => {
-                producer.send(batch.take(true)).await?;
+                producer.send(rows_of(&mut batch, true)).await?;
                 return Err(Failure::Abandoned);
             }
         }
     }
-    producer.send(batch.take(true)).await?;
+    producer.send(rows_of(&mut batch, true)).await?;
     Ok(())
 }
 
-/// A batch that is being filled.
-#[derive(Default)]
-struct Filling {
-    rows: Vec<PgRow>,
-    bytes: usize,
-    /// When it is to be sent even if it is not full. Set by its first row.
-    flush_at: Option<Instant>,
-    timer: Option<std::pin::Pin<Box<Sleep>>>,
+fn rows_of(filling: &mut Filling<PgRow>, last: bool) -> Batch {
+    Batch { rows: Rows::Postgres(filling.take()), last }
 }
 
-impl Filling {
-    fn push(&mut self, row: PgRow) {
-        let values = (0..row.len()).filter_map(|column| row.try_get_raw(column).ok().filter(|value| !value.is_null()));
-        self.bytes += values.map(|value| value.as_bytes().map_or(0, <[u8]>::len)).sum::<usize>();
-        self.rows.push(row);
-        if self.flush_at.is_none() {
-            self.flush_at = Some(Instant::now() + BATCH_TIME);
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES
-    }
-
-    /// Resolves when the batch has waited long enough. The timer is made when it is first needed: never, as long as
-    /// the server is faster than we are.
-    async fn wait(&mut self) {
-        let flush_at = self.flush_at.unwrap_or_else(Instant::now);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(flush_at)));
-        if timer.deadline() != flush_at {
-            timer.as_mut().reset(flush_at);
-        }
-        timer.as_mut().await;
-    }
-
-    fn take(&mut self, last: bool) -> Batch {
-        self.bytes = 0;
-        self.flush_at = None;
-        Batch { rows: Rows::Postgres(std::mem::take(&mut self.rows)), last }
-    }
+fn size_of_values(row: &PgRow) -> usize {
+    let values = (0..row.len()).filter_map(|column| row.try_get_raw(column).ok().filter(|value| !value.is_null()));
+    values.map(|value| value.as_bytes().map_or(0, <[u8]>::len)).sum()
 }

@@ -15,18 +15,19 @@ use crate::{
     },
 };
 
-/// Longest identifier, in bytes. PostgreSQL cuts at 63, SQLite has no limit; longer names are mistakes.
+/// Longest identifier, in bytes. PostgreSQL cuts at 63, MySQL refuses above 64, SQLite has no limit; longer names are mistakes.
 pub(crate) const IDENTIFIER_BYTES_MAX: usize = 255;
 /// Longest `query`, in bytes. Generous for SQL a person wrote, small for a database's parser.
 pub(crate) const QUERY_BYTES_MAX: usize = 1 << 20;
 /// Most columns in `order_by`.
 pub(crate) const ORDER_BY_MAX: usize = 64;
-/// Most values of one statement: the highest number that PostgreSQL's protocol can count.
+/// Most values of one statement: the highest number that the protocols of PostgreSQL and MySQL can count.
 pub(crate) const VALUES_MAX: usize = 65_535;
 
 /// Whose SQL to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
+    MySql,
     Postgres,
     Sqlite,
 }
@@ -35,6 +36,8 @@ pub(crate) enum Dialect {
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(crate) template: Template,
+    /// The column that each of the first values is compared with; the values after them have none.
+    pub(crate) value_columns: Vec<String>,
     pub(crate) form: Form,
     pub(crate) decimals: bool,
 }
@@ -57,8 +60,9 @@ impl Statement {
                 if params != Params::None {
                     return Err(invalid("`params` go with `query`, not with a table: use `where`"));
                 }
+                let value_columns = filter_columns(&filter, dialect);
                 let template = table_template(dialect, schema.as_deref(), &table, &filter, &order_by, limit, offset)?;
-                Ok(Self { template, form: Form::Table { schema, table }, decimals })
+                Ok(Self { template, value_columns, form: Form::Table { schema, table }, decimals })
             }
             (None, Some(query)) => {
                 if !filter.is_empty() || !order_by.is_empty() {
@@ -74,7 +78,8 @@ impl Statement {
                     return Err(invalid("`query` is empty"));
                 }
                 let template = placeholders::parse(dialect, query, params)?;
-                Ok(Self { template, form: Form::Query { offset: offset.unwrap_or(0), limit }, decimals })
+                let value_columns = Vec::new();
+                Ok(Self { template, value_columns, form: Form::Query { offset: offset.unwrap_or(0), limit }, decimals })
             }
             (Some(_), Some(_)) => Err(invalid("give a table or a `query`, not both")),
             (None, None) => Err(invalid("give a table or a `query`")),
@@ -106,14 +111,14 @@ fn table_template(
     // Columns are named with the alias, because SQLite takes a lone "name" that is no column for a text.
     template.text("SELECT * FROM ");
     if let Some(schema) = schema {
-        template.text(&quoted("schema", schema)?);
+        template.text(&quoted(dialect, "schema", schema)?);
         template.text(".");
     }
-    template.text(&quoted("table", table)?);
+    template.text(&quoted(dialect, "table", table)?);
     template.text(" AS t0");
     for (nth, (column, value)) in filter.iter().enumerate() {
         template.text(if nth == 0 { " WHERE " } else { " AND " });
-        write_condition(&mut template, dialect, &format!("t0.{}", quoted("where", column)?), value);
+        write_condition(&mut template, dialect, &format!("t0.{}", quoted(dialect, "where", column)?), value);
     }
     if order_by.len() > ORDER_BY_MAX {
         return Err(invalid(format!("`order_by` has more than {ORDER_BY_MAX} columns")));
@@ -121,16 +126,17 @@ fn table_template(
     for (nth, column) in order_by.iter().enumerate() {
         template.text(if nth == 0 { " ORDER BY " } else { ", " });
         let (column, direction) = column.strip_prefix('-').map_or((column.as_str(), ""), |name| (name, " DESC"));
-        template.text(&format!("t0.{}{direction}", quoted("order_by", column)?));
+        template.text(&format!("t0.{}{direction}", quoted(dialect, "order_by", column)?));
     }
     match (limit, dialect) {
         (Some(limit), _) => {
             template.text(" LIMIT ");
             template.value(count(limit));
         }
-        // SQLite knows OFFSET only after LIMIT.
+        // These two know OFFSET only after LIMIT.
         (None, Dialect::Sqlite) if offset.is_some() => template.text(" LIMIT -1"),
-        (None, Dialect::Sqlite | Dialect::Postgres) => {}
+        (None, Dialect::MySql) if offset.is_some() => template.text(" LIMIT 18446744073709551615"),
+        (None, Dialect::MySql | Dialect::Postgres | Dialect::Sqlite) => {}
     }
     if let Some(offset) = offset {
         template.text(" OFFSET ");
@@ -160,7 +166,9 @@ fn write_condition(template: &mut Template, dialect: Dialect, column: &str, valu
             template.value(Value::Array(choices));
             template.text(")");
         }
-        Dialect::Sqlite => {
+        // MySQL knows no empty list.
+        Dialect::MySql if choices.is_empty() => template.text(" IN (NULL)"),
+        Dialect::MySql | Dialect::Sqlite => {
             template.text(" IN (");
             for (nth, choice) in choices.into_iter().enumerate() {
                 template.text(if nth == 0 { "" } else { ", " });
@@ -175,13 +183,24 @@ fn write_condition(template: &mut Template, dialect: Dialect, column: &str, valu
     template.text(")");
 }
 
-/// A row count as both databases can hold it.
+/// The column of each value that [`write_condition`] binds, in order.
+fn filter_columns(filter: &serde_json::Map<String, Value>, dialect: Dialect) -> Vec<String> {
+    let n_values = |value: &Value| match value {
+        Value::Null => 0,
+        Value::Array(_) if dialect == Dialect::Postgres => 1,
+        Value::Array(choices) => choices.iter().filter(|choice| !choice.is_null()).count(),
+        _ => 1,
+    };
+    filter.iter().flat_map(|(column, value)| std::iter::repeat_n(column.clone(), n_values(value))).collect()
+}
+
+/// A row count as every database can hold it.
 fn count(number: u64) -> Value {
     Value::from(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// An identifier as SQL, quoted.
-fn quoted(argument: &str, name: &str) -> Result<String, SqlError> {
+fn quoted(dialect: Dialect, argument: &str, name: &str) -> Result<String, SqlError> {
     let problem = if name.is_empty() {
         "is empty"
     } else if name.len() > IDENTIFIER_BYTES_MAX {
@@ -189,9 +208,17 @@ fn quoted(argument: &str, name: &str) -> Result<String, SqlError> {
     } else if name.contains('\0') {
         "contains a NUL character"
     } else {
-        return Ok(format!("\"{}\"", name.replace('"', "\"\"")));
+        return Ok(match dialect {
+            Dialect::MySql => backticked(name),
+            Dialect::Postgres | Dialect::Sqlite => format!("\"{}\"", name.replace('"', "\"\"")),
+        });
     };
     Err(invalid(format!("`{argument}`: name `{}` {problem}", shown(name))))
+}
+
+/// An identifier as MySQL quotes it.
+pub(crate) fn backticked(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
 }
 
 /// A text from a script as an error may show it: its beginning, with control characters escaped.
@@ -252,6 +279,15 @@ mod tests {
             sql(Dialect::Sqlite, table(select))
                 .ends_with("(t0.\"e\" IN ()) ORDER BY t0.\"x\" DESC, t0.\"y; DROP TABLE t\" LIMIT -1 OFFSET $3")
         );
+        let filter = json!({"a`b": 1, "n": null, "c": ["x", null, "y"], "e": []}).as_object().unwrap().clone();
+        let select = Select { schema: Some("s`.t--".into()), filter, offset: Some(7), ..Select::default() };
+        let statement = Statement::new(Dialect::MySql, table(select)).unwrap();
+        assert_eq!(
+            statement.template.render(|_| "?".to_owned()),
+            "SELECT * FROM `s``.t--`.`t` AS t0 WHERE t0.`a``b` = ? AND t0.`n` IS NULL \
+             AND (t0.`c` IN (?, ?) OR t0.`c` IS NULL) AND (t0.`e` IN (NULL)) LIMIT 18446744073709551615 OFFSET ?"
+        );
+        assert_eq!(statement.value_columns, ["a`b", "c", "c"]);
     }
 
     #[test]

@@ -3,6 +3,9 @@
 mod isolation;
 mod jail;
 mod limits;
+mod mysql;
+mod mysql_sessions;
+mod postgres_types;
 mod types;
 
 use std::{
@@ -13,19 +16,20 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, MySqlConnection, PgConnection};
 
 use super::*;
 use crate::domain::sql::{ColumnKind, Params, SqlErrorCode};
 
 const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
+const MYSQL: &str = "mysql://root@127.0.0.1:3306";
 
 /// One tenant's view of one database.
 struct Fixture {
     connections: Connections,
     target: Target,
     limits: SqlLimits,
-    /// Of PostgreSQL; dropped at the end by [`Fixture::end`].
+    /// Of PostgreSQL or MySQL; dropped at the end by [`Fixture::end`].
     schema: String,
     /// Of SQLite.
     folder: tempfile::TempDir,
@@ -34,11 +38,17 @@ struct Fixture {
 impl Fixture {
     /// PostgreSQL with a schema of its own, in which `setup` has run.
     async fn postgres(setup: &str) -> Self {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let schema = format!("pqdata_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let schema = new_schema();
         let setup = format!("CREATE SCHEMA {schema}; SET search_path = {schema}, public; {setup}");
         admin(&setup).await;
         Self::new(POSTGRES, schema)
+    }
+
+    /// MySQL with a database of its own, in which `setup` has run.
+    async fn mysql(setup: &str) -> Self {
+        let schema = new_schema();
+        mysql_admin(&format!("CREATE DATABASE {schema}; USE {schema}; {setup}")).await;
+        Self::new(&format!("{MYSQL}/{schema}"), schema)
     }
 
     /// A SQLite folder with one file per schema, in which the given SQL has run.
@@ -100,10 +110,19 @@ impl Fixture {
     }
 
     async fn end(self) {
-        let Self { connections, schema, .. } = self;
+        let Self { connections, schema, target, .. } = self;
         drop(connections);
-        admin(&format!("DROP SCHEMA {schema} CASCADE")).await;
+        match target.url.0 {
+            Driver::MySql(_) => mysql_admin(&format!("DROP DATABASE {schema}")).await,
+            Driver::Postgres(_) => admin(&format!("DROP SCHEMA {schema} CASCADE")).await,
+            Driver::Sqlite(_) => {}
+        }
     }
+}
+
+fn new_schema() -> String {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    format!("pqdata_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
 }
 
 fn query(sql: impl Into<String>) -> Select {
@@ -113,6 +132,13 @@ fn query(sql: impl Into<String>) -> Select {
 /// Runs SQL on a connection of the test's own.
 async fn admin(sql: &str) {
     let mut connection = PgConnection::connect(POSTGRES).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// Runs SQL on a connection of the test's own.
+async fn mysql_admin(sql: &str) {
+    let mut connection = MySqlConnection::connect(MYSQL).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }
@@ -166,7 +192,13 @@ async fn a_table_is_read_with_filter_order_limit_and_offset() {
          INSERT INTO items VALUES (1,'a',1.5),(2,'b',NULL),(3,'c',3.5),(4,'a',4)",
     )
     .await;
-    for (fixture, schema) in [(&sqlite, "shop".to_owned()), (&postgres, postgres.schema.clone())] {
+    let mysql = Fixture::mysql(
+        "CREATE TABLE items (id int, name text, price double);
+         INSERT INTO items VALUES (1,'a',1.5),(2,'b',NULL),(3,'c',3.5),(4,'a',4)",
+    )
+    .await;
+    let (in_postgres, in_mysql) = (postgres.schema.clone(), mysql.schema.clone());
+    for (fixture, schema) in [(&sqlite, "shop".to_owned()), (&postgres, in_postgres), (&mysql, in_mysql)] {
         let select = || Select { schema: Some(schema.clone()), table: Some("items".into()), ..Select::default() };
         let ids = |rows: Vec<Value>| rows.iter().map(|row| row["id"].as_i64().unwrap()).collect::<Vec<_>>();
         let all = fixture.rows(Select { order_by: vec!["id".into()], ..select() }).await.unwrap();
@@ -199,6 +231,7 @@ async fn a_table_is_read_with_filter_order_limit_and_offset() {
         }
     }
     postgres.end().await;
+    mysql.end().await;
 }
 
 fn tests_filter(json: &Value) -> serde_json::Map<String, Value> {
@@ -209,7 +242,9 @@ fn tests_filter(json: &Value) -> serde_json::Map<String, Value> {
 async fn missing_things_are_named() {
     let sqlite = Fixture::sqlite(&[("shop", "CREATE TABLE items (id INTEGER)")]);
     let postgres = Fixture::postgres("CREATE TABLE items (id int)").await;
-    for (fixture, schema) in [(&sqlite, "shop".to_owned()), (&postgres, postgres.schema.clone())] {
+    let mysql = Fixture::mysql("CREATE TABLE items (id int)").await;
+    let (in_postgres, in_mysql) = (postgres.schema.clone(), mysql.schema.clone());
+    for (fixture, schema) in [(&sqlite, "shop".to_owned()), (&postgres, in_postgres), (&mysql, in_mysql)] {
         let select = |schema: &str, table: &str| Select {
             schema: Some(schema.to_owned()),
             table: Some(table.to_owned()),
@@ -231,7 +266,7 @@ async fn missing_things_are_named() {
         assert_eq!(error.unwrap_err().code, SqlErrorCode::UnknownColumn);
         let error = fixture.query("SELEC 1").await.unwrap_err();
         assert_eq!(error.code, SqlErrorCode::StatementFailed);
-        assert!(error.message.contains("syntax error"), "{error}");
+        assert!(error.message.contains("syntax"), "{error}");
         let error = fixture.query("SELECT * FROM nope_table").await.unwrap_err();
         assert_eq!(error.code, SqlErrorCode::UnknownTable);
         let error = fixture.rows(Select { database: "other".into(), ..query("SELECT 1") }).await.unwrap_err();
@@ -239,38 +274,54 @@ async fn missing_things_are_named() {
         assert!(fixture.rows(Select { database: "dw_2".into(), ..query("SELECT 1") }).await.is_ok());
     }
     assert!(postgres.rows(Select { database: "test".into(), ..query("SELECT 1") }).await.is_ok());
+    assert!(mysql.rows(Select { database: mysql.schema.clone(), ..query("SELECT 1") }).await.is_ok());
     postgres.end().await;
+    mysql.end().await;
 }
 
 #[tokio::test]
 async fn injected_identifiers_are_only_names() {
-    let postgres = Fixture::postgres("CREATE TABLE items (id int); INSERT INTO items VALUES (1)").await;
-    for evil in
-        ["items\"; DROP TABLE items; --", "items WHERE 1=1", "'", "items\" AS t0, pg_user --", "\\", "é", "items;"]
-    {
-        let error = postgres.rows(postgres.table(evil)).await.unwrap_err();
-        assert_eq!(error.code, SqlErrorCode::UnknownTable, "{evil}: {error}");
-        let select = Select { schema: Some(evil.into()), ..postgres.table("items") };
-        assert_eq!(postgres.rows(select).await.unwrap_err().code, SqlErrorCode::UnknownSchema, "{evil}");
-        for select in [
-            Select { order_by: vec![evil.to_owned()], ..postgres.table("items") },
-            Select { filter: [(evil.to_owned(), json!(1))].into_iter().collect(), ..postgres.table("items") },
+    const SETUP: &str = "CREATE TABLE items (id int); INSERT INTO items VALUES (1)";
+    for fixture in [Fixture::postgres(SETUP).await, Fixture::mysql(SETUP).await] {
+        for evil in [
+            "items\"; DROP TABLE items; --",
+            "items`; DROP TABLE items; -- ",
+            "items WHERE 1=1",
+            "'",
+            "items\" AS t0, pg_user --",
+            "items` AS t0, mysql.user #",
+            "\\",
+            "../items",
+            "é",
+            "items;",
         ] {
-            assert_eq!(postgres.rows(select).await.unwrap_err().code, SqlErrorCode::UnknownColumn, "{evil}");
+            let error = fixture.rows(fixture.table(evil)).await.unwrap_err();
+            assert_eq!(error.code, SqlErrorCode::UnknownTable, "{evil}: {error}");
+            let select = Select { schema: Some(evil.into()), ..fixture.table("items") };
+            assert_eq!(fixture.rows(select).await.unwrap_err().code, SqlErrorCode::UnknownSchema, "{evil}");
+            for select in [
+                Select { order_by: vec![evil.to_owned()], ..fixture.table("items") },
+                Select { filter: [(evil.to_owned(), json!(1))].into_iter().collect(), ..fixture.table("items") },
+            ] {
+                assert_eq!(fixture.rows(select).await.unwrap_err().code, SqlErrorCode::UnknownColumn, "{evil}");
+            }
         }
+        assert_eq!(fixture.rows(fixture.table("items")).await.unwrap().len(), 1);
+        fixture.end().await;
     }
-    assert_eq!(postgres.rows(postgres.table("items")).await.unwrap().len(), 1);
-    postgres.end().await;
 }
 
 #[tokio::test]
 async fn statements_that_change_data_give_no_rows() {
     let sqlite = Fixture::sqlite(&[("shop", "CREATE TABLE t (id INTEGER)")]);
     let postgres = Fixture::postgres("CREATE TABLE t (id int)").await;
-    for (fixture, schema) in [(&sqlite, "shop".to_owned()), (&postgres, postgres.schema.clone())] {
+    let mysql = Fixture::mysql("CREATE TABLE t (id int)").await;
+    let (in_postgres, in_mysql) = (postgres.schema.clone(), mysql.schema.clone());
+    for (fixture, schema) in [(&sqlite, "shop".to_owned()), (&postgres, in_postgres), (&mysql, in_mysql)] {
         assert_eq!(fixture.query(format!("INSERT INTO {schema}.t VALUES (1), (2)")).await.unwrap(), [] as [Value; 0]);
         assert_eq!(fixture.query(format!("CREATE TABLE {schema}.u (id int)")).await.unwrap(), [] as [Value; 0]);
-        let returned = fixture.query(format!("UPDATE {schema}.t SET id = id + 1 RETURNING id")).await.unwrap();
+        // MariaDB has RETURNING for others than UPDATE.
+        let returned = fixture.query(format!("INSERT INTO {schema}.t VALUES (3), (4) RETURNING id")).await.unwrap();
         assert_eq!(returned.len(), 2);
         let cursor = fixture.fetch(query(format!("DELETE FROM {schema}.t"))).await.unwrap();
         assert!(cursor.columns().is_empty());
@@ -278,6 +329,7 @@ async fn statements_that_change_data_give_no_rows() {
         assert_eq!(fixture.query(format!("SELECT * FROM {schema}.t")).await.unwrap(), [] as [Value; 0]);
     }
     postgres.end().await;
+    mysql.end().await;
 }
 
 /// Prints what reading 1,000 rows of 6 columns costs, with everything up to the bytes for a caller. The bound is generous:
@@ -296,6 +348,12 @@ async fn a_thousand_rows_take_little_time() {
          WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 1000)
          INSERT INTO accounts SELECT i, 'Account ' || i, 'user' || i || '@example.com', i * 1.25, i % 2, '2024-01-01T00:00:00' FROM c",
     )]);
+    let mysql = Fixture::mysql(
+        "CREATE TABLE accounts AS SELECT seq AS id, CONCAT('Account ', seq) AS name, CONCAT('user', seq, '@example.com') AS email,
+         CAST(seq * 1.25 AS decimal(12,2)) AS balance, seq % 2 = 0 AS active, timestamp('2024-01-01') + INTERVAL seq HOUR AS created
+         FROM seq_1_to_1000",
+    )
+    .await;
     let sqlite_table =
         Select { schema: Some("salesforce".into()), table: Some("accounts".into()), ..Select::default() };
     let query = query(format!("SELECT * FROM {}.accounts", postgres.schema));
@@ -303,6 +361,8 @@ async fn a_thousand_rows_take_little_time() {
         ("PostgreSQL table", &postgres, postgres.table("accounts")),
         ("PostgreSQL query", &postgres, query),
         ("SQLite table", &sqlite, sqlite_table),
+        ("MySQL table", &mysql, mysql.table("accounts")),
+        ("MySQL plain query", &mysql, Select { query: Some("SELECT * FROM accounts".into()), ..Select::default() }),
     ] {
         let mut times = Vec::new();
         for _ in 0..300 {
@@ -319,4 +379,5 @@ async fn a_thousand_rows_take_little_time() {
         assert!(times[0] < Duration::from_millis(20), "{what}: {times:?}");
     }
     postgres.end().await;
+    mysql.end().await;
 }

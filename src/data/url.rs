@@ -6,7 +6,7 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use percent_encoding::percent_decode_str;
-use sqlx::postgres::PgSslMode;
+use sqlx::{mysql::MySqlSslMode, postgres::PgSslMode};
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -20,15 +20,17 @@ pub struct ConnectionUrl(pub(crate) Driver);
 /// A parsed URL, one variant for each kind of database.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Driver {
+    /// A MySQL or MariaDB server.
+    MySql(Box<ServerUrl>),
     /// A PostgreSQL server.
-    Postgres(Box<PostgresUrl>),
+    Postgres(Box<ServerUrl>),
     /// A folder of SQLite files; relative to [`DataSettings::sqlite_base`](crate::data::DataSettings) unless absolute.
     Sqlite(PathBuf),
 }
 
-/// The parts of a PostgreSQL URL.
+/// The parts of the URL of a database server.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct PostgresUrl {
+pub(crate) struct ServerUrl {
     /// Name, address, or the folder of a Unix socket.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -56,8 +58,8 @@ pub enum InvalidConnectionUrl {
     /// Longer than [`URL_BYTES_MAX`].
     #[error("the connection URL is longer than {URL_BYTES_MAX} bytes")]
     TooLong,
-    /// Neither PostgreSQL nor SQLite.
-    #[error("the connection URL must begin with `postgres://`, `postgresql://` or `sqlite:`")]
+    /// Of no kind of database that we know.
+    #[error("the connection URL must begin with `postgres://`, `postgresql://`, `mysql://`, `mariadb://` or `sqlite:`")]
     Scheme,
     /// Not a URL.
     #[error(
@@ -87,8 +89,8 @@ pub enum InvalidConnectionUrl {
 }
 
 impl ConnectionUrl {
-    /// Reads a URL: `postgres://user:password@host:5432/database?sslmode=require`, `sqlite:///absolute/folder` or
-    /// `sqlite:folder`.
+    /// Reads a URL: `postgres://user:password@host:5432/database?sslmode=require`, the same with `mysql://`,
+    /// `sqlite:///absolute/folder` or `sqlite:folder`.
     ///
     /// # Errors
     ///
@@ -101,7 +103,10 @@ impl ConnectionUrl {
             return parse_sqlite(folder).map(|path| Self(Driver::Sqlite(path)));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return parse_postgres(text).map(|url| Self(Driver::Postgres(Box::new(url))));
+            return parse_server(text, 5432).map(|url| Self(Driver::Postgres(Box::new(url))));
+        }
+        if text.starts_with("mysql://") || text.starts_with("mariadb://") {
+            return parse_server(text, 3306).map(|url| Self(Driver::MySql(Box::new(url))));
         }
         Err(InvalidConnectionUrl::Scheme)
     }
@@ -110,6 +115,7 @@ impl ConnectionUrl {
 impl fmt::Debug for ConnectionUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
+            Driver::MySql(_) => "ConnectionUrl(mysql)",
             Driver::Postgres(_) => "ConnectionUrl(postgres)",
             Driver::Sqlite(_) => "ConnectionUrl(sqlite)",
         })
@@ -144,7 +150,7 @@ fn parse_sqlite(text: &str) -> Result<PathBuf, InvalidConnectionUrl> {
     Ok(path)
 }
 
-fn parse_postgres(text: &str) -> Result<PostgresUrl, InvalidConnectionUrl> {
+fn parse_server(text: &str, default_port: u16) -> Result<ServerUrl, InvalidConnectionUrl> {
     let url = Url::parse(text).map_err(|_| InvalidConnectionUrl::Syntax)?;
     if url.fragment().is_some() {
         return Err(InvalidConnectionUrl::Syntax);
@@ -168,10 +174,10 @@ fn parse_postgres(text: &str) -> Result<PostgresUrl, InvalidConnectionUrl> {
             return Err(InvalidConnectionUrl::Missing(what));
         }
     }
-    let port = url.port().unwrap_or(5432);
+    let port = url.port().unwrap_or(default_port);
     // An IPv6 address stands in brackets in a URL and without them in a connection.
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(PostgresUrl { host, port, user, password, database, ssl_mode, ssl_root_cert })
+    Ok(ServerUrl { host, port, user, password, database, ssl_mode, ssl_root_cert })
 }
 
 fn decode(text: &str, what: &'static str) -> Result<String, InvalidConnectionUrl> {
@@ -209,29 +215,53 @@ impl From<SslMode> for PgSslMode {
     }
 }
 
+impl From<SslMode> for MySqlSslMode {
+    fn from(mode: SslMode) -> Self {
+        match mode {
+            SslMode::Disable => Self::Disabled,
+            // Encryption is asked for first or not at all here.
+            SslMode::Allow | SslMode::Prefer => Self::Preferred,
+            SslMode::Require => Self::Required,
+            SslMode::VerifyCa => Self::VerifyCa,
+            SslMode::VerifyFull => Self::VerifyIdentity,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn postgres(text: &str) -> PostgresUrl {
+    fn server(text: &str) -> ServerUrl {
         match ConnectionUrl::parse(text).unwrap().0 {
-            Driver::Postgres(url) => *url,
-            Driver::Sqlite(_) => panic!("{text} is PostgreSQL"),
+            Driver::MySql(url) | Driver::Postgres(url) => *url,
+            Driver::Sqlite(_) => panic!("{text} is no server"),
         }
     }
 
     #[test]
     fn reads_postgres_urls() {
         let url =
-            postgres("postgresql://al%40ice:s%2Fe%3Acret@[::1]:6000/my%20db?sslmode=verify-full&sslrootcert=/ca.pem");
+            server("postgresql://al%40ice:s%2Fe%3Acret@[::1]:6000/my%20db?sslmode=verify-full&sslrootcert=/ca.pem");
         assert_eq!(
             (url.host.as_str(), url.port, url.user.as_str(), url.database.as_str()),
             ("::1", 6000, "al@ice", "my db")
         );
         assert_eq!(url.password.as_deref().map(String::as_str), Some("s/e:cret"));
         assert!(url.ssl_mode == SslMode::VerifyFull && url.ssl_root_cert == Some("/ca.pem".into()));
-        let url = postgres("postgres://u@localhost/db?host=/var/run/postgresql");
+        let url = server("postgres://u@localhost/db?host=/var/run/postgresql");
         assert_eq!((url.host.as_str(), url.port), ("/var/run/postgresql", 5432));
+    }
+
+    #[test]
+    fn reads_mysql_urls() {
+        for scheme in ["mysql", "mariadb"] {
+            let url = server(&format!("{scheme}://al%40ice:s%2Fe@db.example/shop?sslmode=require"));
+            assert_eq!((url.host.as_str(), url.port, url.user.as_str()), ("db.example", 3306, "al@ice"));
+            assert!(url.database == "shop" && url.ssl_mode == SslMode::Require);
+            let url = ConnectionUrl::parse(&format!("{scheme}://u:hunter2@h/d")).unwrap();
+            assert_eq!(format!("{url:?}"), "ConnectionUrl(mysql)");
+        }
     }
 
     #[test]
@@ -251,7 +281,8 @@ mod tests {
     fn no_text_shows_any_part_of_a_url() {
         for bad in [
             "hunter2",
-            "mysql://u:hunter2@h/d",
+            "oracle://u:hunter2@h/d",
+            "mysql://u:hunter2@h/",
             "postgres://u:hun/ter2@h/d",
             "postgres://u:1?hunter2@h/d",
             "postgres://u:1#hunter2@h/d",

@@ -174,6 +174,59 @@ return [str(row['at']) for row in rows]
 }
 
 #[tokio::test]
+async fn mysql_rows_reach_handler_and_caller() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.connection(&acme, "dw_2", "mysql://root@127.0.0.1:3306/test").await;
+    let query = "SELECT CAST(18446744073709551615 AS UNSIGNED) AS big, 1.50 AS n, CAST('2024-01-02' AS DATE) AS d, NULL AS nothing, \
+                 CAST('2024-01-02 03:04:05' AS DATETIME) AS at, CAST('0000-00-00' AS DATE) AS zero, \
+                 TIMEDIFF('01:00', '02:30:00') AS span, 'é' AS t";
+    let expected = json!([{"big": u64::MAX, "n": 1.5, "d": "2024-01-02", "nothing": null, "at": "2024-01-02T03:04:05",
+                           "zero": "0000-00-00", "span": "-01:30:00", "t": "é"}]);
+    assert_eq!(run(&app, "u", &format!("return db.fetch('test', query=\"{query}\")")).await, expected);
+    assert_eq!(
+        run(&app, "t", &format!("return [dict(r) for r in db.fetch('dw_2', query=\"{query}\")]")).await,
+        expected
+    );
+    // What Python's types cannot hold stays text.
+    let body = format!(
+        "row = db.fetch('dw_2', query=\"{query}\", enable_datetime_as_string=False, decimals=True)[0]\n\
+         return [repr(row[name]) for name in ('n', 'd', 'at', 'zero', 'span', 'big')]"
+    );
+    assert_eq!(
+        run(&app, "types", &body).await,
+        json!([
+            "Decimal('1.50')",
+            "datetime.date(2024, 1, 2)",
+            "datetime.datetime(2024, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)",
+            "'0000-00-00'",
+            "'-01:30:00'",
+            "18446744073709551615"
+        ])
+    );
+    let body = "
+from peliqan.exceptions import PeliqanClientException
+def code(**arguments):
+    try: db.fetch('test', **arguments)
+    except PeliqanClientException as e: return e.code
+return [code(schema_name='nowhere', table_name='t'), code(table_name='nope'), code(query='SELECT nope'), code(query='SELEC'),
+        db.fetch('', 'information_schema', 'SCHEMATA', where={'SCHEMA_NAME': 'test'})[0]['SCHEMA_NAME'],
+        db.fetch('test', query='SELECT %s AS a', params=['b'])[0]['a']]
+";
+    assert_eq!(
+        run(&app, "errors", body.trim()).await,
+        json!([
+            "ERROR_SCHEMA_DOES_NOT_EXIST",
+            "ERROR_TABLE_DOES_NOT_EXIST",
+            "ERROR_COLUMN_DOES_NOT_EXIST",
+            "ERROR_STATEMENT_FAILED",
+            "test",
+            "b"
+        ])
+    );
+}
+
+#[tokio::test]
 async fn another_tenants_connection_does_not_exist() {
     let app = app_with_accounts().await;
     let other = app.tenant("other").await;

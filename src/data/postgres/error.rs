@@ -60,6 +60,11 @@ pub(super) async fn of_statement(connection: &mut PgConnection, error: &sqlx::Er
         let message = "the database's answer could not be read; COPY is not possible in a `query`";
         return SqlError::new(SqlErrorCode::StatementFailed, message);
     }
+    if let sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) = error {
+        // sqlx reads the catalogue's entries for types it does not know, and does not understand those of multiranges.
+        let message = "a column has a type that cannot be returned, perhaps a multirange: select it as `column::text`";
+        return SqlError::new(SqlErrorCode::UnsupportedType, message);
+    }
     if is_lost(error) {
         return SqlError::new(SqlErrorCode::Unavailable, "the connection to the database was lost");
     }

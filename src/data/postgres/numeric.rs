@@ -57,6 +57,18 @@ pub(super) fn read(bytes: &[u8]) -> Option<Numeric> {
     Some(Numeric::Decimal(text))
 }
 
+/// A count of units of which 10^`digits` are one, as plain decimal text.
+pub(super) fn scaled(number: i64, digits: u32) -> String {
+    let unit = 10_u64.pow(digits.min(18));
+    let sign = if number < 0 { "-" } else { "" };
+    let (whole, rest) = (number.unsigned_abs() / unit, number.unsigned_abs() % unit);
+    if digits == 0 {
+        return format!("{sign}{whole}");
+    }
+    let width = usize::try_from(digits).unwrap_or(usize::MAX);
+    format!("{sign}{whole}.{rest:0width$}")
+}
+
 fn push_four(text: &mut String, digit: u16) {
     for power in [1000, 100, 10, 1] {
         text.push(char::from_digit(u32::from(digit / power % 10), 10).expect("a remainder of 10 is a digit"));
@@ -71,6 +83,15 @@ mod tests {
         let n_digits = u16::try_from(digits.len()).unwrap();
         let words = [n_digits, weight.cast_unsigned(), sign, scale];
         words.iter().chain(digits).flat_map(|word| word.to_be_bytes()).collect()
+    }
+
+    #[test]
+    fn counts_of_cents_become_text() {
+        for (number, digits, text) in
+            [(150, 2, "1.50"), (-5, 2, "-0.05"), (7, 0, "7"), (i64::MIN, 3, "-9223372036854775.808")]
+        {
+            assert_eq!(scaled(number, digits), text);
+        }
     }
 
     #[test]

@@ -59,8 +59,8 @@ class Conversion:
         if not self.datetimes:
             return None
         return {
-            "DATE": datetime.date.fromisoformat,
-            "TIME": datetime.time.fromisoformat,
+            "DATE": _date,
+            "TIME": _time,
             "TIMESTAMP": self._moment,
             "TIMESTAMP_TZ": self._moment,
         }.get(kind)
@@ -69,10 +69,24 @@ class Conversion:
         try:
             moment = datetime.datetime.fromisoformat(text)
         except ValueError:
-            return text  # 'infinity', or a year that Python's datetime cannot hold
+            return text  # 'infinity', a date of zeros, or a year that Python's datetime cannot hold
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=datetime.UTC)
         return moment.astimezone(self.zone)
+
+
+def _date(text: str) -> object:
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError:
+        return text
+
+
+def _time(text: str) -> object:
+    try:
+        return datetime.time.fromisoformat(text)
+    except ValueError:
+        return text  # MySQL's TIME is a span: '-01:30:00', '100:00:00'
 
 
 def _zone(name: str) -> datetime.tzinfo:
