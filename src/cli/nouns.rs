@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// A time of the control database as people and machines read it.
-fn time(ms: i64) -> Value {
+pub(super) fn time(ms: i64) -> Value {
     chrono::DateTime::from_timestamp_millis(ms)
         .map_or(Value::Null, |time| Value::from(time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)))
 }

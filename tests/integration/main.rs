@@ -6,4 +6,6 @@ mod contract;
 mod data;
 mod freshness;
 mod http;
+mod secrets;
+mod state;
 mod support;
