@@ -10,6 +10,7 @@ mod nouns;
 mod output;
 mod secrets;
 mod serve;
+mod sources;
 
 use std::process::ExitCode;
 

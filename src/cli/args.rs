@@ -30,7 +30,7 @@ pub(super) enum Command {
     Demo(ListenArgs),
     /// Serve all tenants
     Serve(ServeArgs),
-    /// Serve one handler file, reloaded whenever it is saved
+    /// Serve one handler file or folder, reloaded whenever it is saved
     Dev(DevArgs),
     /// Show a tenant's invocations and what they printed
     Logs(LogsArgs),
@@ -99,7 +99,7 @@ pub(super) struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {
-    /// The file that defines `handler`
+    /// The file that defines `handler`, or a folder with a `handler.py`
     pub(super) file: PathBuf,
     /// Port on 127.0.0.1; 0 picks a free one
     #[arg(long, value_name = "N", default_value_t = 8080)]
@@ -143,7 +143,8 @@ pub(super) enum ScriptCommand {
     /// Publish a new version of a script, or of several
     Publish {
         tenant: TenantName,
-        /// `NAME FILE`, or any number of `NAME=FILE`
+        /// `NAME FILE`, or any number of `NAME=FILE`; a folder in place of a file has a `handler.py`, and may have other
+        /// modules, data, and a `requirements.txt` of pure-Python packages
         #[arg(required = true, num_args = 1.., value_name = "NAME FILE | NAME=FILE")]
         scripts: Vec<String>,
     },

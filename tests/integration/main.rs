@@ -6,6 +6,7 @@ mod contract;
 mod data;
 mod freshness;
 mod http;
+mod packages;
 mod secrets;
 mod state;
 mod support;
