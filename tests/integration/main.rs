@@ -9,4 +9,5 @@ mod http;
 mod packages;
 mod secrets;
 mod state;
+mod stubs;
 mod support;
