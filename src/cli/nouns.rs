@@ -15,7 +15,7 @@ use crate::{
         sources::ScriptSource,
     },
     config::Config,
-    data::ConnectionUrl,
+    data::{self, ConnectionUrl},
     db::{endpoints::NewEndpoint, tenants::Tenant, versions::LoadMode},
     domain::{
         exchange::AuthMode,
@@ -57,14 +57,20 @@ pub(super) async fn tenant(data: &Path, command: TenantCommand, output: Output) 
     Ok(())
 }
 
-pub(super) async fn connection(data: &Path, command: ConnectionCommand, output: Output) -> Result<()> {
-    let workspace = Workspace::open(&data_dir(data)).await?;
+pub(super) async fn connection(directory: &Path, command: ConnectionCommand, output: Output) -> Result<()> {
+    let workspace = Workspace::open(&data_dir(directory)).await?;
     match command {
         ConnectionCommand::Create { tenant, name, url } => {
             let tenant = find_tenant(&workspace, &tenant).await?;
             let id = create_connection(&workspace, &tenant, &name, &url).await?;
+            let warnings = data::examine(&ConnectionUrl::parse(&url)?, &workspace.data.sqlite()).await;
             let sentence = format!("created connection `{name}` of tenant `{}`", tenant.name);
-            output.done(&sentence, &json!({ "id": id, "name": name }));
+            output.done(&sentence, &json!({ "id": id, "name": name, "warnings": warnings }));
+            if !output.json {
+                for warning in &warnings {
+                    output.progress(&format!("warning: {}", escaped(warning)));
+                }
+            }
         }
         ConnectionCommand::List { tenant } => {
             let tenant = find_tenant(&workspace, &tenant).await?;

@@ -7,6 +7,8 @@ import pkgutil
 import sys
 import warnings
 
+from pqhost_runtime import timezones
+
 # Not importable here, or not meant to be imported.
 _SKIPPED = {
     "__main__",
@@ -30,6 +32,7 @@ def preload() -> None:
         warnings.simplefilter("ignore")
         for name in sorted(sys.stdlib_module_names - _SKIPPED):
             _import(name)
+    timezones.install()
 
 
 def _import(name: str) -> None:

@@ -86,7 +86,7 @@ class Connection:
         pk: str | list[str] | None = None,
         db_name: str | None = None,
         transformer_mode: str = "lossless",
-        **kwargs: Any,
+        decimal_separator: str = ".",
     ) -> dict[str, Any]: ...
     def create_schema(self, db_name: str, schema_name: str) -> dict[str, Any]: ...
     def create_table(
