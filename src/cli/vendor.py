@@ -2,8 +2,8 @@
 
 usage: python3 - REQUIREMENTS FOLDER
 
-Resolves the requirements file with pip, as the sandbox's Python would, and unpacks the wheels into FOLDER. Prints a line
-for each package. Ends with 1 and a sentence on stderr if a package cannot run in the sandbox.
+Resolves the requirements file with pip, as the sandbox's Python would, and unpacks the wheels into FOLDER. Prints a
+line for each package. Ends with 1 and a sentence on stderr if a package cannot run in the sandbox.
 """
 
 import importlib.util
