@@ -1,7 +1,7 @@
 # pqhost. `make demo` and `make test` set up what they need on a fresh clone; `make` lists the targets.
 SHELL := /bin/bash
 VENV := tools/venv
-PYTHON_SOURCES := $(wildcard runtime/python guest-sdk/python examples benches)
+PYTHON_SOURCES := $(wildcard runtime/python guest-sdk/python examples benches src/cli/vendor.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build test check fix bench runtime setup lint-tools
@@ -22,6 +22,7 @@ check: runtime lint-tools ## What CI checks besides tests
 	tools/deny.sh
 	$(VENV)/bin/ruff check $(PYTHON_SOURCES)
 	$(VENV)/bin/ruff format --check $(PYTHON_SOURCES)
+	$(VENV)/bin/mypy --config-file guest-sdk/python/mypy.ini
 
 fix: runtime lint-tools ## Mend what a machine can
 	cargo fmt

@@ -2,6 +2,8 @@
 //!
 //! Owns: what exists once per process, and the order in which it starts and stops. Never: parses flags, serves HTTP.
 
+pub mod rotation;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::{
     auth::Authenticator,
-    config::{Config, DataDir, vault_key_from_environment},
+    config::{Config, DataDir, vault_keys_from_environment},
     data::{Connections, DataSettings},
     db::{Db, DbError},
     invoke::{self, CHANGE_POLL, Invoker},
@@ -23,7 +25,7 @@ use crate::{
         pool::{Pool, PoolSettings},
         runtime::{Runtime, RuntimeError},
     },
-    vault::{Vault, VaultError},
+    vault::{EnvironmentKeys, Vault, VaultError},
 };
 
 /// How long the last invocation records may take to be written when a host stops.
@@ -81,7 +83,8 @@ impl Workspace {
             std::fs::create_dir_all(directory).map_err(unusable)?;
         }
         let db = Db::open(&data.database()).await?;
-        let vault = Arc::new(Vault::open(&data.vault_key(), vault_key_from_environment())?);
+        let keys = vault_keys_from_environment().map(|(current, next)| EnvironmentKeys { current, next });
+        let vault = Arc::new(Vault::open(&data.vault_key(), keys)?);
         let auth = Arc::new(Authenticator::new(db.clone(), Arc::clone(&vault)));
         Ok(Self { data: data.clone(), db, vault, auth })
     }

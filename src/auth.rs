@@ -181,9 +181,8 @@ impl Authenticator {
         let mut bytes = zeroize::Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(&mut *bytes).map_err(|error| AuthError::Signing(error.to_string()))?;
         let kid = uuid::Uuid::new_v4().simple().to_string();
-        let sealed = self.vault.seal(&key_context(tenant, &kid), &*bytes);
-        self.db.signing_keys().insert(tenant, &kid, &sealed).await?;
-        Ok(SigningKey { kid, sealed })
+        let seal = || self.vault.seal(&key_context(tenant, &kid), &*bytes);
+        Ok(self.db.signing_keys().insert(tenant, &kid, seal).await?)
     }
 
     /// The token in an `Authorization` field, if it is valid for this tenant and route.
@@ -264,7 +263,9 @@ fn bearer(authorization: Option<&HeaderValue>) -> Result<&str, AuthError> {
     Ok(token)
 }
 
-fn key_context(tenant: TenantId, kid: &str) -> String {
+/// What a signing key is sealed for.
+#[must_use]
+pub fn key_context(tenant: TenantId, kid: &str) -> String {
     format!("signing-key:{tenant}:{kid}")
 }
 

@@ -8,14 +8,16 @@ mod dev;
 mod logs;
 mod nouns;
 mod output;
+mod secrets;
 mod serve;
+mod sources;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use crate::cli::{
-    args::{Cli, Command},
+    args::{Cli, Command, VaultCommand},
     output::Output,
 };
 
@@ -42,6 +44,8 @@ pub fn main() -> ExitCode {
             Command::Script(command) => nouns::script(&data, command, output).await,
             Command::Endpoint(command) => nouns::endpoint(&data, command, output).await,
             Command::Token(command) => nouns::token(&data, command, output).await,
+            Command::Secret(command) => secrets::secret(&data, command, output).await,
+            Command::Vault(VaultCommand::Rotate) => secrets::rotate(&data, output).await,
         }
     });
     runtime.shutdown_background();

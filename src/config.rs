@@ -16,6 +16,9 @@ use crate::domain::{
 /// The environment variable that holds the vault's key instead of a file.
 pub const VAULT_KEY_VARIABLE: &str = "PQHOST_VAULT_KEY";
 
+/// The environment variable that holds the key which takes its place, while it is being changed.
+pub const NEXT_VAULT_KEY_VARIABLE: &str = "PQHOST_VAULT_KEY_NEXT";
+
 /// Everything a host keeps on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDir(PathBuf);
@@ -179,11 +182,12 @@ const DEADLINE_MAX: Duration = Duration::from_secs(300);
 /// Less than this does not even start a handler.
 const FUEL_MIN: u64 = 10_000_000;
 
-/// The vault's key from the environment, if it is there.
+/// The vault's key from the environment, if it is there, and the one that takes its place.
 #[must_use]
-pub fn vault_key_from_environment() -> Option<Secret> {
+pub fn vault_keys_from_environment() -> Option<(Secret, Option<Secret>)> {
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
-    std::env::var(VAULT_KEY_VARIABLE).ok().map(Secret::from)
+    let variable = |name| std::env::var(name).ok().map(Secret::from);
+    Some((variable(VAULT_KEY_VARIABLE)?, variable(NEXT_VAULT_KEY_VARIABLE)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! Owns: all control-plane SQL, one file per entity, and how the database file is opened and shared. Never: decides what
 //! to do with what it stores.
 //! Invariants: every statement that touches a tenant's rows filters by the tenant in SQL; a write that was acknowledged
-//! survives `kill -9` and, but for the invocation log, a power failure; every change counts up [`Db::change_counter`].
+//! survives `kill -9` and, but for the invocation log, a power failure; every change but of
+//! logs and of scripts' state counts up [`Db::change_counter`].
 //!
 //! Several processes use one file at once, the command line beside a running host. Readers never wait (WAL). Writers take
 //! turns: a transaction asks for the write lock when it begins (`BEGIN IMMEDIATE`) and waits [`BUSY_TIMEOUT`] for it, so
@@ -25,8 +26,8 @@ use sqlx::{
 
 pub use crate::db::error::DbError;
 use crate::db::{
-    connections::Connections, endpoints::Endpoints, invocations::Invocations, scripts::Scripts,
-    signing_keys::SigningKeys, tenants::Tenants, tokens::Tokens, versions::Versions,
+    connections::Connections, endpoints::Endpoints, invocations::Invocations, scripts::Scripts, sealed::Sealed,
+    secrets::Secrets, signing_keys::SigningKeys, state::State, tenants::Tenants, tokens::Tokens, versions::Versions,
 };
 
 pub mod connections;
@@ -34,7 +35,10 @@ pub mod endpoints;
 mod error;
 pub mod invocations;
 pub mod scripts;
+pub mod sealed;
+pub mod secrets;
 pub mod signing_keys;
+pub mod state;
 pub mod tenants;
 #[cfg(test)]
 mod tests;
@@ -142,13 +146,31 @@ impl Db {
         Connections(self)
     }
 
+    /// Secrets of scripts.
+    #[must_use]
+    pub fn secrets(&self) -> Secrets<'_> {
+        Secrets(self)
+    }
+
+    /// Everything that the vault has sealed.
+    #[must_use]
+    pub fn sealed(&self) -> Sealed<'_> {
+        Sealed(self)
+    }
+
+    /// What scripts remember.
+    #[must_use]
+    pub fn state(&self) -> State<'_> {
+        State(self)
+    }
+
     /// The invocation log.
     #[must_use]
     pub fn invocations(&self) -> Invocations<'_> {
         Invocations(self)
     }
 
-    /// A number that grows with every change of anything but the invocation log, by any process.
+    /// A number that grows with every change of anything but the invocation log and scripts' state, by any process.
     ///
     /// A host compares it with what it saw last, a few times a second, and drops its caches when it differs. It is read
     /// from a row that every control write counts up in its own transaction: `PRAGMA data_version` would be cheaper, but

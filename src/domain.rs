@@ -10,6 +10,7 @@ pub mod route;
 pub mod script;
 pub mod secret;
 pub mod sql;
+pub mod state;
 
 /// Who caused a failure. Status, log level and metrics follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -8,6 +8,7 @@
 pub mod directory;
 pub mod error;
 mod recorder;
+mod redaction;
 mod script_host;
 
 use std::{
@@ -35,10 +36,12 @@ use crate::{
     invoke::{
         directory::{Directory, RunnableVersion},
         recorder::Recorder,
+        redaction::{Redaction, Revealed, credentials},
         script_host::{Cursors, ScriptHost},
     },
     publish::Publisher,
     sandbox::{
+        Log,
         capabilities::CursorId,
         images::ImageLibrary,
         pool::{Lease, Pool},
@@ -49,12 +52,6 @@ use crate::{
 
 /// Rows on their way to a caller: pieces of one JSON array.
 pub type RowStream = BoxStream<'static, Result<Bytes, SqlError>>;
-
-/// Header fields whose values must not reach a log.
-const SECRET_HEADERS: [&str; 5] = ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"];
-
-/// Shorter values are too likely to be part of innocent text.
-const SECRET_BYTES_MIN: usize = 6;
 
 /// A request that has found its endpoint and whose caller may call it.
 #[derive(Debug)]
@@ -105,6 +102,8 @@ pub struct Invoker(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    db: Db,
+    vault: Arc<Vault>,
     directory: Arc<Directory>,
     connections: Arc<Connections>,
     pool: Arc<Pool>,
@@ -119,9 +118,12 @@ impl Invoker {
     #[must_use]
     pub fn new(parts: Parts) -> (Self, JoinHandle<()>) {
         let Parts { db, vault, connections, pool, images, publisher, guests, limits, records_kept } = parts;
-        let directory = Arc::new(Directory::new(db.clone(), vault, limits));
-        let (recorder, writing) = Recorder::start(db, records_kept);
-        (Self(Arc::new(Inner { directory, connections, pool, images, publisher, guests, recorder })), writing)
+        let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits));
+        let (recorder, writing) = Recorder::start(db.clone(), records_kept);
+        (
+            Self(Arc::new(Inner { db, vault, directory, connections, pool, images, publisher, guests, recorder })),
+            writing,
+        )
     }
 
     /// The routes of a tenant; `None` if there is no such tenant.
@@ -159,7 +161,7 @@ struct Invocation {
 #[derive(Default)]
 struct Trace {
     usage: Usage,
-    log: String,
+    log: Log,
     dirty_pages: u64,
 }
 
@@ -167,23 +169,25 @@ impl Invocation {
     async fn run(mut self, answer: oneshot::Sender<Result<Answer, InvokeError>>) {
         let started_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let started_at_ms = i64::try_from(started_at_ms).unwrap_or(i64::MAX);
-        let secrets = secrets(&self.call.request);
+        let credentials = credentials(&self.call.request);
+        let revealed = Arc::new(Revealed::default());
         let mut record = self.record(started_at_ms);
         let cursors = Arc::new(Cursors::default());
         let mut trace = Trace::default();
 
         let endpoint = Arc::clone(&self.call.endpoint);
         let (outcome, lease) = match &endpoint.version {
-            Some(version) => self.run_version(version, &cursors, &mut trace).await,
+            Some(version) => self.run_version(version, &cursors, &revealed, &mut trace).await,
             None => (Err(InvokeError::NotPublished { script: endpoint.script_name.clone() }), None),
         };
+        let redaction = Redaction::new(&credentials, &revealed);
         record.duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         match &outcome {
             Ok(response) => record.status = response.status,
             Err(error) => {
                 record.status = error.status();
                 record.code = Some(error.code().to_owned());
-                record.traceback = error.traceback().map(|text| redacted(text.to_owned(), &secrets));
+                record.traceback = error.traceback().map(|text| redaction.apply(text.to_owned()));
             }
         }
         let version = endpoint.version.as_ref().map_or(0, |version| version.version.number);
@@ -201,7 +205,7 @@ impl Invocation {
         record.fuel = usage.fuel;
         record.dirty_pages = dirty_pages;
         record.rows = cursors.rows_read();
-        record.log = redacted(log, &secrets);
+        record.log = recorded_log(log, &redaction, self.call.endpoint.limits.log_bytes);
         self.inner.recorder.record(record);
     }
 
@@ -232,6 +236,7 @@ impl Invocation {
         &mut self,
         version: &RunnableVersion,
         cursors: &Arc<Cursors>,
+        revealed: &Arc<Revealed>,
         trace: &mut Trace,
     ) -> (Result<HandlerResponse<CursorId>, InvokeError>, Option<Lease>) {
         let mut lease = match self.mounted_slot(version).await {
@@ -240,12 +245,17 @@ impl Invocation {
         };
         let limits = self.call.endpoint.limits;
         let host = ScriptHost {
+            db: self.inner.db.clone(),
             directory: Arc::clone(&self.inner.directory),
             connections: Arc::clone(&self.inner.connections),
             routes: Arc::clone(&self.call.routes),
             endpoint: Arc::clone(&self.call.endpoint),
             cursors: Arc::clone(cursors),
             n_statements: 0,
+            n_state_operations: 0,
+            n_control_reads: 0,
+            vault: Arc::clone(&self.inner.vault),
+            revealed: Arc::clone(revealed),
         };
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);
@@ -253,14 +263,7 @@ impl Invocation {
         let handling = call_handler(&mut lease, version, &self.call.request, &limits);
         let outcome = tokio::time::timeout(limits.deadline, handling).await;
         trace.usage = lease.slot().usage(&limits);
-        let log = lease.slot().take_log();
-        trace.log = log.text;
-        if log.dropped_bytes > 0 {
-            trace.log.push_str(&format!(
-                "\n[{} more bytes were printed; {} are kept]\n",
-                log.dropped_bytes, limits.log_bytes
-            ));
-        }
+        trace.log = lease.slot().take_log();
         let outcome = match outcome {
             Ok(outcome) => outcome.map_err(|error| InvokeError::from_call(error, limits.memory_bytes)),
             Err(_) => Err(InvokeError::DeadlineExceeded { deadline: limits.deadline }),
@@ -378,21 +381,13 @@ fn with_rows(
     Ok(HandlerResponse { status, headers, body })
 }
 
-/// Values of the request that must not reach a log.
-fn secrets(request: &HandlerRequest) -> Vec<String> {
-    let fields = request.headers.iter().filter(|(name, _)| SECRET_HEADERS.contains(&name.as_str()));
-    let parts = fields.flat_map(|(_, value)| value.split([' ', ';', '=']).chain([value.as_str()]));
-    let mut secrets: Vec<String> = parts.filter(|part| part.len() >= SECRET_BYTES_MIN).map(str::to_owned).collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    secrets
-}
-
-fn redacted(mut text: String, secrets: &[String]) -> String {
-    for secret in secrets {
-        if text.contains(secret.as_str()) {
-            text = text.replace(secret.as_str(), "[redacted]");
-        }
+/// What is kept of what a handler printed.
+fn recorded_log(log: Log, redaction: &Redaction, log_bytes: u64) -> String {
+    if log.dropped_bytes == 0 {
+        return redaction.apply(log.text);
     }
+    let mut text = redaction.apply_to_cut(log.text);
+    text.push_str(&format!("\n[{} more bytes were printed; {log_bytes} are kept]\n", log.dropped_bytes));
     text
 }
 

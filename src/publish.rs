@@ -14,7 +14,7 @@ use crate::{
     domain::{
         limits::Limits,
         names::{ScriptName, TenantId},
-        script::{SCRIPT_BYTES_MAX, SourceFile},
+        script::{FILE_NAME_BYTES_MAX, SCRIPT_BYTES_MAX, SCRIPT_FILES_MAX, SourceFile, is_file_name},
     },
     sandbox::{
         Observation,
@@ -41,6 +41,18 @@ pub enum PublishError {
     TooLarge {
         /// Its size.
         bytes: usize,
+    },
+    /// There are too many files.
+    #[error("the script has {files} files, packages included; at most {SCRIPT_FILES_MAX} are allowed")]
+    TooManyFiles {
+        /// How many.
+        files: usize,
+    },
+    /// A file is not named by a relative path.
+    #[error("`{name}` is no name of a script's file: use a relative path of at most {FILE_NAME_BYTES_MAX} bytes")]
+    InvalidFileName {
+        /// The name, escaped and shortened.
+        name: String,
     },
     /// There is no file.
     #[error("a script needs at least one file")]
@@ -96,13 +108,7 @@ impl Publisher {
         script: &ScriptName,
         files: Vec<SourceFile>,
     ) -> Result<Published, PublishError> {
-        let bytes = files.iter().map(|file| file.content.len() + file.name.len()).sum();
-        if bytes > SCRIPT_BYTES_MAX {
-            return Err(PublishError::TooLarge { bytes });
-        }
-        if files.is_empty() {
-            return Err(PublishError::Empty);
-        }
+        check_files(&files)?;
         let files = Arc::new(files);
         let (loaded, log) = self.make_image(Arc::clone(&files)).await?;
         let script = self.db.scripts().ensure_script(tenant, script).await?;
@@ -132,6 +138,26 @@ impl Publisher {
             files,
         };
         self.guests.spawn(work.run()).await.map_err(|_| PublishError::Panicked)?
+    }
+}
+
+fn check_files(files: &[SourceFile]) -> Result<(), PublishError> {
+    let bytes = files.iter().map(|file| file.content.len() + file.name.len()).sum();
+    if bytes > SCRIPT_BYTES_MAX {
+        return Err(PublishError::TooLarge { bytes });
+    }
+    if files.is_empty() {
+        return Err(PublishError::Empty);
+    }
+    if files.len() > SCRIPT_FILES_MAX {
+        return Err(PublishError::TooManyFiles { files: files.len() });
+    }
+    match files.iter().find(|file| !is_file_name(&file.name)) {
+        Some(file) => {
+            let name = file.name.chars().take(80).flat_map(char::escape_default).collect();
+            Err(PublishError::InvalidFileName { name })
+        }
+        None => Ok(()),
     }
 }
 

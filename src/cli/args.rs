@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::domain::{
     exchange::AuthMode,
-    names::{ConnectionName, ScriptName, TenantName},
+    names::{ConnectionName, ScriptName, SecretName, TenantName},
     route::{MethodSet, RoutePattern},
 };
 
@@ -30,7 +30,7 @@ pub(super) enum Command {
     Demo(ListenArgs),
     /// Serve all tenants
     Serve(ServeArgs),
-    /// Serve one handler file, reloaded whenever it is saved
+    /// Serve one handler file or folder, reloaded whenever it is saved
     Dev(DevArgs),
     /// Show a tenant's invocations and what they printed
     Logs(LogsArgs),
@@ -49,6 +49,12 @@ pub(super) enum Command {
     /// Tokens that callers of a tenant's endpoints present
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Secrets that a tenant's scripts read with `pq.get_secret`
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// The key that secrets, connections and signing keys are sealed with
+    #[command(subcommand)]
+    Vault(VaultCommand),
 }
 
 #[derive(Debug, Args)]
@@ -93,7 +99,7 @@ pub(super) struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct DevArgs {
-    /// The file that defines `handler`
+    /// The file that defines `handler`, or a folder with a `handler.py`
     pub(super) file: PathBuf,
     /// Port on 127.0.0.1; 0 picks a free one
     #[arg(long, value_name = "N", default_value_t = 8080)]
@@ -137,7 +143,8 @@ pub(super) enum ScriptCommand {
     /// Publish a new version of a script, or of several
     Publish {
         tenant: TenantName,
-        /// `NAME FILE`, or any number of `NAME=FILE`
+        /// `NAME FILE`, or any number of `NAME=FILE`; a folder in place of a file has a `handler.py`, and may have other
+        /// modules, data, and a `requirements.txt` of pure-Python packages
         #[arg(required = true, num_args = 1.., value_name = "NAME FILE | NAME=FILE")]
         scripts: Vec<String>,
     },
@@ -182,6 +189,34 @@ pub(super) enum TokenCommand {
     Revoke { tenant: TenantName, id: String },
     /// List tokens
     List { tenant: TenantName },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SecretCommand {
+    /// Create a secret or replace its value, which is read from standard input or a file
+    Set {
+        tenant: TenantName,
+        name: SecretName,
+        /// Read the value from this file instead of standard input
+        #[arg(long, value_name = "FILE")]
+        from_file: Option<PathBuf>,
+        /// Only this script may read it; may be repeated [default: as before, at first all scripts of the tenant]
+        #[arg(long = "script", value_name = "SCRIPT")]
+        scripts: Vec<ScriptName>,
+        /// All scripts of the tenant may read it
+        #[arg(long, conflicts_with = "scripts")]
+        all_scripts: bool,
+    },
+    /// Delete a secret
+    Delete { tenant: TenantName, name: SecretName },
+    /// List secrets, without their values
+    List { tenant: TenantName },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum VaultCommand {
+    /// Replace the key, and seal everything anew with the new one
+    Rotate,
 }
 
 /// `90s`, `15m`, `12h` or `30d`.

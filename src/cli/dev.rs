@@ -1,12 +1,8 @@
-//! `pqhost dev`: one handler file, in the same sandbox as in production, reloaded whenever it is saved.
+//! `pqhost dev`: one script, in the same sandbox as in production, reloaded whenever it is saved.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde_json::json;
 
 use crate::{
@@ -15,12 +11,14 @@ use crate::{
         logs, nouns,
         output::Output,
         serve::{self, data_dir},
+        sources::ScriptSource,
     },
     config::Config,
     db::tenants::Tenant,
     domain::{
         exchange::AuthMode,
         names::{ScriptName, TenantName},
+        script::SourceFile,
     },
     invoke::Invoker,
     publish::Publisher,
@@ -36,7 +34,8 @@ const POLL: Duration = Duration::from_millis(200);
 
 pub(super) async fn dev(data: &Path, args: DevArgs, output: Output) -> Result<()> {
     let DevArgs { file, port } = args;
-    let content = std::fs::read(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
+    let mut source = ScriptSource::new(file.clone());
+    let files = source.read(output)?;
     let mut config = Config::new(data_dir(data));
     config.ingress.set_port(port);
     config.control.set_port(0);
@@ -60,7 +59,7 @@ pub(super) async fn dev(data: &Path, args: DevArgs, output: Output) -> Result<()
 
     let publisher =
         Publishing { publisher: Arc::clone(&ready.host.guests.publisher), invoker: ready.host.invoker.clone() };
-    let reloading = tokio::spawn(publisher.reload(file, content, tenant.clone(), script, output));
+    let reloading = tokio::spawn(publisher.reload(source, files, tenant.clone(), script, output));
     let showing = tokio::spawn(logs::follow(workspace.db.clone(), tenant.id, output));
     ready.serve_beside(vec![reloading, showing]).await
 }
@@ -71,31 +70,35 @@ struct Publishing {
 }
 
 impl Publishing {
-    /// Publishes the file now and whenever it changes. Runs until aborted.
-    async fn reload(self, file: PathBuf, mut content: Vec<u8>, tenant: Tenant, script: ScriptName, output: Output) {
-        let mut modified = modified_at(&file);
+    /// Publishes the script now and whenever it changes. Runs until aborted.
+    async fn reload(
+        self,
+        mut source: ScriptSource,
+        mut files: Vec<SourceFile>,
+        tenant: Tenant,
+        script: ScriptName,
+        output: Output,
+    ) {
+        let mut stamps = source.stamps();
         loop {
-            match nouns::publish(&self.publisher, &tenant, &script, content.clone(), output).await {
+            match nouns::publish(&self.publisher, &tenant, &script, files.clone(), output).await {
                 Ok(()) => self.invoker.forget(),
                 Err(error) => output.progress(&format!("{error:#}; the last good version goes on serving")),
             }
-            content = loop {
+            files = loop {
                 tokio::time::sleep(POLL).await;
-                let now = modified_at(&file);
-                if now == modified {
+                let now = source.stamps();
+                if now == stamps {
                     continue;
                 }
-                modified = now;
-                match std::fs::read(&file) {
-                    Ok(new) if new != content => break new,
+                stamps = now;
+                match source.read(output) {
+                    Ok(new) if new != files => break new,
                     // Saved without a change, or caught while an editor replaces it: look again.
-                    Ok(_) | Err(_) => {}
+                    Ok(_) => {}
+                    Err(error) => output.progress(&format!("{error:#}")),
                 }
             };
         }
     }
-}
-
-fn modified_at(file: &Path) -> Option<SystemTime> {
-    std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()
 }

@@ -12,6 +12,7 @@ use crate::{
         args::{ConnectionCommand, EndpointCommand, ScriptCommand, TenantCommand, TokenCommand},
         output::{Output, escaped},
         serve::{compiling, data_dir},
+        sources::ScriptSource,
     },
     config::Config,
     data::{self, ConnectionUrl},
@@ -27,7 +28,7 @@ use crate::{
 };
 
 /// A time of the control database as people and machines read it.
-fn time(ms: i64) -> Value {
+pub(super) fn time(ms: i64) -> Value {
     chrono::DateTime::from_timestamp_millis(ms)
         .map_or(Value::Null, |time| Value::from(time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)))
 }
@@ -111,8 +112,8 @@ pub(super) async fn script(data: &Path, command: ScriptCommand, output: Output) 
             let config = Config::new(data_dir(data));
             let (guests, _) = Guests::start(&config, &workspace, || compiling(output))?;
             for (name, file) in scripts {
-                let content = std::fs::read(&file).with_context(|| format!("cannot read `{file}`"))?;
-                publish(&guests.publisher, &tenant, &name, content, output).await?;
+                let files = ScriptSource::new(file.into()).read(output)?;
+                publish(&guests.publisher, &tenant, &name, files, output).await?;
             }
         }
         ScriptCommand::List { tenant } => {
@@ -146,15 +147,14 @@ fn named_files(scripts: &[String]) -> Result<Vec<(ScriptName, String)>> {
     named.collect()
 }
 
-/// Publishes a script that is one file. The file is called `handler.py` in tracebacks, whatever its path here.
+/// Publishes a script.
 pub(super) async fn publish(
     publisher: &Publisher,
     tenant: &Tenant,
     name: &ScriptName,
-    content: Vec<u8>,
+    files: Vec<SourceFile>,
     output: Output,
 ) -> Result<()> {
-    let files = vec![SourceFile { name: "handler.py".to_owned(), content }];
     let start = Instant::now();
     let published = match publisher.publish(tenant.id, name, files).await {
         Ok(published) => published,

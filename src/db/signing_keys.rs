@@ -27,17 +27,23 @@ pub struct SigningKey {
 pub struct SigningKeys<'a>(pub(super) &'a Db);
 
 impl SigningKeys<'_> {
-    /// Adds a key, which is the one that signs from now on.
+    /// Adds a key, which is the one that signs from now on. `seal` makes its ciphertext.
     ///
     /// # Errors
     /// [`DbError::NameTaken`] when the tenant has a key of this `kid`, [`DbError::Unknown`] when there is no such tenant,
     /// or the database fails.
-    pub async fn insert(self, tenant: TenantId, kid: &str, sealed: &[u8]) -> Result<(), DbError> {
+    pub async fn insert(
+        self,
+        tenant: TenantId,
+        kid: &str,
+        seal: impl FnOnce() -> Vec<u8> + Send,
+    ) -> Result<SigningKey, DbError> {
         let mut tx = self.0.begin_change().await?;
+        let sealed = seal();
         sqlx::query("INSERT INTO signing_key (tenant_id, kid, sealed, created_at_ms) VALUES ($1, $2, $3, $4)")
             .bind(tenant.0)
             .bind(kid)
-            .bind(sealed)
+            .bind(&sealed)
             .bind(now_ms())
             .execute(&mut *tx)
             .await
@@ -51,7 +57,7 @@ impl SigningKeys<'_> {
                 }
             })?;
         tx.commit().await?;
-        Ok(())
+        Ok(SigningKey { kid: kid.to_owned(), sealed })
     }
 
     /// The tenant's keys, newest first.

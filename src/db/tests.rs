@@ -1,5 +1,7 @@
 //! The database as its users see it: real files, several handles and processes.
 
+mod state;
+
 use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
@@ -163,7 +165,7 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
     db.endpoints().create_endpoint(theirs, new_endpoint(script, "GET", "/a")).await.unwrap();
     let token = NewToken { id: "t1".to_owned(), name: "ci".to_owned(), endpoint_route: None, expires_at_ms: i64::MAX };
     db.tokens().insert_token(theirs, &token).await.unwrap();
-    db.signing_keys().insert(theirs, "k1", b"sealed").await.unwrap();
+    db.signing_keys().insert(theirs, "k1", || b"sealed".to_vec()).await.unwrap();
     let logged = InvocationRecord { tenant: theirs, ..record(theirs) };
     db.invocations().insert_batch(std::slice::from_ref(&logged)).await.unwrap();
 
@@ -304,7 +306,7 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
     expect_change("insert_token").await;
     db.tokens().revoke_token(tenant, "t").await.unwrap();
     expect_change("revoke_token").await;
-    db.signing_keys().insert(tenant, "k", b"s").await.unwrap();
+    db.signing_keys().insert(tenant, "k", || b"s".to_vec()).await.unwrap();
     expect_change("insert of a signing key").await;
     let connection = db.connections().create_connection(tenant, &"dw".parse().unwrap(), |_| vec![]).await.unwrap();
     expect_change("create_connection").await;
@@ -427,6 +429,8 @@ async fn commit_until_killed() {
     loop {
         let version = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
         writeln!(std::io::stdout().lock(), "\npublished {}", version.number).unwrap();
+        db.state().set_state(tenant, script, Some(&version.number.to_string())).await.unwrap();
+        writeln!(std::io::stdout().lock(), "\nremembered {}", version.number).unwrap();
     }
 }
 
@@ -444,10 +448,12 @@ async fn what_was_acknowledged_survives_kill_9() {
 
     // Killed once both kinds of write were acknowledged: SQLite's lock is not fair, either may wait for the other a while.
     // What was acknowledged before the kill still comes out of the pipe.
-    let (mut published, mut logged) = (0, Vec::new());
+    let (mut published, mut remembered, mut logged) = (0, 0, Vec::new());
     for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
         if let Some(number) = line.strip_prefix("published ").and_then(|number| number.parse::<i64>().ok()) {
             published = number;
+        } else if let Some(number) = line.strip_prefix("remembered ").and_then(|number| number.parse::<i64>().ok()) {
+            remembered = number;
         } else if let Some(id) = line.strip_prefix("logged ").and_then(|id| id.parse::<InvocationId>().ok()) {
             logged.push(id);
         }
@@ -468,6 +474,8 @@ async fn what_was_acknowledged_survives_kill_9() {
     for version in versions {
         assert_eq!(db.versions().list_files(tenant, version.id).await.unwrap().len(), 2, "whole or not at all");
     }
+    let state = db.state().find_state(tenant, script).await.unwrap().unwrap().value.unwrap();
+    assert!(state.parse::<i64>().unwrap() >= remembered, "{state} of {remembered}");
     for id in logged {
         assert!(db.invocations().find_invocation(tenant, id).await.unwrap().is_some(), "{id}");
     }

@@ -55,6 +55,9 @@ pub struct SqlLimits {
     pub stream_time: Duration,
 }
 
+/// Reads of secrets, and of lists of scripts and connections, in one invocation: each is a query to the control database.
+pub const CONTROL_READS_MAX: u32 = 200;
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

@@ -87,6 +87,10 @@ name!(
     /// A connection of a tenant.
     ConnectionName, "connection"
 );
+name!(
+    /// A secret of a tenant.
+    SecretName, "secret"
+);
 
 macro_rules! id {
     ($(#[$doc:meta])* $Name:ident) => {
@@ -122,6 +126,10 @@ id!(
 id!(
     /// A connection's row.
     ConnectionId
+);
+id!(
+    /// A secret's row.
+    SecretId
 );
 
 /// One run of a handler: a version 7 UUID, so ids sort by time.

@@ -4,6 +4,52 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use crate::domain::names::ScriptId;
+
+/// Largest secret of a script, in bytes: key files and service accounts have 2 to 12 KiB.
+pub const SECRET_BYTES_MAX: usize = 64 << 10;
+
+/// Shorter secrets are too likely to be part of innocent text to be redacted from logs.
+pub const REDACTED_BYTES_MIN: usize = 6;
+
+/// Who may read a secret, when its value is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readers {
+    /// As before; for a new secret, all scripts of the tenant.
+    Unchanged,
+    /// All scripts of the tenant.
+    AllScripts,
+    /// These scripts.
+    Only(Vec<ScriptId>),
+}
+
+/// Why a script was not given a secret, in words that its author may read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// The tenant has no such secret, or this script may not read it.
+    #[error(
+        "there is no secret `{name}` that script `{script}` may read: store it with `pqhost secret set {tenant} {name}`, \
+         or grant it with `--script {script}`"
+    )]
+    Unknown {
+        /// What the script asked for, escaped and shortened.
+        name: String,
+        /// The script.
+        script: String,
+        /// Its tenant.
+        tenant: String,
+    },
+    /// More reads than one invocation may make.
+    #[error("the handler may read secrets and metadata {limit} times in one request")]
+    TooManyReads {
+        /// How many.
+        limit: u32,
+    },
+    /// The host cannot read it now.
+    #[error("the host cannot read the secret right now; try again")]
+    Unavailable,
+}
+
 /// A password, key or URL with credentials.
 ///
 /// Has no `Display`, no `Serialize` and a `Debug` that tells nothing; its memory is overwritten when it is dropped.

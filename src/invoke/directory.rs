@@ -18,7 +18,7 @@ use crate::{
     domain::{
         exchange::AuthMode,
         limits::Limits,
-        names::{ConnectionId, ConnectionName, EndpointId, ScriptId, ScriptName, TenantId, TenantName},
+        names::{ConnectionId, ConnectionName, EndpointId, ScriptId, ScriptName, SecretId, TenantId, TenantName},
         route::{MethodSet, RoutePattern, RouteTable},
         script::SourceFile,
         sql::{SqlError, SqlErrorCode},
@@ -210,4 +210,10 @@ impl Directory {
 #[must_use]
 pub fn url_context(connection: ConnectionId) -> String {
     format!("connection:{connection}")
+}
+
+/// What a secret is sealed for.
+#[must_use]
+pub fn secret_context(secret: SecretId) -> String {
+    format!("secret:{secret}")
 }

@@ -1,24 +1,38 @@
 //! What a running script is granted, one file per capability.
 
+mod secrets;
 mod sql;
+mod state;
+mod tenant;
 
 use std::sync::Arc;
 
 pub(super) use crate::invoke::script_host::sql::Cursors;
 use crate::{
     data::Connections,
-    invoke::directory::{Directory, EndpointTarget, TenantRoutes},
+    db::Db,
+    invoke::{
+        directory::{Directory, EndpointTarget, TenantRoutes},
+        redaction::Revealed,
+    },
     sandbox::capabilities::{Capabilities, ScriptInfo},
+    vault::Vault,
 };
 
 /// The capabilities of one invocation.
 pub(super) struct ScriptHost {
+    pub(super) db: Db,
     pub(super) directory: Arc<Directory>,
     pub(super) connections: Arc<Connections>,
     pub(super) routes: Arc<TenantRoutes>,
     pub(super) endpoint: Arc<EndpointTarget>,
     pub(super) cursors: Arc<Cursors>,
     pub(super) n_statements: u32,
+    pub(super) n_state_operations: u32,
+    pub(super) n_control_reads: u32,
+    pub(super) vault: Arc<Vault>,
+    /// Secrets that the script was given.
+    pub(super) revealed: Arc<Revealed>,
 }
 
 impl Capabilities for ScriptHost {

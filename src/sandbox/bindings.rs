@@ -7,6 +7,12 @@ wasmtime::component::bindgen!({
     imports: {
         "pq:host/sql.fetch": async | trappable,
         "pq:host/sql.next": async | trappable,
+        "pq:host/secrets.get": async | trappable,
+        "pq:host/tenant.list-connections": async | trappable,
+        "pq:host/tenant.list-scripts": async | trappable,
+        "pq:host/state.get": async | trappable,
+        "pq:host/state.set": async | trappable,
+        "pq:host/state.compare-and-set": async | trappable,
         default: trappable,
     },
     exports: { default: async },

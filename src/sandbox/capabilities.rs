@@ -6,8 +6,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::domain::{
-    names::{ConnectionId, ScriptId, ScriptName, TenantName},
+    names::{ConnectionId, ConnectionName, ScriptId, ScriptName, TenantName},
+    secret::{Secret, SecretError},
     sql::{Column, Select, SqlError},
+    state::{StateEntry, StateError},
 };
 
 /// An open result set; valid during one invocation.
@@ -39,7 +41,7 @@ pub struct ScriptInfo {
 /// Given to each invocation; everything a script can reach outside of its sandbox is behind this.
 ///
 /// Calls are made one at a time. Dropping a returned future must be safe: the invocation was cancelled.
-pub trait Capabilities: SqlAccess + Send {
+pub trait Capabilities: SqlAccess + StateAccess + SecretAccess + TenantMetadata + Send {
     /// Facts about the script.
     fn describe(&self) -> ScriptInfo;
 }
@@ -54,4 +56,63 @@ pub trait SqlAccess {
 
     /// Gives a cursor up; unknown ones are ignored.
     fn close(&mut self, cursor: CursorId);
+}
+
+/// What scripts of the tenant remember between requests. Without an id, the running script is meant.
+pub trait StateAccess {
+    /// The state of a script of the tenant.
+    fn get_state(&mut self, script: Option<ScriptId>) -> BoxFuture<'_, Result<StateEntry, StateError>>;
+
+    /// Replaces the state of a script of the tenant. `value` is at most
+    /// [`STATE_BYTES_MAX`](crate::domain::state::STATE_BYTES_MAX) long.
+    fn set_state(&mut self, script: Option<ScriptId>, value: Option<String>) -> BoxFuture<'_, Result<(), StateError>>;
+
+    /// Replaces the running script's state if it is at `revision`; otherwise returns what is there now.
+    fn compare_and_set_state(
+        &mut self,
+        revision: i64,
+        value: Option<String>,
+    ) -> BoxFuture<'_, Result<Option<StateEntry>, StateError>>;
+}
+
+/// Secrets that the script may read.
+pub trait SecretAccess {
+    /// The value of a secret.
+    fn get_secret(&mut self, name: String) -> BoxFuture<'_, Result<Secret, SecretError>>;
+}
+
+/// A connection, told to scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: ConnectionName,
+    /// Whether it is the tenant's default.
+    pub is_default: bool,
+}
+
+/// A script of the tenant, told to its scripts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScriptSummary {
+    /// Its id.
+    pub id: ScriptId,
+    /// Its name.
+    pub name: ScriptName,
+    /// Number of its newest version, if one is published.
+    pub version: Option<i64>,
+}
+
+/// The list cannot be read; the text is for the script's author.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MetadataError(pub String);
+
+/// What the tenant has.
+pub trait TenantMetadata {
+    /// Its connections by name.
+    fn list_connections(&mut self) -> BoxFuture<'_, Result<Vec<ConnectionInfo>, MetadataError>>;
+
+    /// Its scripts by name.
+    fn list_scripts(&mut self) -> BoxFuture<'_, Result<Vec<ScriptSummary>, MetadataError>>;
 }

@@ -3,7 +3,10 @@
 //! Owns: conversion between WIT and domain types, and checking what a guest passes. Never: does the work behind a
 //! capability.
 
+mod secrets;
 mod sql;
+mod state;
+mod tenant;
 
 use crate::sandbox::{
     bindings::pq::host::{context, log, tracing, types},

@@ -16,14 +16,57 @@ pub(super) type KeyBytes = Zeroizing<[u8; 32]>;
 /// Longest key file that is read, in bytes: a key, a newline, and some room to notice that it is too long.
 const KEY_FILE_BYTES_MAX: usize = 256;
 
-/// The key in `path`; a new one when there is no such file.
-pub(super) fn read_or_create(path: &Path) -> Result<KeyBytes, VaultError> {
-    if let Some(key) = read(path)? {
-        return Ok(key);
+/// The keys in and beside `path`, the one that seals first; a new one when there is no such file.
+///
+/// Two keys while they are being changed. The new one is looked for first: if it is not there, either the change has not
+/// begun or it is complete, and `path`, read after that, holds the key that seals.
+pub(super) fn read_or_create(path: &Path) -> Result<Vec<KeyBytes>, VaultError> {
+    let next = read(&next_path(path))?;
+    let current = match read(path)? {
+        Some(key) => key,
+        None => {
+            create(path).map_err(|cause| failed("create", path, cause))?;
+            // Read what is there now: another process may have been faster.
+            read(path)?.ok_or_else(|| failed("read", path, io::ErrorKind::NotFound.into()))?
+        }
+    };
+    Ok(next.into_iter().chain([current]).collect())
+}
+
+/// Waits until no other process changes the key.
+pub(super) fn lock(path: &Path) -> Result<File, VaultError> {
+    let lock = with_suffix(path, ".lock");
+    let open = || {
+        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&lock)?;
+        file.lock()?;
+        Ok(file)
+    };
+    open().map_err(|cause| failed("lock", &lock, cause))
+}
+
+/// Creates the key that is to take the place of the one in `path`, unless it is there already.
+pub(super) fn create_next(path: &Path) -> Result<(), VaultError> {
+    let next = next_path(path);
+    if read(&next)?.is_none() {
+        create(&next).map_err(|cause| failed("create", &next, cause))?;
     }
-    create(path).map_err(|cause| failed("create", path, cause))?;
-    // Read what is there now: another process may have been faster.
-    read(path)?.ok_or_else(|| failed("read", path, io::ErrorKind::NotFound.into()))
+    Ok(())
+}
+
+/// Puts the new key in the old one's place, in one step.
+pub(super) fn promote_next(path: &Path) -> Result<(), VaultError> {
+    let next = next_path(path);
+    fs::rename(&next, path).and_then(|()| sync_folder(path)).map_err(|cause| failed("replace", path, cause))
+}
+
+fn next_path(path: &Path) -> PathBuf {
+    with_suffix(path, ".next")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(suffix);
+    path.with_file_name(name)
 }
 
 pub(super) fn parse_key(text: &Secret, origin: impl FnOnce() -> String) -> Result<KeyBytes, VaultError> {
@@ -65,6 +108,10 @@ fn create(path: &Path) -> io::Result<()> {
     let removed = fs::remove_file(&temporary);
     written?;
     removed?;
+    sync_folder(path)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),
@@ -78,9 +125,7 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 fn temporary_path(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", uuid::Uuid::new_v4().simple()));
-    path.with_file_name(name)
+    with_suffix(path, &format!(".{}.new", uuid::Uuid::new_v4().simple()))
 }
 
 fn failed(action: &'static str, path: &Path, cause: io::Error) -> VaultError {
@@ -98,7 +143,7 @@ mod tests {
         let key = read_or_create(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(read_or_create(&path).unwrap(), key);
-        assert_ne!(*key, [0; 32]);
+        assert!(key.len() == 1 && *key[0] != [0; 32]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "the temporary file is gone");
     }
 

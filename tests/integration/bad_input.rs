@@ -136,7 +136,7 @@ async fn scripts_that_are_not_sound_are_not_published() {
     assert_eq!(failure.location, Some(("handler.py".to_owned(), 2)));
     assert!(failure.traceback.contains("y = = 2") && failure.traceback.contains('^'), "{}", failure.traceback);
 
-    let huge = "#".repeat(10 << 20);
+    let huge = "#".repeat((16 << 20) + 1);
     assert!(matches!(app.try_publish(&acme, "bad", huge).await, Err(PublishError::TooLarge { .. })));
     let deep = format!("x = {}1{}\ndef handler(r): pass", "(".repeat(100_000), ")".repeat(100_000));
     assert!(matches!(app.try_publish(&acme, "bad", deep).await, Err(PublishError::Rejected(_))));

@@ -107,7 +107,6 @@ async fn what_fails_raises_with_a_code_and_a_sentence() {
         ("db.fetch('dw_2', 'salesforce', 'accounts', limit=-1)", "ERROR_INVALID_ARGUMENT", "limit"),
         ("db.fetch('dw_2', 'salesforce', 'accounts', df=True)", "ERROR_OPERATION_NOT_SUPPORTED", "pandas"),
         ("pq.dbconnect('')", "ERROR_INVALID_ARGUMENT", "name of a connection"),
-        ("pq.get_state()", "ERROR_OPERATION_NOT_SUPPORTED", "get_state"),
         ("db.insert('dw_2', 's', 't', {})", "ERROR_OPERATION_NOT_SUPPORTED", "insert"),
     ]
     .into_iter()

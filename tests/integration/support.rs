@@ -136,6 +136,15 @@ impl TestApp {
         source: impl AsRef<[u8]>,
     ) -> Result<Published, PublishError> {
         let files = vec![SourceFile { name: "handler.py".to_owned(), content: source.as_ref().to_vec() }];
+        self.try_publish_files(tenant, name, files).await
+    }
+
+    pub(crate) async fn try_publish_files(
+        &self,
+        tenant: &Tenant,
+        name: &str,
+        files: Vec<SourceFile>,
+    ) -> Result<Published, PublishError> {
         let published = self.guests.publish(tenant.id, &name.parse().unwrap(), files).await;
         self.invoker.forget();
         published
@@ -181,6 +190,11 @@ impl TestApp {
         let request = TokenRequest { name: "test".to_owned(), expires_in: HANG_GUARD, endpoint_route: None };
         let token = self.workspace.auth.create_token(tenant.id, &tenant.name, request).await.unwrap();
         token.text.expose_str().unwrap().to_owned()
+    }
+
+    /// Reads everything anew, as after a change by another process.
+    pub(crate) fn forget(&self) {
+        self.invoker.forget();
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -1,7 +1,5 @@
 """Loads a script and calls its handler."""
 
-import importlib.abc
-import importlib.util
 import inspect
 import json
 import linecache
@@ -12,6 +10,7 @@ import peliqan.exceptions  # noqa: F401  (imported here for scripts: later there
 import pq
 from wit_world.imports import tracing
 
+from pqhost_runtime import files as script_files
 from pqhost_runtime import randomness
 from pqhost_runtime.failures import AUTHOR_FILES, BadSource, NoHandler
 from pqhost_runtime.request import LegacyRequest
@@ -58,17 +57,22 @@ class _Streamlit:
         return lambda *args, **_kwargs: print(*args)
 
 
+script_files.install()
+
+
 def load(files: list, explain: bool) -> None:
     """Runs the script's main file, the first of `files`, and finds its handler."""
     sources = {file.name: file.content for file in files}
-    AUTHOR_FILES.update(sources)
+    own = [name for name in sources if not name.startswith(script_files.VENDORED)]
+    AUTHOR_FILES.update(own)
     main = files[0].name
+    if len(files) > 1:
+        _refuse_hidden_modules(own)
+        script_files.FILES.replace(sources, _compile)
     module = types.ModuleType("handler")
     namespace = module.__dict__
     namespace.update(__file__=main, pq=pq, Peliqan=pq, st=_Streamlit(), RUN_CONTEXT="api_handler", json=json)
     sys.modules["handler"] = module
-    if len(files) > 1:
-        sys.meta_path.append(_Files(sources))
     code = _compile(main, sources[main])
     if explain:
         sys.settrace(_trace)
@@ -81,6 +85,14 @@ def load(files: list, explain: bool) -> None:
     SCRIPT.handler, SCRIPT.legacy_namespace = _find_handler(namespace)
 
 
+def _refuse_hidden_modules(names: list[str]) -> None:
+    """Raises if a module of the script cannot be imported, because one of Python's has its name."""
+    for name in names:
+        module = name.partition("/")[0].removesuffix(".py")
+        if name.endswith(".py") and module in sys.modules:
+            raise BadSource(f"{name} has the name of the module `{module}`, which is imported in its place; rename it")
+
+
 def _compile(name: str, content: bytes) -> types.CodeType:
     try:
         text = content.decode("utf-8-sig")
@@ -89,7 +101,8 @@ def _compile(name: str, content: bytes) -> types.CodeType:
         raise BadSource(
             f"{name}, line {line}: byte {content[error.start]:#04x} is not UTF-8; save the file as UTF-8"
         ) from None
-    linecache.cache[name] = (len(text), None, [f"{line}\n" for line in text.splitlines()], name)
+    if name in AUTHOR_FILES:
+        linecache.cache[name] = (len(text), None, [f"{line}\n" for line in text.splitlines()], name)
     try:
         return compile(text, name, "exec", dont_inherit=True)
     except SyntaxError as error:
@@ -130,22 +143,3 @@ def _trace(frame: types.FrameType, event: str, _argument: object) -> object:
     if event == "line":
         tracing.at(file, frame.f_lineno)
     return _trace
-
-
-class _Files(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports the script's other files."""
-
-    def __init__(self, sources: dict[str, bytes]) -> None:
-        self._sources = sources
-
-    def find_spec(self, name: str, _path: object = None, _target: object = None) -> object:
-        base = name.replace(".", "/")
-        for file, is_package in ((f"{base}.py", False), (f"{base}/__init__.py", True)):
-            if file in self._sources:
-                return importlib.util.spec_from_loader(name, self, origin=file, is_package=is_package)
-        return None
-
-    def exec_module(self, module: types.ModuleType) -> None:
-        file = module.__spec__.origin
-        module.__file__ = file
-        exec(_compile(file, self._sources[file]), module.__dict__)

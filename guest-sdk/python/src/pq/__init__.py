@@ -7,38 +7,42 @@
         return dbconn.fetch('dw_2', 'salesforce', 'accounts')
 
 - `dbconnect(connection)`: a database of the tenant, see `pq.Connection`.
+- `get_state()`, `set_state(data)`, `update_state(fn)`: what this script remembers between requests.
 - `HTTPError(status, message)`: raise it to answer with that status.
+- `get_secret(name)`: a secret of the tenant, as text.
+- `list_connections()`, `list_scripts()`: what the tenant has.
 - `DW_NAME`, `DW_ID`: name and id of the tenant's default connection; `INTERFACE_ID`: id of this script.
 
 Everything that fails raises `peliqan.exceptions.PeliqanClientException`.
 """
 
-from typing import NoReturn
-
 from pq._connection import Connection, dbconnect
 from pq._errors import HTTPError
 from pq._rows import Rows
+from pq._state import get_interface_state, get_state, set_interface_state, set_state, update_state
+from pq._tenant import describe, get_secret, list_connections, list_scripts
+from pq._unsupported import refusal
 from pq.exceptions import OperationNotSupported
 
-__all__ = ["Connection", "HTTPError", "Rows", "dbconnect"]
-
-_NOT_SUPPORTED = {
-    "sftpconnect": "scripts have no file transfer; call an HTTP API that has the file",
-    "aiconnect": "there are no AI connections; call the provider's HTTP API",
-}
-
-_NOT_YET = [
+__all__ = [
+    "Connection",
+    "HTTPError",
+    "Rows",
+    "dbconnect",
+    "get_interface_state",
+    "get_secret",
     "get_state",
+    "list_connections",
+    "list_scripts",
+    "set_interface_state",
     "set_state",
     "update_state",
-    "get_interface_state",
-    "set_interface_state",
-    "get_secret",
-    "list_connections",
+]
+
+_NOT_YET = [
     "list_databases",
     "get_table",
     "get_schema",
-    "list_scripts",
     "connect",
     "trinoconnect",
     "load_table",
@@ -46,7 +50,7 @@ _NOT_YET = [
 
 
 def _refuse(name: str, reason: str) -> object:
-    def refuse(*_args: object, **_kwargs: object) -> NoReturn:
+    def refuse(*_args: object, **_kwargs: object) -> object:
         raise OperationNotSupported(f"pq.{name}() is not supported: {reason}")
 
     refuse.__name__ = name
@@ -55,18 +59,10 @@ def _refuse(name: str, reason: str) -> object:
 
 def __getattr__(name: str) -> object:
     if name in ("DW_NAME", "DW_ID", "INTERFACE_ID"):
-        from wit_world.imports import context
-
-        info = context.describe()
-        return {
-            "DW_NAME": info.default_connection,
-            "DW_ID": info.default_connection_id,
-            "INTERFACE_ID": info.script_id,
-        }[name]
-    if name in _NOT_SUPPORTED:
-        return _refuse(name, _NOT_SUPPORTED[name])
+        return describe(name)
     if name in _NOT_YET:
         return _refuse(name, "this release of pqhost does not have it yet")
-    if name.startswith("run_"):
-        return _refuse(name, "a handler answers requests; it does not run other scripts")
-    raise AttributeError(f"module 'pq' has no attribute {name!r}")
+    refuse = refusal(name)
+    if refuse is None:
+        raise AttributeError(f"module 'pq' has no attribute {name!r}")
+    return refuse

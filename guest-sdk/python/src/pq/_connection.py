@@ -100,6 +100,7 @@ _NOT_YET = frozenset(
         "create_schema",
         "create_table",
         "get_table_schema",
+        "transaction",
     ]
 )
 

@@ -1,0 +1,3 @@
+from pq.exceptions import OperationNotSupported as OperationNotSupported
+from pq.exceptions import PeliqanClientException as PeliqanClientException
+from pq.exceptions import PeliqanJsonSerializerException as PeliqanJsonSerializerException

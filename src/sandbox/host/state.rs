@@ -1,0 +1,68 @@
+//! `pq:host/state` for guests.
+
+use crate::{
+    domain::{
+        names::ScriptId,
+        state::{STATE_BYTES_MAX, StateEntry, StateError},
+    },
+    sandbox::{bindings::pq::host::state, state::SlotState},
+};
+
+impl state::Host for SlotState {
+    async fn get(&mut self, script_id: Option<i64>) -> wasmtime::Result<Result<state::Entry, state::Error>> {
+        let entry = self.granted()?.get_state(script_id.map(ScriptId)).await;
+        Ok(entry.map(state::Entry::from).map_err(state::Error::from))
+    }
+
+    async fn set(
+        &mut self,
+        script_id: Option<i64>,
+        value: Option<String>,
+    ) -> wasmtime::Result<Result<(), state::Error>> {
+        let capabilities = self.granted()?;
+        if let Err(error) = checked_size(value.as_deref()) {
+            return Ok(Err(error.into()));
+        }
+        let written = capabilities.set_state(script_id.map(ScriptId), value).await;
+        Ok(written.map_err(state::Error::from))
+    }
+
+    async fn compare_and_set(
+        &mut self,
+        revision: i64,
+        value: Option<String>,
+    ) -> wasmtime::Result<Result<Option<state::Entry>, state::Error>> {
+        let capabilities = self.granted()?;
+        if let Err(error) = checked_size(value.as_deref()) {
+            return Ok(Err(error.into()));
+        }
+        let conflict = capabilities.compare_and_set_state(revision, value).await;
+        Ok(conflict.map(|entry| entry.map(state::Entry::from)).map_err(state::Error::from))
+    }
+}
+
+fn checked_size(value: Option<&str>) -> Result<(), StateError> {
+    match value {
+        Some(value) if value.len() > STATE_BYTES_MAX => Err(StateError::TooLarge { bytes: value.len() }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+impl From<StateEntry> for state::Entry {
+    fn from(entry: StateEntry) -> Self {
+        let StateEntry { value, revision } = entry;
+        Self { value, revision }
+    }
+}
+
+impl From<StateError> for state::Error {
+    fn from(error: StateError) -> Self {
+        let code = match error {
+            StateError::UnknownScript { .. } => state::ErrorCode::UnknownScript,
+            StateError::TooLarge { .. } => state::ErrorCode::TooLarge,
+            StateError::TooManyOperations => state::ErrorCode::TooManyOperations,
+            StateError::Unavailable => state::ErrorCode::Unavailable,
+        };
+        Self { code, message: error.to_string() }
+    }
+}
