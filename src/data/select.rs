@@ -8,7 +8,10 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::{
-    data::placeholders::{self, Template},
+    data::{
+        json::Shape,
+        placeholders::{self, Template},
+    },
     domain::{
         names::ConnectionName,
         sql::{Params, Select, SqlError, SqlErrorCode},
@@ -35,30 +38,50 @@ pub(crate) enum Dialect {
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(crate) template: Template,
+    /// The column that each of the first values is for; the values after them have none.
+    pub(crate) value_columns: Vec<String>,
     pub(crate) form: Form,
     pub(crate) decimals: bool,
+    pub(crate) shape: Shape,
 }
 
-/// Which of its two forms a [`Select`] has.
+/// Whose a statement is and what it may do.
 #[derive(Debug)]
 pub(crate) enum Form {
     /// Our SQL: it reads one table and changes nothing.
     Table { schema: Option<String>, table: String },
     /// The author's SQL: it may do anything. Rows are skipped and cut off by the host.
     Query { offset: u64, limit: Option<u64> },
+    /// Our SQL: it changes rows of one table, or the table itself.
+    Change { schema: Option<String>, table: String },
 }
 
 impl Statement {
     /// Checks the arguments and writes the SQL.
     pub(crate) fn new(dialect: Dialect, select: Select) -> Result<Self, SqlError> {
-        let Select { database: _, schema, table, query, params, filter, order_by, limit, offset, decimals } = select;
+        let Select {
+            database: _,
+            schema,
+            table,
+            query,
+            params,
+            filter,
+            order_by,
+            limit,
+            offset,
+            decimals,
+            lists,
+            stream: _,
+        } = select;
+        let shape = if lists { Shape::List } else { Shape::Object };
         match (table, query) {
             (Some(table), None) => {
                 if params != Params::None {
                     return Err(invalid("`params` go with `query`, not with a table: use `where`"));
                 }
+                let value_columns = filter_columns(&filter, dialect);
                 let template = table_template(dialect, schema.as_deref(), &table, &filter, &order_by, limit, offset)?;
-                Ok(Self { template, form: Form::Table { schema, table }, decimals })
+                Ok(Self { template, value_columns, form: Form::Table { schema, table }, decimals, shape })
             }
             (None, Some(query)) => {
                 if !filter.is_empty() || !order_by.is_empty() {
@@ -74,12 +97,37 @@ impl Statement {
                     return Err(invalid("`query` is empty"));
                 }
                 let template = placeholders::parse(dialect, query, params)?;
-                Ok(Self { template, form: Form::Query { offset: offset.unwrap_or(0), limit }, decimals })
+                let form = Form::Query { offset: offset.unwrap_or(0), limit };
+                Ok(Self { template, value_columns: Vec::new(), form, decimals, shape })
             }
             (Some(_), Some(_)) => Err(invalid("give a table or a `query`, not both")),
             (None, None) => Err(invalid("give a table or a `query`")),
         }
     }
+
+    /// A statement of our own.
+    pub(crate) fn ours(template: Template, value_columns: Vec<String>, form: Form) -> Self {
+        Self { template, value_columns, form, decimals: false, shape: Shape::Object }
+    }
+
+    /// The column that a value is for, if it is known.
+    pub(crate) fn column(&self, value: usize) -> Option<&str> {
+        self.value_columns.get(value).map(String::as_str)
+    }
+}
+
+/// The first word of SQL text in lower case, after comments and parentheses: what kind of statement it is.
+pub(crate) fn first_word(sql: &str) -> String {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c == '(' || c == ';' || c.is_whitespace());
+        let length = placeholders::comment_at(rest);
+        if length == 0 {
+            break;
+        }
+        rest = &rest[length..];
+    }
+    rest.chars().take_while(|c| c.is_ascii_alphabetic()).collect::<String>().to_ascii_lowercase()
 }
 
 /// Checks the name of the database that a script gave against those by which it may call this one.
@@ -105,15 +153,11 @@ fn table_template(
     let mut template = Template::default();
     // Columns are named with the alias, because SQLite takes a lone "name" that is no column for a text.
     template.text("SELECT * FROM ");
-    if let Some(schema) = schema {
-        template.text(&quoted("schema", schema)?);
-        template.text(".");
-    }
-    template.text(&quoted("table", table)?);
+    template.text(&quoted_table(dialect, schema, table)?);
     template.text(" AS t0");
     for (nth, (column, value)) in filter.iter().enumerate() {
         template.text(if nth == 0 { " WHERE " } else { " AND " });
-        write_condition(&mut template, dialect, &format!("t0.{}", quoted("where", column)?), value);
+        write_condition(&mut template, dialect, &format!("t0.{}", quoted(dialect, "where", column)?), value);
     }
     if order_by.len() > ORDER_BY_MAX {
         return Err(invalid(format!("`order_by` has more than {ORDER_BY_MAX} columns")));
@@ -121,7 +165,7 @@ fn table_template(
     for (nth, column) in order_by.iter().enumerate() {
         template.text(if nth == 0 { " ORDER BY " } else { ", " });
         let (column, direction) = column.strip_prefix('-').map_or((column.as_str(), ""), |name| (name, " DESC"));
-        template.text(&format!("t0.{}{direction}", quoted("order_by", column)?));
+        template.text(&format!("t0.{}{direction}", quoted(dialect, "order_by", column)?));
     }
     match (limit, dialect) {
         (Some(limit), _) => {
@@ -175,13 +219,39 @@ fn write_condition(template: &mut Template, dialect: Dialect, column: &str, valu
     template.text(")");
 }
 
+/// The column of each value that [`write_condition`] binds, in order.
+fn filter_columns(filter: &serde_json::Map<String, Value>, dialect: Dialect) -> Vec<String> {
+    let n_values = |value: &Value| match value {
+        Value::Null => 0,
+        Value::Array(_) if dialect == Dialect::Postgres => 1,
+        Value::Array(choices) => choices.iter().filter(|choice| !choice.is_null()).count(),
+        _ => 1,
+    };
+    filter.iter().flat_map(|(column, value)| std::iter::repeat_n(column.clone(), n_values(value))).collect()
+}
+
 /// A row count as both databases can hold it.
 fn count(number: u64) -> Value {
     Value::from(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
+/// The name of a table as SQL, with its schema if one is given.
+pub(crate) fn quoted_table(dialect: Dialect, schema: Option<&str>, table: &str) -> Result<String, SqlError> {
+    let table = quoted(dialect, "table", table)?;
+    match schema {
+        Some(schema) => Ok(format!("{}.{table}", quoted(dialect, "schema", schema)?)),
+        None => Ok(table),
+    }
+}
+
+/// The name of a table as an error shows it.
+pub(crate) fn shown_table(schema: Option<&str>, table: &str) -> String {
+    let schema = schema.map_or_else(String::new, |schema| format!("{}.", shown(schema)));
+    format!("`{schema}{}`", shown(table))
+}
+
 /// An identifier as SQL, quoted.
-fn quoted(argument: &str, name: &str) -> Result<String, SqlError> {
+pub(crate) fn quoted(dialect: Dialect, argument: &str, name: &str) -> Result<String, SqlError> {
     let problem = if name.is_empty() {
         "is empty"
     } else if name.len() > IDENTIFIER_BYTES_MAX {
@@ -189,7 +259,9 @@ fn quoted(argument: &str, name: &str) -> Result<String, SqlError> {
     } else if name.contains('\0') {
         "contains a NUL character"
     } else {
-        return Ok(format!("\"{}\"", name.replace('"', "\"\"")));
+        return Ok(match dialect {
+            Dialect::Postgres | Dialect::Sqlite => format!("\"{}\"", name.replace('"', "\"\"")),
+        });
     };
     Err(invalid(format!("`{argument}`: name `{}` {problem}", shown(name))))
 }
@@ -282,6 +354,19 @@ mod tests {
         assert_eq!(error(Select { query: Some(" ".into()), ..Select::default() }), "`query` is empty");
         assert!(error(Select { query: Some("SELECT\0".into()), ..Select::default() }).contains("NUL"));
         assert!(error(Select { query: Some("x".repeat(QUERY_BYTES_MAX + 1)), ..Select::default() }).contains("longer"));
+    }
+
+    #[test]
+    fn the_first_word_tells_the_kind_of_statement() {
+        for (sql, word) in [
+            ("SELECT 1", "select"),
+            (" /* a */ -- b\n ;(CoMMit)", "commit"),
+            ("/* unclosed", ""),
+            ("rollback;", "rollback"),
+            ("é", ""),
+        ] {
+            assert_eq!(first_word(sql), word, "{sql}");
+        }
     }
 
     #[test]

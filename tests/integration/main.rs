@@ -9,3 +9,4 @@ mod http;
 mod program;
 mod server;
 mod support;
+mod writes;

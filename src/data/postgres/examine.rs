@@ -49,7 +49,7 @@ fn of_encryption(url: &PostgresUrl) -> Option<&'static str> {
 }
 
 async fn ask(url: &PostgresUrl) -> Result<Option<String>, sqlx::Error> {
-    let pool = PostgresPool::new(url.clone(), &DataSettings::new("/".into()));
+    let pool = PostgresPool::new(url.clone(), true, &DataSettings::new("/".into()));
     let mut connection = PgConnection::connect_with(&pool.options(EXAMINING_TIME, false)).await?;
     let row = sqlx::query(
         "SELECT rolname::text, rolsuper, EXISTS (
