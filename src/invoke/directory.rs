@@ -1,6 +1,13 @@
 //! What is published, as invocations need it: routes and connections of tenants, cached until something changes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{
     data::{ConnectionUrl, Target},
@@ -74,27 +81,44 @@ pub(crate) struct Directory {
     limits: Limits,
     routes: moka::sync::Cache<TenantName, Option<Arc<TenantRoutes>>>,
     targets: moka::sync::Cache<(TenantId, ConnectionName), Target>,
+    /// Counts [`Self::forget`], so that what was read before a change is not remembered after it.
+    forgotten: AtomicU64,
 }
 
 impl Directory {
     pub(crate) fn new(db: Db, vault: Arc<Vault>, limits: Limits) -> Self {
         let routes = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
         let targets = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        Self { db, vault, limits, routes, targets }
+        Self { db, vault, limits, routes, targets, forgotten: AtomicU64::new(0) }
     }
 
     /// Reads everything anew from now on.
     pub(crate) fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.routes.invalidate_all();
         self.targets.invalidate_all();
+    }
+
+    /// Keeps what was read when [`Self::forget`] had been called `forgotten` times.
+    fn remember<K, V>(&self, cache: &moka::sync::Cache<K, V>, key: K, value: V, forgotten: u64)
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        cache.insert(key.clone(), value);
+        // Looked at after inserting: a change in between finds the entry, or is seen here.
+        if self.forgotten.load(Ordering::SeqCst) != forgotten {
+            cache.invalidate(&key);
+        }
     }
 
     pub(crate) async fn find_routes(&self, name: &TenantName) -> Result<Option<Arc<TenantRoutes>>, InvokeError> {
         if let Some(known) = self.routes.get(name) {
             return Ok(known);
         }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
         let routes = self.read_routes(name).await?.map(Arc::new);
-        self.routes.insert(name.clone(), routes.clone());
+        self.remember(&self.routes, name.clone(), routes.clone(), forgotten);
         Ok(routes)
     }
 
@@ -157,6 +181,7 @@ impl Directory {
         if let Some(target) = self.targets.get(&(tenant, name.clone())) {
             return Ok(target);
         }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
         let unavailable = |error: &dyn std::fmt::Display| {
             tracing::error!(tenant.id = %tenant, connection.name = %name, %error, "a connection cannot be read");
             SqlError::new(SqlErrorCode::Unavailable, format!("connection `{name}` cannot be used right now"))
@@ -167,7 +192,7 @@ impl Directory {
         let url = url.expose_str().map_err(|error| unavailable(&error))?;
         let url = ConnectionUrl::parse(url).map_err(|error| unavailable(&error))?;
         let target = Target { tenant, connection: row.id, revision: row.revision, name: name.clone(), url };
-        self.targets.insert((tenant, name), target.clone());
+        self.remember(&self.targets, (tenant, name), target.clone(), forgotten);
         Ok(target)
     }
 
