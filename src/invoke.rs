@@ -37,7 +37,7 @@ use crate::{
         directory::{Directory, RunnableVersion},
         recorder::Recorder,
         redaction::{Redaction, Revealed, credentials},
-        script_host::{Cursors, ScriptHost},
+        script_host::{Cursors, ScriptHost, Transactions},
     },
     publish::Publisher,
     sandbox::{
@@ -256,6 +256,7 @@ impl Invocation {
             n_control_reads: 0,
             vault: Arc::clone(&self.inner.vault),
             revealed: Arc::clone(revealed),
+            transactions: Transactions::default(),
         };
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);

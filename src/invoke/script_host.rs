@@ -7,7 +7,7 @@ mod tenant;
 
 use std::sync::Arc;
 
-pub(super) use crate::invoke::script_host::sql::Cursors;
+pub(super) use crate::invoke::script_host::sql::{Cursors, Transactions};
 use crate::{
     data::Connections,
     db::Db,
@@ -33,6 +33,7 @@ pub(super) struct ScriptHost {
     pub(super) vault: Arc<Vault>,
     /// Secrets that the script was given.
     pub(super) revealed: Arc<Revealed>,
+    pub(super) transactions: Transactions,
 }
 
 impl Capabilities for ScriptHost {

@@ -13,3 +13,4 @@ mod server;
 mod state;
 mod stubs;
 mod support;
+mod writes;

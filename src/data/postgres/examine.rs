@@ -6,7 +6,7 @@ use crate::data::{DataSettings, examine::EXAMINING_TIME, postgres::PostgresPool,
 
 /// Connects, and says what is wrong with the role.
 pub(crate) async fn examine(url: &ServerUrl) -> Result<Option<String>, sqlx::Error> {
-    let pool = PostgresPool::new(url.clone(), &DataSettings::new("/".into()));
+    let pool = PostgresPool::new(url.clone(), true, &DataSettings::new("/".into()));
     let mut connection = PgConnection::connect_with(&pool.options(EXAMINING_TIME, false)).await?;
     let row = sqlx::query(
         "SELECT rolname::text, rolsuper, EXISTS (

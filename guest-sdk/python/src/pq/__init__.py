@@ -6,7 +6,8 @@
         dbconn = pq.dbconnect('dw_2')
         return dbconn.fetch('dw_2', 'salesforce', 'accounts')
 
-- `dbconnect(connection)`: a database of the tenant, see `pq.Connection`.
+- `dbconnect(connection)`: a database of the tenant, see `pq.Connection`. `trinoconnect()` and `load_table()` read its
+  default connection; `list_databases()`, `get_schema(id)` and `get_table(id)` tell what there is.
 - `get_state()`, `set_state(data)`, `update_state(fn)`: what this script remembers between requests.
 - `HTTPError(status, message)`: raise it to answer with that status.
 - `get_secret(name)`: a secret of the tenant, as text.
@@ -16,8 +17,9 @@
 Everything that fails raises `peliqan.exceptions.PeliqanClientException`.
 """
 
-from pq._connection import Connection, dbconnect
+from pq._connection import Connection, dbconnect, load_table, trinoconnect
 from pq._errors import HTTPError
+from pq._metadata import get_schema, get_table, list_databases
 from pq._rows import Rows
 from pq._state import get_interface_state, get_state, set_interface_state, set_state, update_state
 from pq._tenant import describe, get_secret, list_connections, list_scripts
@@ -30,22 +32,22 @@ __all__ = [
     "Rows",
     "dbconnect",
     "get_interface_state",
+    "get_schema",
     "get_secret",
     "get_state",
+    "get_table",
     "list_connections",
+    "list_databases",
     "list_scripts",
+    "load_table",
     "set_interface_state",
     "set_state",
+    "trinoconnect",
     "update_state",
 ]
 
 _NOT_YET = [
-    "list_databases",
-    "get_table",
-    "get_schema",
     "connect",
-    "trinoconnect",
-    "load_table",
 ]
 
 
