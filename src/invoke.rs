@@ -35,7 +35,7 @@ use crate::{
     invoke::{
         directory::{Directory, RunnableVersion},
         recorder::Recorder,
-        script_host::{Cursors, ScriptHost},
+        script_host::{Cursors, ScriptHost, Transactions},
     },
     publish::Publisher,
     sandbox::{
@@ -246,6 +246,7 @@ impl Invocation {
             endpoint: Arc::clone(&self.call.endpoint),
             cursors: Arc::clone(cursors),
             n_statements: 0,
+            transactions: Transactions::default(),
         };
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);

@@ -17,6 +17,7 @@ mod decode;
 mod encode;
 mod error;
 mod numeric;
+mod transaction;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +29,7 @@ use sqlx::{
 };
 use tokio::time::{Instant, Sleep, timeout, timeout_at};
 
-pub(crate) use crate::data::postgres::decode::Decoder;
+pub(crate) use crate::data::postgres::{decode::Decoder, transaction::hold};
 use crate::{
     data::{
         DataSettings,
@@ -56,6 +57,8 @@ const DRAINED_ROWS_MAX: u64 = 1000;
 #[derive(Debug)]
 pub(crate) struct PostgresPool {
     url: Url,
+    /// Whether transactions may only read.
+    read_only: bool,
     sessions: Pool<Session>,
     acquire_time: Duration,
 }
@@ -79,8 +82,13 @@ pub(crate) struct Session {
 }
 
 impl PostgresPool {
-    pub(crate) fn new(url: PostgresUrl, settings: &DataSettings) -> Self {
-        Self { url: Url(url), sessions: Pool::new(settings.pool_connections), acquire_time: settings.acquire_time }
+    pub(crate) fn new(url: PostgresUrl, read_only: bool, settings: &DataSettings) -> Self {
+        Self {
+            url: Url(url),
+            read_only,
+            sessions: Pool::new(settings.pool_connections),
+            acquire_time: settings.acquire_time,
+        }
     }
 
     pub(crate) fn database(&self) -> &str {
@@ -125,6 +133,9 @@ impl PostgresPool {
             .disable_statement_logging();
         if let Some(certificate) = ssl_root_cert {
             options = options.ssl_root_cert(certificate);
+        }
+        if self.read_only {
+            options = options.options([("default_transaction_read_only", "on")]);
         }
         if check_client {
             options = options.options([("client_connection_check_interval", 500)]);
@@ -189,12 +200,13 @@ pub(crate) async fn run(pool: Arc<PostgresPool>, statement: Statement, mut produ
             return finish(&pool, current, &statement, result, producer).await;
         };
         let is_table = matches!(statement.form, Form::Table { .. });
+        let is_ours = !matches!(statement.form, Form::Query { .. });
         let may_run_again = may_retry && !producer.has_begun() && (is_table || !executing);
         if may_run_again && reused && error::is_lost(error) {
             // The server was restarted or closed an idle session: the others are gone too.
             drop(pool.sessions.take_idle_for(Duration::ZERO));
-        } else if may_run_again && is_table && error::is_stale_plan(error) {
-            // The table has other columns than when this session prepared the statement.
+        } else if may_retry && is_ours && !producer.has_begun() && error::is_stale_plan(error) {
+            // The table has other columns than when this session prepared the statement, which was not run.
             if current.connection.clear_cached_statements().await.is_ok() {
                 session = Some(current);
             }
@@ -236,14 +248,15 @@ async fn finish(
     if !reusable {
         return;
     }
-    if matches!(statement.form, Form::Query { .. }) {
-        if outlasts_reset(&statement.template.render(|_| "NULL".to_owned())) {
-            return;
-        }
-        match timeout(RESET_TIME, reset(&mut session)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return, // it stays unclean, so it is closed
-        }
+    let cleaned = match statement.form {
+        Form::Table { .. } => Ok(Ok(())),
+        Form::Change { .. } => timeout(RESET_TIME, finish_ours(&mut session)).await,
+        Form::Query { .. } if outlasts_reset(&statement.template.render(|_| "NULL".to_owned())) => return,
+        Form::Query { .. } => timeout(RESET_TIME, reset(&mut session)).await,
+    };
+    match cleaned {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => return, // it stays unclean, so it is closed
     }
     pool.sessions.put(session);
 }
@@ -262,6 +275,11 @@ fn outlasts_reset(sql: &str) -> bool {
         first.strip_prefix(word).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
     });
     !is_common || SUSPECT.iter().any(|suspect| sql.contains(suspect))
+}
+
+/// Removes what our own changes leave in a session: the last values of sequences, which `lastval()` would tell.
+async fn finish_ours(session: &mut Session) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("DISCARD SEQUENCES").execute(&mut session.connection).await.map(|_| ())
 }
 
 /// Makes the session as good as new. Fails inside of a transaction.
@@ -293,7 +311,7 @@ async fn attempt(
         () = producer.abandoned() => return Err(Failure::Abandoned),
     };
     let (prepared, arguments) = prepared;
-    let decoder = Decoder::new(prepared.columns(), statement.decimals).map_err(Failure::Refused)?;
+    let decoder = Decoder::new(prepared.columns(), statement.decimals, statement.shape).map_err(Failure::Refused)?;
     producer.describe(cursor::Decoder::Postgres(decoder));
     *executing = true;
     pump(&mut session.connection, &prepared, arguments, &statement.form, producer, deadline).await
@@ -316,7 +334,7 @@ async fn prepare(connection: &mut PgConnection, statement: &Statement) -> Result
         return Err(Failure::Refused(crate::data::select::invalid(message)));
     }
     let casts: Vec<Option<String>> = types.iter().map(encode::cast).collect();
-    let arguments = encode::arguments(&template.values, types).map_err(Failure::Refused)?;
+    let arguments = encode::arguments(&template.values, types, &statement.form).map_err(Failure::Refused)?;
     if casts.iter().all(Option::is_none) {
         return Ok((prepared, arguments));
     }
@@ -350,7 +368,7 @@ async fn pump(
 ) -> Result<(), Failure> {
     let statement_time = producer.limits().statement_time;
     let (mut to_skip, mut to_take) = match form {
-        Form::Table { .. } => (0, u64::MAX),
+        Form::Table { .. } | Form::Change { .. } => (0, u64::MAX),
         Form::Query { offset, limit } => (*offset, limit.unwrap_or(u64::MAX)),
     };
     let mut to_drain = DRAINED_ROWS_MAX;

@@ -11,7 +11,7 @@ use sqlx::{
 
 use crate::{
     data::{
-        json::{self, Reader},
+        json::{self, Reader, Shape},
         postgres::numeric::{self, Numeric},
     },
     domain::sql::{Column, ColumnKind, SqlError, SqlErrorCode},
@@ -26,6 +26,7 @@ const DAY_MICROS: i64 = 86_400_000_000;
 pub(crate) struct Decoder {
     columns: Vec<DecodedColumn>,
     decimals: bool,
+    shape: Shape,
 }
 
 #[derive(Debug)]
@@ -134,20 +135,18 @@ impl Decoder {
     /// # Errors
     ///
     /// `UnsupportedType` names the first column we cannot read, and what to do.
-    pub(super) fn new(columns: &[PgColumn], decimals: bool) -> Result<Self, SqlError> {
+    pub(super) fn new(columns: &[PgColumn], decimals: bool, shape: Shape) -> Result<Self, SqlError> {
         let columns = columns
             .iter()
             .enumerate()
             .map(|(nth, column)| {
                 let name = column.name().to_owned();
                 let codec = Codec::of(column.type_info()).ok_or_else(|| unsupported(column))?;
-                let mut prefix = vec![if nth == 0 { b'{' } else { b',' }];
-                json::write_string(&mut prefix, &name);
-                prefix.push(b':');
+                let prefix = shape.prefix(nth, &name);
                 Ok(DecodedColumn { name, prefix, codec })
             })
             .collect::<Result<_, SqlError>>()?;
-        Ok(Self { columns, decimals })
+        Ok(Self { columns, decimals, shape })
     }
 
     pub(crate) fn columns(&self) -> Vec<Column> {
@@ -156,7 +155,7 @@ impl Decoder {
         self.columns.iter().map(kind).collect()
     }
 
-    /// Writes rows as JSON objects with commas between them.
+    /// Writes rows as JSON with commas between them.
     pub(crate) fn write(&self, out: &mut Vec<u8>, rows: &[PgRow], reader: Reader) -> Result<(), SqlError> {
         let writer = Writer { reader, decimals: self.decimals };
         for (nth, row) in rows.iter().enumerate() {
@@ -164,7 +163,7 @@ impl Decoder {
                 out.push(b',');
             }
             if self.columns.is_empty() {
-                out.push(b'{');
+                out.push(self.shape.begin());
             }
             for (at, column) in self.columns.iter().enumerate() {
                 out.extend_from_slice(&column.prefix);
@@ -176,7 +175,7 @@ impl Decoder {
                 let bytes = value.as_bytes().map_err(|_| malformed(&column.name))?;
                 writer.write(out, &column.codec, bytes).map_err(|Malformed| malformed(&column.name))?;
             }
-            out.push(b'}');
+            out.push(self.shape.end());
         }
         Ok(())
     }
