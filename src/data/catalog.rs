@@ -202,13 +202,13 @@ fn truth<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 
 /// A statement about the catalogue; it reads and nothing else.
 fn catalog(template: Template) -> Statement {
-    Statement::ours(template, Form::Table { schema: None, table: "catalog".to_owned() })
+    Statement::ours(template, Vec::new(), Form::Table { schema: None, table: "catalog".to_owned() })
 }
 
 fn describe_statement(dialect: Dialect, name: &TableName) -> Result<Statement, SqlError> {
     let TableName { database: _, schema, table } = name;
     // Checks the names, too.
-    let quoted = quoted_table(schema.as_deref(), table)?;
+    let quoted = quoted_table(dialect, schema.as_deref(), table)?;
     let mut template = Template::default();
     match dialect {
         Dialect::Postgres => {
@@ -238,7 +238,7 @@ fn describe_statement(dialect: Dialect, name: &TableName) -> Result<Statement, S
             template.text(") WHERE hidden <> 1 ORDER BY cid");
         }
     }
-    Ok(Statement::ours(template, Form::Table { schema: schema.clone(), table: table.clone() }))
+    Ok(Statement::ours(template, Vec::new(), Form::Table { schema: schema.clone(), table: table.clone() }))
 }
 
 fn list_statement(dialect: Dialect) -> Statement {

@@ -60,7 +60,7 @@ impl Database {
             Action::Upsert { key, values } => self.upsert(name, self.key(name, key).await?, values).await,
             Action::Delete { key } => {
                 let key = self.key(name, key).await?;
-                let mut writer = Writer::new(name)?;
+                let mut writer = Writer::new(self.dialect(), name)?;
                 writer.text("DELETE FROM ").table().text(" AS t0").key(&key)?.text(" RETURNING *");
                 match self.json(writer.statement()).await? {
                     (_, 0) => Err(unknown_row(name, &key)),
@@ -80,14 +80,14 @@ impl Database {
         let is_even = rows.iter().all(|row| row.len() == columns.len());
         // Only then is it needed what the missing columns default to.
         let table = if is_even { None } else { Some(self.table(name).await?) };
-        let mut writer = Writer::new(name)?;
+        let mut writer = Writer::new(self.dialect(), name)?;
         if columns.is_empty() {
             if rows.len() > 1 || !first.is_empty() {
                 return Err(invalid("`insert` of several rows needs at least one column"));
             }
             writer.text("INSERT INTO ").table().text(" DEFAULT VALUES RETURNING *");
         } else {
-            writer.insert(self.dialect(), &columns, rows, table.as_deref())?.text(" RETURNING *");
+            writer.insert(&columns, rows, table.as_deref())?.text(" RETURNING *");
         }
         check_values(self.dialect(), &writer)?;
         Ok(self.json(writer.statement()).await?.0)
@@ -95,7 +95,7 @@ impl Database {
 
     /// Changes columns of one row; `None` if there is no such row.
     async fn update(&self, name: &TableName, key: &Row, values: &Row) -> Result<Option<Vec<u8>>, SqlError> {
-        let mut writer = Writer::new(name)?;
+        let mut writer = Writer::new(self.dialect(), name)?;
         writer.text("UPDATE ").table().text(" AS t0 SET ");
         for (nth, (column, value)) in values.iter().enumerate() {
             writer.text(if nth == 0 { "" } else { ", " }).name(column)?.text(" = ").value(column, value);
@@ -125,9 +125,9 @@ impl Database {
         let all: Vec<&str> = row.keys().map(String::as_str).collect();
         // Without a column to change, the row is given back by changing nothing.
         let changed = if columns.is_empty() { &key_columns } else { &columns };
-        let mut writer = Writer::new(name)?;
-        writer.insert(self.dialect(), &all, std::slice::from_ref(&row), None)?;
-        writer.on_conflict(self.dialect(), &key_columns, changed, None)?.text(" RETURNING *");
+        let mut writer = Writer::new(self.dialect(), name)?;
+        writer.insert(&all, std::slice::from_ref(&row), None)?;
+        writer.on_conflict(&key_columns, changed, None)?.text(" RETURNING *");
         Ok(self.json(writer.statement()).await?.0)
     }
 
@@ -191,6 +191,7 @@ fn check_values(dialect: Dialect, writer: &Writer<'_>) -> Result<(), SqlError> {
 
 /// Writes a statement that changes one table.
 pub(super) struct Writer<'a> {
+    dialect: Dialect,
     name: &'a TableName,
     quoted: String,
     template: Template,
@@ -198,15 +199,15 @@ pub(super) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(name: &'a TableName) -> Result<Self, SqlError> {
-        let quoted = quoted_table(name.schema.as_deref(), &name.table)?;
-        Ok(Self { name, quoted, template: Template::default(), columns: Vec::new() })
+    pub(super) fn new(dialect: Dialect, name: &'a TableName) -> Result<Self, SqlError> {
+        let quoted = quoted_table(dialect, name.schema.as_deref(), &name.table)?;
+        Ok(Self { dialect, name, quoted, template: Template::default(), columns: Vec::new() })
     }
 
     pub(super) fn statement(self) -> Statement {
-        let Self { name, quoted: _, template, columns } = self;
-        let form = Form::Change { schema: name.schema.clone(), table: name.table.clone(), columns };
-        Statement::ours(template, form)
+        let Self { dialect: _, name, quoted: _, template, columns } = self;
+        let form = Form::Change { schema: name.schema.clone(), table: name.table.clone() };
+        Statement::ours(template, columns, form)
     }
 
     pub(super) fn text(&mut self, sql: &str) -> &mut Self {
@@ -220,7 +221,7 @@ impl<'a> Writer<'a> {
     }
 
     pub(super) fn name(&mut self, column: &str) -> Result<&mut Self, SqlError> {
-        self.template.text(&quoted("column", column)?);
+        self.template.text(&quoted(self.dialect, "column", column)?);
         Ok(self)
     }
 
@@ -248,7 +249,6 @@ impl<'a> Writer<'a> {
     /// `INSERT INTO … VALUES …`. What a row does not name gets its default, which `table` tells.
     pub(super) fn insert(
         &mut self,
-        dialect: Dialect,
         columns: &[&str],
         rows: &[Row],
         table: Option<&Table>,
@@ -260,7 +260,7 @@ impl<'a> Writer<'a> {
                 self.text(if nth == 0 { "" } else { ", " });
                 match row.get(*column) {
                     Some(value) => self.value(column, value),
-                    None => self.text(&default_of(dialect, table, column)),
+                    None => self.text(&default_of(self.dialect, table, column)),
                 };
             }
             self.text(")");
@@ -271,11 +271,11 @@ impl<'a> Writer<'a> {
     /// `ON CONFLICT` of the key, take the new values of `changed`, and the default of all other columns of `replaced`.
     pub(super) fn on_conflict(
         &mut self,
-        dialect: Dialect,
         key: &[&str],
         changed: &[&str],
         replaced: Option<&Table>,
     ) -> Result<&mut Self, SqlError> {
+        let dialect = self.dialect;
         self.text(" ON CONFLICT (").names(key)?.text(") DO UPDATE SET ");
         let mut comma = "";
         for column in changed {

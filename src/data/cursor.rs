@@ -35,6 +35,9 @@ pub(crate) const BATCH_BYTES: usize = 256 << 10;
 /// Batches that wait for the reader. One is being read while one is being filled.
 const QUEUED_BATCHES: usize = 2;
 
+/// The error for a statement that nobody ran to an end.
+pub(crate) const UNANSWERED: &str = "the statement ended without an answer";
+
 /// Values of some rows, as the driver gave them.
 pub(crate) enum Rows {
     Postgres(Vec<sqlx::postgres::PgRow>),
@@ -189,7 +192,7 @@ pub(crate) fn open(limits: SqlLimits) -> (Producer, impl Future<Output = Result<
     let give_up_at = started + limits.statement_time + limits.stream_time;
     let producer = Producer { opened: Some(opened_sender), rows, decoder: None, limits, give_up_at };
     let cursor = async move {
-        let Opened { decoder, first } = opened.await.map_err(|_| lost("the statement ended without an answer"))??;
+        let Opened { decoder, first } = opened.await.map_err(|_| lost(UNANSWERED))??;
         let rows_read = Arc::new(AtomicU64::new(0));
         let columns = decoder.columns();
         Ok(Cursor {

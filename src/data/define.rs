@@ -148,7 +148,7 @@ impl Database {
     /// transaction; what the database says.
     pub async fn create_schema(&self, database: &str, schema: &str) -> Result<(), SqlError> {
         self.check_name(database)?;
-        let name = quoted("schema", schema)?;
+        let name = quoted(self.dialect(), "schema", schema)?;
         if let Some(pool) = self.sqlite() {
             if self.is_inside() {
                 let message = "a SQLite schema cannot be created inside of a transaction: create it before";
@@ -158,8 +158,8 @@ impl Database {
         }
         let mut template = Template::default();
         template.text(&format!("CREATE SCHEMA IF NOT EXISTS {name}"));
-        let form = Form::Change { schema: None, table: schema.to_owned(), columns: Vec::new() };
-        match self.json(Statement::ours(template, form)).await {
+        let form = Form::Change { schema: None, table: schema.to_owned() };
+        match self.json(Statement::ours(template, Vec::new(), form)).await {
             // Two at once both found it missing.
             Err(error) if error.code == SqlErrorCode::ConstraintViolated && !self.is_inside() => Ok(()),
             result => result.map(|_| ()),
@@ -206,7 +206,7 @@ pub(super) fn create_statement(
     if let Some(unknown) = key.iter().find(|column| !fields.iter().any(|(field, _)| field == *column)) {
         return Err(invalid(format!("`pk` names `{}`, which is none of the fields", shown(unknown))));
     }
-    let mut writer = Writer::new(name)?;
+    let mut writer = Writer::new(dialect, name)?;
     writer.text(if unless_exists { "CREATE TABLE IF NOT EXISTS " } else { "CREATE TABLE " }).table().text(" (");
     let is_numbered = |column: &str, r#type: FieldType| r#type.is_number() && key.len() == 1 && key[0] == column;
     for (nth, (column, r#type)) in fields.iter().enumerate() {
@@ -246,7 +246,7 @@ pub(super) fn add_column_statement(
     column: &str,
     r#type: FieldType,
 ) -> Result<Statement, SqlError> {
-    let mut writer = Writer::new(name)?;
+    let mut writer = Writer::new(dialect, name)?;
     writer.text("ALTER TABLE ").table().text(" ADD COLUMN ").name(column)?.text(" ").text(&r#type.sql(dialect));
     Ok(writer.statement())
 }

@@ -334,7 +334,7 @@ async fn prepare(connection: &mut PgConnection, statement: &Statement) -> Result
         return Err(Failure::Refused(crate::data::select::invalid(message)));
     }
     let casts: Vec<Option<String>> = types.iter().map(encode::cast).collect();
-    let arguments = encode::arguments(&template.values, types, &statement.form).map_err(Failure::Refused)?;
+    let arguments = encode::arguments(statement, types).map_err(Failure::Refused)?;
     if casts.iter().all(Option::is_none) {
         return Ok((prepared, arguments));
     }

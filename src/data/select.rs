@@ -38,6 +38,8 @@ pub(crate) enum Dialect {
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(crate) template: Template,
+    /// The column that each of the first values is for; the values after them have none.
+    pub(crate) value_columns: Vec<String>,
     pub(crate) form: Form,
     pub(crate) decimals: bool,
     pub(crate) shape: Shape,
@@ -51,22 +53,7 @@ pub(crate) enum Form {
     /// The author's SQL: it may do anything. Rows are skipped and cut off by the host.
     Query { offset: u64, limit: Option<u64> },
     /// Our SQL: it changes rows of one table, or the table itself.
-    Change {
-        schema: Option<String>,
-        table: String,
-        /// For each value the column that it is for.
-        columns: Vec<String>,
-    },
-}
-
-impl Form {
-    /// The column that a value is for, if it is known.
-    pub(crate) fn column(&self, value: usize) -> Option<&str> {
-        match self {
-            Self::Table { .. } | Self::Query { .. } => None,
-            Self::Change { columns, .. } => columns.get(value).map(String::as_str),
-        }
-    }
+    Change { schema: Option<String>, table: String },
 }
 
 impl Statement {
@@ -92,8 +79,9 @@ impl Statement {
                 if params != Params::None {
                     return Err(invalid("`params` go with `query`, not with a table: use `where`"));
                 }
+                let value_columns = filter_columns(&filter, dialect);
                 let template = table_template(dialect, schema.as_deref(), &table, &filter, &order_by, limit, offset)?;
-                Ok(Self { template, form: Form::Table { schema, table }, decimals, shape })
+                Ok(Self { template, value_columns, form: Form::Table { schema, table }, decimals, shape })
             }
             (None, Some(query)) => {
                 if !filter.is_empty() || !order_by.is_empty() {
@@ -110,7 +98,7 @@ impl Statement {
                 }
                 let template = placeholders::parse(dialect, query, params)?;
                 let form = Form::Query { offset: offset.unwrap_or(0), limit };
-                Ok(Self { template, form, decimals, shape })
+                Ok(Self { template, value_columns: Vec::new(), form, decimals, shape })
             }
             (Some(_), Some(_)) => Err(invalid("give a table or a `query`, not both")),
             (None, None) => Err(invalid("give a table or a `query`")),
@@ -118,8 +106,13 @@ impl Statement {
     }
 
     /// A statement of our own.
-    pub(crate) fn ours(template: Template, form: Form) -> Self {
-        Self { template, form, decimals: false, shape: Shape::Object }
+    pub(crate) fn ours(template: Template, value_columns: Vec<String>, form: Form) -> Self {
+        Self { template, value_columns, form, decimals: false, shape: Shape::Object }
+    }
+
+    /// The column that a value is for, if it is known.
+    pub(crate) fn column(&self, value: usize) -> Option<&str> {
+        self.value_columns.get(value).map(String::as_str)
     }
 }
 
@@ -160,11 +153,11 @@ fn table_template(
     let mut template = Template::default();
     // Columns are named with the alias, because SQLite takes a lone "name" that is no column for a text.
     template.text("SELECT * FROM ");
-    template.text(&quoted_table(schema, table)?);
+    template.text(&quoted_table(dialect, schema, table)?);
     template.text(" AS t0");
     for (nth, (column, value)) in filter.iter().enumerate() {
         template.text(if nth == 0 { " WHERE " } else { " AND " });
-        write_condition(&mut template, dialect, &format!("t0.{}", quoted("where", column)?), value);
+        write_condition(&mut template, dialect, &format!("t0.{}", quoted(dialect, "where", column)?), value);
     }
     if order_by.len() > ORDER_BY_MAX {
         return Err(invalid(format!("`order_by` has more than {ORDER_BY_MAX} columns")));
@@ -172,7 +165,7 @@ fn table_template(
     for (nth, column) in order_by.iter().enumerate() {
         template.text(if nth == 0 { " ORDER BY " } else { ", " });
         let (column, direction) = column.strip_prefix('-').map_or((column.as_str(), ""), |name| (name, " DESC"));
-        template.text(&format!("t0.{}{direction}", quoted("order_by", column)?));
+        template.text(&format!("t0.{}{direction}", quoted(dialect, "order_by", column)?));
     }
     match (limit, dialect) {
         (Some(limit), _) => {
@@ -226,16 +219,27 @@ fn write_condition(template: &mut Template, dialect: Dialect, column: &str, valu
     template.text(")");
 }
 
+/// The column of each value that [`write_condition`] binds, in order.
+fn filter_columns(filter: &serde_json::Map<String, Value>, dialect: Dialect) -> Vec<String> {
+    let n_values = |value: &Value| match value {
+        Value::Null => 0,
+        Value::Array(_) if dialect == Dialect::Postgres => 1,
+        Value::Array(choices) => choices.iter().filter(|choice| !choice.is_null()).count(),
+        _ => 1,
+    };
+    filter.iter().flat_map(|(column, value)| std::iter::repeat_n(column.clone(), n_values(value))).collect()
+}
+
 /// A row count as both databases can hold it.
 fn count(number: u64) -> Value {
     Value::from(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 /// The name of a table as SQL, with its schema if one is given.
-pub(crate) fn quoted_table(schema: Option<&str>, table: &str) -> Result<String, SqlError> {
-    let table = quoted("table", table)?;
+pub(crate) fn quoted_table(dialect: Dialect, schema: Option<&str>, table: &str) -> Result<String, SqlError> {
+    let table = quoted(dialect, "table", table)?;
     match schema {
-        Some(schema) => Ok(format!("{}.{table}", quoted("schema", schema)?)),
+        Some(schema) => Ok(format!("{}.{table}", quoted(dialect, "schema", schema)?)),
         None => Ok(table),
     }
 }
@@ -247,7 +251,7 @@ pub(crate) fn shown_table(schema: Option<&str>, table: &str) -> String {
 }
 
 /// An identifier as SQL, quoted.
-pub(crate) fn quoted(argument: &str, name: &str) -> Result<String, SqlError> {
+pub(crate) fn quoted(dialect: Dialect, argument: &str, name: &str) -> Result<String, SqlError> {
     let problem = if name.is_empty() {
         "is empty"
     } else if name.len() > IDENTIFIER_BYTES_MAX {
@@ -255,7 +259,9 @@ pub(crate) fn quoted(argument: &str, name: &str) -> Result<String, SqlError> {
     } else if name.contains('\0') {
         "contains a NUL character"
     } else {
-        return Ok(format!("\"{}\"", name.replace('"', "\"\"")));
+        return Ok(match dialect {
+            Dialect::Postgres | Dialect::Sqlite => format!("\"{}\"", name.replace('"', "\"\"")),
+        });
     };
     Err(invalid(format!("`{argument}`: name `{}` {problem}", shown(name))))
 }

@@ -32,7 +32,7 @@ use crate::{
         DataSettings,
         cursor::{self, BATCH_BYTES, BATCH_ROWS, Batch, Producer, timed_out},
         pool::Pool,
-        select::{Form, Statement, quoted_table, shown_table},
+        select::{Dialect, Form, Statement, quoted_table, shown_table},
         sqlite::{
             jail::{Jail, READ_ONLY},
             values::Declared,
@@ -156,9 +156,9 @@ fn execute(jail: &Jail, statement: &Statement, producer: &mut Producer, runtime:
             format!("`query` has {} placeholders, `params` has {n_values} values", prepared.parameter_count());
         return Err(crate::data::select::invalid(message));
     }
-    let declared = declared_types(jail, &statement.form, prepared.column_count() > 0);
+    let declared = declared_types(jail, &statement.form, n_values > 0 || prepared.column_count() > 0);
     for (nth, value) in statement.template.values.iter().enumerate() {
-        let value = declared.value_for(statement.form.column(nth), value);
+        let value = declared.value_for(statement.column(nth), value);
         prepared.raw_bind_parameter(nth + 1, value).map_err(|error| explain(error, false))?;
     }
     let fitness = if prepared.readonly() { Fitness::Clean } else { Fitness::Used };
@@ -205,12 +205,12 @@ fn execute(jail: &Jail, statement: &Statement, producer: &mut Producer, runtime:
 }
 
 /// The declared types of the columns of a table that is to be changed.
-fn declared_types(jail: &Jail, form: &Form, gives_rows: bool) -> Declared {
-    let Form::Change { schema, table, columns } = form else { return Declared::default() };
-    if columns.is_empty() && !gives_rows {
+fn declared_types(jail: &Jail, form: &Form, needs_types: bool) -> Declared {
+    let Form::Change { schema, table } = form else { return Declared::default() };
+    if !needs_types {
         return Declared::default();
     }
-    let Ok(table) = quoted_table(schema.as_deref(), table) else { return Declared::default() };
+    let Ok(table) = quoted_table(Dialect::Sqlite, schema.as_deref(), table) else { return Declared::default() };
     // If this fails, so does the statement itself, with the better error.
     jail.prepare(&format!("SELECT * FROM {table}")).map(|statement| Declared::of(&statement)).unwrap_or_default()
 }
@@ -261,7 +261,7 @@ fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form) -> SqlError {
         rusqlite::Error::MultipleStatement => "a `query` may hold one statement".to_owned(),
         other => other.to_string(),
     };
-    if let Form::Table { schema, table } | Form::Change { schema, table, .. } = form
+    if let Form::Table { schema, table } | Form::Change { schema, table } = form
         && message.starts_with("no such table")
     {
         let table = shown_table(schema.as_deref(), table);

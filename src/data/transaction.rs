@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     data::{
-        cursor::{self, Cursor, Producer},
+        cursor::{self, Cursor, Producer, UNANSWERED},
         select::Statement,
     },
     domain::{
@@ -65,7 +65,11 @@ impl Transaction {
         let (producer, cursor) = cursor::open(limits);
         let order = Order::Run { statement: Box::new(statement), producer };
         self.orders.send(order).await.map_err(|_| self.over())?;
-        cursor.await
+        match cursor.await {
+            // The transaction ended before it came to this order.
+            Err(error) if error.message == UNANSWERED => Err(self.over()),
+            result => result,
+        }
     }
 
     /// Keeps what the transaction has changed, for all to see.

@@ -84,7 +84,11 @@ impl Database {
                 declared.sort_by(|one, other| one.0.cmp(&other.0));
                 fields.append(&mut declared);
                 check_key(key, records)?;
-                self.json(create_statement(self.dialect(), name, &fields, key, true)?).await?;
+                match self.json(create_statement(self.dialect(), name, &fields, key, true)?).await {
+                    // PostgreSQL's way to say that somebody else has just created it.
+                    Err(error) if error.code == SqlErrorCode::ConstraintViolated && !self.is_inside() => {}
+                    result => _ = result?,
+                }
                 self.tables().forget(name);
                 self.table(name).await?
             }
@@ -135,10 +139,10 @@ impl Database {
         let key: Vec<&str> = key.iter().map(String::as_str).collect();
         let changed: Vec<&str> = columns.iter().copied().filter(|column| !key.contains(column)).collect();
         for chunk in chunks {
-            let mut writer = Writer::new(name)?;
-            writer.insert(self.dialect(), columns, chunk, Some(table))?;
+            let mut writer = Writer::new(self.dialect(), name)?;
+            writer.insert(columns, chunk, Some(table))?;
             if is_keyed {
-                writer.on_conflict(self.dialect(), &key, &changed, Some(table))?;
+                writer.on_conflict(&key, &changed, Some(table))?;
             }
             statements.push(writer.statement());
         }

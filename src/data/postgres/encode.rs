@@ -11,7 +11,7 @@ use sqlx::{
 };
 
 use crate::{
-    data::select::{Form, invalid, shown},
+    data::select::{Statement, invalid, shown},
     domain::sql::SqlError,
 };
 
@@ -64,9 +64,10 @@ pub(super) fn cast(r#type: &PgTypeInfo) -> Option<String> {
     }
 }
 
-/// Converts values to the types of their placeholders. Errors name the column of a value where `form` knows it.
-pub(super) fn arguments(values: &[Value], types: &[PgTypeInfo], form: &Form) -> Result<PgArguments, SqlError> {
-    let what = |nth| match form.column(nth) {
+/// Converts values to the types of their placeholders. Errors name the column of a value where it is known.
+pub(super) fn arguments(statement: &Statement, types: &[PgTypeInfo]) -> Result<PgArguments, SqlError> {
+    let values = &statement.template.values;
+    let what = |nth| match statement.column(nth) {
         Some(column) => format!("the value of column `{}`", shown(column)),
         None => format!("value {}", nth + 1),
     };

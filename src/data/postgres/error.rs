@@ -68,7 +68,7 @@ pub(super) async fn of_statement(connection: &mut PgConnection, error: &sqlx::Er
     };
     let error = error.downcast_ref::<PgDatabaseError>();
     match (error.code(), form) {
-        ("42P01", Form::Table { schema, table } | Form::Change { schema, table, .. }) => {
+        ("42P01", Form::Table { schema, table } | Form::Change { schema, table }) => {
             of_missing_table(connection, schema.as_deref(), table).await
         }
         ("42P01", Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownTable, message_of(error)),

@@ -67,6 +67,7 @@ pub(crate) async fn hold(
     }
     let mut stain = Stain::None;
     let reusable = serve(&mut session, &mut orders, &mut stain).await;
+    drop(orders);
     // From here on the caller has its answer.
     if !reusable {
         return;

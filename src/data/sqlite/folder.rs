@@ -87,6 +87,8 @@ fn create_file(pool: &SqlitePool, schema: &str) -> Result<(), SqlError> {
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).map_err(|error| unwritable(error.into()))?;
     let jail = Jail::open(&folder, false)?;
     let files = list_files(&folder)?;
+    // SQLite's own name for it is in lower case.
+    let schema = if schema.eq_ignore_ascii_case("main") { "main" } else { schema };
     if files.keys().any(|known| known.eq_ignore_ascii_case(schema)) {
         return Ok(());
     }

@@ -101,7 +101,7 @@ async fn what_cannot_be_changed_is_told() {
             (change("items", insert(json!({"": 1}))).await, SqlErrorCode::InvalidArgument, "is empty"),
             (change("items", insert(json!([]))).await, SqlErrorCode::InvalidArgument, "needs a row"),
             (change("items", insert(json!({"id": 1, "name": "x"}))).await, SqlErrorCode::ConstraintViolated, ""),
-            (change("items", insert(json!({"price": 1}))).await, SqlErrorCode::ConstraintViolated, "name"),
+            (change("items", insert(json!({"id": 5, "price": 1}))).await, SqlErrorCode::ConstraintViolated, "name"),
             (change("child", insert(json!({"item": 99, "id": 1}))).await, SqlErrorCode::ConstraintViolated, ""),
             (
                 change("items", upsert(json!(1), json!({"id": 2, "name": "x"}))).await,

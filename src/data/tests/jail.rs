@@ -186,7 +186,8 @@ async fn changes_do_not_leave_the_folder_either() {
         let inside = fixture.database().inside(fixture.database().begin().await.unwrap());
         let error = inside.fetch(query(&*sql)).await.unwrap_err();
         let is_refused = error.code == SqlErrorCode::NotAllowed && error.message.contains(named);
-        assert!(is_refused || error.message.contains("no such function"), "{sql}: {error:?}");
+        let is_impossible = ["no such function", "cannot VACUUM"].iter().any(|reason| error.message.contains(reason));
+        assert!(is_refused || is_impossible, "{sql}: {error:?}");
     }
     // Column names, types and defaults are names and nothing else.
     let evil = "a\" TEXT); ATTACH 'x' AS y; --";

@@ -1,4 +1,4 @@
-//! write, create_schema, create_table, describe, schemas.
+//! Writing records, creating schemas and tables, and reading the catalogue.
 
 use super::*;
 use crate::domain::sql::{NewTable, TableWrite};
