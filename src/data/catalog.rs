@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Tables of one connection that are remembered. A script uses few; when there are more, all are forgotten.
-const CACHED_MAX: usize = 256;
+const CACHED_MAX: usize = 64;
 /// How long a table is remembered. What a failing statement shows to be outdated is read anew at once; this bounds how
 /// long a changed primary key goes unnoticed.
 const CACHED_FOR: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 //!
 //! Owns: their SQL. Never: pastes a name or a value; names are quoted, values bound with the type of their column.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use serde_json::{Map, Value};
 
@@ -18,6 +18,10 @@ use crate::{
 
 /// Most rows of one insert. As many as a result may have, because the rows are returned.
 const INSERTED_ROWS_MAX: usize = 10_000;
+/// Most columns that rows may name together. PostgreSQL's tables take 1,600, SQLite's 2,000.
+pub(super) const COLUMNS_MAX: usize = 1000;
+/// Most rows times columns of one statement: each is a word of SQL, whether a row names the column or not.
+const CELLS_MAX: usize = 500_000;
 
 type Row = Map<String, Value>;
 
@@ -76,7 +80,7 @@ impl Database {
             let message = format!("`insert` takes {INSERTED_ROWS_MAX} rows at once: use `write`, or insert in parts");
             return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
         }
-        let columns = columns_of(rows);
+        let columns = columns_of(rows)?;
         let is_even = rows.iter().all(|row| row.len() == columns.len());
         // Only then is it needed what the missing columns default to.
         let table = if is_even { None } else { Some(self.table(name).await?) };
@@ -87,7 +91,8 @@ impl Database {
             }
             writer.text("INSERT INTO ").table().text(" DEFAULT VALUES RETURNING *");
         } else {
-            writer.insert(&columns, rows, table.as_deref())?.text(" RETURNING *");
+            let rows: Vec<&Row> = rows.iter().collect();
+            writer.insert(&columns, &rows, table.as_deref())?.text(" RETURNING *");
         }
         check_values(self.dialect(), &writer)?;
         Ok(self.json(writer.statement()).await?.0)
@@ -126,7 +131,7 @@ impl Database {
         // Without a column to change, the row is given back by changing nothing.
         let changed = if columns.is_empty() { &key_columns } else { &columns };
         let mut writer = Writer::new(self.dialect(), name)?;
-        writer.insert(&all, std::slice::from_ref(&row), None)?;
+        writer.insert(&all, &[&row], None)?;
         writer.on_conflict(&key_columns, changed, None)?.text(" RETURNING *");
         Ok(self.json(writer.statement()).await?.0)
     }
@@ -166,9 +171,15 @@ fn unknown_row(name: &TableName, key: &Row) -> SqlError {
 }
 
 /// All columns that any row names, in the order of their first appearance.
-pub(super) fn columns_of(rows: &[Row]) -> Vec<&str> {
-    let mut seen = std::collections::HashSet::new();
-    rows.iter().flat_map(Map::keys).map(String::as_str).filter(|column| seen.insert(*column)).collect()
+pub(super) fn columns_of(rows: &[Row]) -> Result<Vec<&str>, SqlError> {
+    let mut seen = HashSet::new();
+    let names = rows.iter().flat_map(Map::keys).map(String::as_str).filter(|column| seen.insert(*column));
+    let columns: Vec<&str> = names.take(COLUMNS_MAX + 1).collect();
+    if columns.len() > COLUMNS_MAX {
+        let message = format!("the rows name more than {COLUMNS_MAX} columns");
+        return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
+    }
+    Ok(columns)
 }
 
 /// Most values of one statement.
@@ -250,9 +261,13 @@ impl<'a> Writer<'a> {
     pub(super) fn insert(
         &mut self,
         columns: &[&str],
-        rows: &[Row],
+        rows: &[&Row],
         table: Option<&Table>,
     ) -> Result<&mut Self, SqlError> {
+        if rows.len() * columns.len() > CELLS_MAX {
+            let message = "the rows name too many different columns for one statement: insert in parts";
+            return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
+        }
         self.text("INSERT INTO ").table().text(" (").names(columns)?.text(") VALUES ");
         for (nth, row) in rows.iter().enumerate() {
             self.text(if nth == 0 { "(" } else { ", (" });

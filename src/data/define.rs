@@ -10,16 +10,13 @@ use serde_json::Value;
 use crate::{
     data::{
         Database,
-        change::Writer,
+        change::{COLUMNS_MAX, Writer},
         placeholders::Template,
         select::{Dialect, Form, Statement, invalid, quoted, shown},
         sqlite,
     },
     domain::sql::{NewTable, SqlError, SqlErrorCode, TableName},
 };
-
-/// Most columns of a table. PostgreSQL takes 1,600, SQLite 2,000.
-pub(super) const COLUMNS_MAX: usize = 1000;
 
 /// A type of a column, in no database's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

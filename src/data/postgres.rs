@@ -50,6 +50,8 @@ const BATCH_TIME: Duration = Duration::from_millis(20);
 const RESET_TIME: Duration = Duration::from_secs(5);
 /// Prepared statements a session keeps. Table reads are few; each costs the server some kilobytes.
 const PREPARED_MAX: usize = 100;
+/// Values of a change whose prepared statement a session keeps: more are not likely to come again, and take memory.
+const KEPT_VALUES_MAX: usize = 500;
 /// Rows that are read and thrown away after `limit`, to spare a session that is nearly done.
 const DRAINED_ROWS_MAX: u64 = 1000;
 
@@ -250,9 +252,11 @@ async fn finish(
     }
     let cleaned = match statement.form {
         Form::Table { .. } => Ok(Ok(())),
-        Form::Change { .. } => timeout(RESET_TIME, finish_ours(&mut session)).await,
+        Form::Change { .. } if statement.template.values.len() <= KEPT_VALUES_MAX => {
+            timeout(RESET_TIME, finish_ours(&mut session)).await
+        }
         Form::Query { .. } if outlasts_reset(&statement.template.render(|_| "NULL".to_owned())) => return,
-        Form::Query { .. } => timeout(RESET_TIME, reset(&mut session)).await,
+        Form::Change { .. } | Form::Query { .. } => timeout(RESET_TIME, reset(&mut session)).await,
     };
     match cleaned {
         Ok(Ok(())) => {}

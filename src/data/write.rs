@@ -64,14 +64,10 @@ impl Database {
         types: &HashMap<String, FieldType>,
         key: &[String],
     ) -> Result<(), SqlError> {
-        let columns = columns_of(records);
-        let type_of = |column: &str| {
-            let inferred = || {
-                let values = records.iter().filter_map(|record| FieldType::of(record.get(column)?));
-                values.reduce(FieldType::with).unwrap_or(FieldType::Text)
-            };
-            types.get(column).copied().unwrap_or_else(inferred)
-        };
+        let columns = columns_of(records)?;
+        let inferred = inferred_types(records);
+        let type_of =
+            |column: &str| types.get(column).or_else(|| inferred.get(column)).copied().unwrap_or(FieldType::Text);
         let table = match self.table(name).await {
             Ok(table) => table,
             Err(error) if matches!(error.code, SqlErrorCode::UnknownTable | SqlErrorCode::UnknownSchema) => {
@@ -132,34 +128,47 @@ impl Database {
         if is_keyed {
             check_key(&key, records)?;
         }
-        let rows = if is_keyed { last_of_each(records, &key) } else { records.to_vec() };
+        let rows = if is_keyed { last_of_each(records, &key) } else { records.iter().collect() };
         let n_values = values_max(self.dialect()).min(CHUNK_VALUES);
-        let chunks: Vec<&[Row]> = rows.chunks((n_values / columns.len().max(1)).max(1)).collect();
-        let mut statements = Vec::with_capacity(chunks.len());
+        let chunks: Vec<&[&Row]> = rows.chunks((n_values / columns.len().max(1)).max(1)).collect();
         let key: Vec<&str> = key.iter().map(String::as_str).collect();
         let changed: Vec<&str> = columns.iter().copied().filter(|column| !key.contains(column)).collect();
-        for chunk in chunks {
+        let statement = |chunk: &[&Row]| {
             let mut writer = Writer::new(self.dialect(), name)?;
             writer.insert(columns, chunk, Some(table))?;
             if is_keyed {
                 writer.on_conflict(&key, &changed, Some(table))?;
             }
-            statements.push(writer.statement());
-        }
-        if let (true, [_]) | (false, _) = (!self.is_inside(), &statements[..]) {
-            for statement in statements {
-                self.json(statement).await?;
+            Ok::<_, SqlError>(writer.statement())
+        };
+        if self.is_inside() || chunks.len() == 1 {
+            for chunk in chunks {
+                self.json(statement(chunk)?).await?;
             }
             return Ok(());
         }
         let transaction = self.begin().await?;
         let inside = self.again().inside(transaction.clone());
-        for statement in statements {
-            inside.json(statement).await?; // dropping the transaction rolls it back
+        for chunk in chunks {
+            inside.json(statement(chunk)?).await?; // dropping the transaction rolls it back
         }
         drop(inside);
         transaction.commit().await
     }
+}
+
+/// For each column the type that keeps all values that records have for it.
+fn inferred_types(records: &[Row]) -> HashMap<&str, FieldType> {
+    let mut types = HashMap::new();
+    for (column, value) in records.iter().flatten() {
+        if let Some(r#type) = FieldType::of(value) {
+            types
+                .entry(column.as_str())
+                .and_modify(|known: &mut FieldType| *known = known.with(r#type))
+                .or_insert(r#type);
+        }
+    }
+    types
 }
 
 /// Whether an error may mean that the table is not as it was remembered.
@@ -199,14 +208,14 @@ fn check_key(key: &[String], records: &[Row]) -> Result<(), SqlError> {
 }
 
 /// The records without those that a later one replaces.
-fn last_of_each(records: &[Row], key: &[String]) -> Vec<Row> {
+fn last_of_each<'a>(records: &'a [Row], key: &[String]) -> Vec<&'a Row> {
     let key_of = |record: &Row| key.iter().map(|column| text_of(record.get(column))).collect::<Vec<_>>();
     let mut last = HashMap::new();
     for (nth, record) in records.iter().enumerate() {
         last.insert(key_of(record), nth);
     }
     let is_last = |(nth, record): &(usize, &Row)| last.get(&key_of(record)) == Some(nth);
-    records.iter().enumerate().filter(is_last).map(|(_, record)| record.clone()).collect()
+    records.iter().enumerate().filter(is_last).map(|(_, record)| record).collect()
 }
 
 /// A key's value as text: in one column, 5 and "5" are the same.

@@ -265,6 +265,30 @@ return {
         "id_is_dw": true, "fields": ["id", "name", "revenue"], "pk": ["id"], "in_schema": ["accounts"], "queried": 3, "broken": [[], true],
     });
     assert_eq!(run(&app, "metadata", body.trim()).await, expected);
+    // Module-level code that asks is run in each request, and asks anew.
+    let source = "NAMES = [d['name'] for d in pq.list_databases()]\ndef handler(request): return NAMES\n";
+    assert!(app.serve(&acme, "frozen", source).await.version.loaded.reason.is_some());
+    assert_eq!(app.get("/acme/frozen").await.json(), json!(["broken", "dw_2"]));
+    app.connection(&acme, "another", "sqlite:acme").await;
+    assert_eq!(app.get("/acme/frozen").await.json(), json!(["another", "broken", "dw_2"]));
+}
+
+#[tokio::test]
+async fn the_default_connection_is_read_without_its_name() {
+    let app = app_with_accounts().await;
+    let acme = app.acme().await;
+    let none = "try: pq.trinoconnect().fetch(query='SELECT 1')\nexcept Exception as e: return [e.code, e.message]";
+    assert_eq!(run(&app, "none", none).await, json!(["ERROR_INVALID_ARGUMENT", "the tenant has no default connection"]));
+    app.make_default(&acme, "dw_2").await;
+    let body = "
+return [
+    pq.DW_NAME, len(pq.trinoconnect().fetch(pq.DW_NAME, 'salesforce', 'accounts')),
+    len(pq.trinoconnect().fetch(table_id='dw_2.salesforce.accounts', limit=2)),
+    pq.trinoconnect().execute('SELECT 1 AS a')['detail'], len(pq.load_table('dw_2', 'salesforce', 'accounts')),
+    len(pq.load_table(query='SELECT * FROM salesforce.accounts WHERE id = 1')), pq.list_databases()[0]['is_datawarehouse'],
+]
+";
+    assert_eq!(run(&app, "default", body.trim()).await, json!(["dw_2", 3, 2, [["a"], [1]], 3, 1, true]));
 }
 
 #[tokio::test]

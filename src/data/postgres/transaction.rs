@@ -15,8 +15,8 @@ use crate::{
     data::{
         cursor::timed_out,
         postgres::{
-            Failure, PostgresPool, RESET_TIME, Session, attempt, error, finish_ours, milliseconds, outlasts_reset,
-            reset, server_limit,
+            Failure, KEPT_VALUES_MAX, PostgresPool, RESET_TIME, Session, attempt, error, finish_ours, milliseconds,
+            outlasts_reset, reset, server_limit,
         },
         select::{Form, Statement, first_word},
         transaction::{Order, Orders, refusal_inside},
@@ -172,6 +172,9 @@ async fn serve(session: &mut Session, orders: &mut Orders, stain: &mut Stain) ->
 /// Refuses what would end the transaction, and notes what a statement may leave.
 fn judge(statement: &Statement, stain: &mut Stain) -> Result<(), SqlError> {
     if !matches!(statement.form, Form::Query { .. }) {
+        if statement.template.values.len() > KEPT_VALUES_MAX {
+            *stain = Stain::Resettable.max(*stain);
+        }
         return Ok(());
     }
     let sql = statement.template.render(|_| "NULL".to_owned());

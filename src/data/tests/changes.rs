@@ -120,6 +120,10 @@ async fn what_cannot_be_changed_is_told() {
         assert_eq!(fixture.database().change(missing).await.unwrap_err().code, SqlErrorCode::UnknownSchema);
         let rows: Vec<_> = (0..10_001).map(|n| json!({"id": n, "name": "x"})).collect();
         assert_eq!(change("items", insert(Value::Array(rows))).await.unwrap_err().code, SqlErrorCode::InputTooLarge);
+        let rows: Vec<_> = (0..2000).map(|n| json!({(format!("c{n}")): 1})).collect();
+        assert_eq!(change("items", insert(Value::Array(rows))).await.unwrap_err().code, SqlErrorCode::InputTooLarge);
+        let rows: Vec<_> = (0..5000).map(|n| json!({(format!("c{}", n % 900)): 1})).collect();
+        assert_eq!(change("items", insert(Value::Array(rows))).await.unwrap_err().code, SqlErrorCode::InputTooLarge);
         assert_eq!(fixture.all("items").await.as_array().unwrap().len(), 2, "nothing was changed by what failed");
         fixture.end().await;
     }

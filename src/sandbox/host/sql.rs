@@ -16,6 +16,17 @@ use crate::{
 /// What a guest gets: a value or an error for its author.
 type Answer<T> = Result<T, sql::Error>;
 
+/// JSON above this size is parsed on another thread, so that guests on this one go on: it takes a millisecond.
+const LARGE_BYTES: usize = 128 << 10;
+
+/// Computes something, on a thread of its own if it is large.
+async fn aside<R: Send + 'static>(is_large: bool, compute: impl FnOnce() -> R + Send + 'static) -> Trappable<R> {
+    if is_large {
+        return tokio::task::spawn_blocking(compute).await.map_err(wasmtime::Error::from);
+    }
+    Ok(compute())
+}
+
 impl sql::Host for SlotState {
     async fn fetch(&mut self, place: sql::Place, select: sql::Select) -> Trappable<Answer<sql::Opened>> {
         let select = match convert::select(select) {
@@ -47,7 +58,8 @@ impl sql::Host for SlotState {
         key: String,
         rows: String,
     ) -> Trappable<Answer<Vec<u8>>> {
-        let change = match convert::change(table, action, &key, &rows) {
+        let is_large = rows.len() > LARGE_BYTES;
+        let change = match aside(is_large, move || convert::change(table, action, &key, &rows)).await? {
             Ok(change) => change,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -62,7 +74,8 @@ impl sql::Host for SlotState {
         types: String,
         key: Vec<String>,
     ) -> Trappable<Answer<u64>> {
-        let write = match convert::write(table, &records, &types, key) {
+        let is_large = records.len() > LARGE_BYTES;
+        let write = match aside(is_large, move || convert::write(table, &records, &types, key)).await? {
             Ok(write) => write,
             Err(error) => return Ok(Err(error.into())),
         };

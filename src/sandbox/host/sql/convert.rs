@@ -17,6 +17,8 @@ use crate::{
 
 /// Most bytes of records, as JSON, that one call may write. What scripts rely on; a handler that has more calls twice.
 pub(super) const WRITTEN_BYTES_MAX: usize = 10 << 20;
+/// Most values in what one call passes: bounds the host's memory at some 100 MB while the call lasts.
+const WRITTEN_VALUES_MAX: usize = 1_000_000;
 
 pub(super) fn select(select: sql::Select) -> Result<Select, SqlError> {
     let sql::Select {
@@ -36,6 +38,8 @@ pub(super) fn select(select: sql::Select) -> Result<Select, SqlError> {
     if table.is_some() == query.is_some() {
         return Err(invalid("give either a table name or `query`, and not both"));
     }
+    check_size("`params`", &params)?;
+    check_size("`where`", &where_)?;
     let params = match serde_json::from_str(&params) {
         Ok(Value::Null) => Params::None,
         Ok(Value::Array(values)) => Params::Positional(values),
@@ -80,16 +84,41 @@ pub(super) fn write(
 }
 
 fn records(text: &str) -> Result<Vec<Map<String, Value>>, SqlError> {
-    if text.len() > WRITTEN_BYTES_MAX {
-        let message =
-            format!("the records are {} bytes as JSON; {WRITTEN_BYTES_MAX} may be written at once", text.len());
-        return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
-    }
     json(text, "the records must be dicts of column to value that JSON can express, nested at most 120 deep")
 }
 
 fn json<T: DeserializeOwned>(text: &str, problem: &str) -> Result<T, SqlError> {
+    check_size("the records", text)?;
     serde_json::from_str(text).map_err(|_| invalid(problem))
+}
+
+/// Refuses JSON before it is parsed: a value of two bytes takes a hundred when it is.
+fn check_size(what: &str, text: &str) -> Result<(), SqlError> {
+    let message = if text.len() > WRITTEN_BYTES_MAX {
+        format!("{what} are {} bytes as JSON; {WRITTEN_BYTES_MAX} may be passed at once", text.len())
+    } else if weight(text) > WRITTEN_VALUES_MAX {
+        format!("{what} hold more than {WRITTEN_VALUES_MAX} values")
+    } else {
+        return Ok(());
+    };
+    Err(SqlError::new(SqlErrorCode::InputTooLarge, message))
+}
+
+/// About how many values JSON text has; an object counts for four, as it takes the memory of so many.
+fn weight(text: &str) -> usize {
+    let (mut weight, mut is_string, mut is_escaped) = (0, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_string,
+            b'"' => is_string = !is_string,
+            _ if is_string => {}
+            b',' | b'[' => weight += 1,
+            b'{' => weight += 4,
+            _ => {}
+        }
+    }
+    weight
 }
 
 fn invalid(message: &str) -> SqlError {
@@ -226,6 +255,10 @@ mod tests {
         let large = format!("[{{\"a\": \"{}\"}}]", "x".repeat(WRITTEN_BYTES_MAX));
         assert_eq!(write(table(), &large, "null", vec![]).unwrap_err().code, SqlErrorCode::InputTooLarge);
         assert_eq!(change(table(), sql::Action::Insert, "null", &large).unwrap_err().code, SqlErrorCode::InputTooLarge);
+        let many = format!("[{}{{}}]", "{},".repeat(300_000));
+        assert_eq!(write(table(), &many, "null", vec![]).unwrap_err().code, SqlErrorCode::InputTooLarge);
+        let prose = format!("[{{\"a\": \"{}\"}}]", "{,[\\\"".repeat(500_000));
+        assert!(write(table(), &prose, "null", vec![]).is_ok(), "what is text does not count");
         let deep = format!("[{{\"a\": {}1{}}}]", "[".repeat(500), "]".repeat(500));
         assert_eq!(write(table(), &deep, "null", vec![]).unwrap_err().code, SqlErrorCode::InvalidArgument);
     }
