@@ -102,8 +102,8 @@ pub struct IssuedToken {
 pub struct VerifiedToken {
     /// Its id.
     pub id: Arc<str>,
-    /// Its claims, as a JSON object.
-    pub claims: Arc<str>,
+    /// Its claims.
+    pub claims: Arc<Map<String, Value>>,
     tenant: TenantId,
     endpoint_route: Option<Arc<str>>,
     expires_at: u64,
@@ -235,10 +235,8 @@ impl Authenticator {
         if row.revoked_at_ms.is_some() {
             return Err(invalid("it was revoked"));
         }
-        let claims_text =
-            serde_json::to_string(&claims).map_err(|_| invalid("its claims cannot be written as JSON"))?;
         let endpoint_route = row.endpoint_route.map(Arc::from);
-        Ok(VerifiedToken { id: Arc::from(id), claims: Arc::from(claims_text), tenant, endpoint_route, expires_at })
+        Ok(VerifiedToken { id: Arc::from(id), claims: Arc::new(claims), tenant, endpoint_route, expires_at })
     }
 }
 

@@ -7,7 +7,11 @@
 //! `docs/DATABASES.md` says the same to operators.
 
 mod calendar;
+mod catalog;
+mod change;
 mod cursor;
+mod database;
+mod define;
 mod filling;
 mod json;
 mod mysql;
@@ -18,7 +22,9 @@ mod select;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod transaction;
 mod url;
+mod write;
 
 use std::{
     collections::HashMap,
@@ -31,13 +37,12 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 pub use crate::data::{
     cursor::Cursor,
+    database::Database,
+    transaction::Transaction,
     url::{ConnectionUrl, InvalidConnectionUrl, URL_BYTES_MAX},
 };
 use crate::{
-    data::{
-        select::{Dialect, Statement},
-        url::Driver,
-    },
+    data::{catalog::TableCache, select::Dialect, url::Driver},
     domain::{
         limits::SqlLimits,
         names::{ConnectionId, ConnectionName, TenantId},
@@ -113,6 +118,8 @@ struct Shared {
 struct Entry {
     revision: i64,
     pool: AnyPool,
+    /// What is known of its tables.
+    tables: Arc<TableCache>,
 }
 
 /// A pool of one kind of database.
@@ -148,16 +155,14 @@ impl Connections {
     /// Arguments of the wrong form, what the database says, `StatementTimeout` after `limits.statement_time` without a
     /// row, `Unavailable` when no connection can be had.
     pub async fn fetch(&self, target: Target, select: Select, limits: SqlLimits) -> Result<Cursor, SqlError> {
-        let pool = self.shared.pool(&target);
-        select::check_database(&select.database, &target.name, pool.database())?;
-        let statement = Statement::new(pool.dialect(), select)?;
-        let (producer, cursor) = cursor::open(limits);
-        match pool {
-            AnyPool::MySql(pool) => _ = self.runtime.spawn(mysql::run(pool, statement, producer)),
-            AnyPool::Postgres(pool) => _ = self.runtime.spawn(postgres::run(pool, statement, producer)),
-            AnyPool::Sqlite(pool) => _ = self.runtime.spawn(sqlite::run(pool, statement, producer)),
-        }
-        cursor.await
+        self.database(target, limits).fetch(select).await
+    }
+
+    /// A tenant's database, for statements with these limits. No I/O.
+    #[must_use]
+    pub fn database(&self, target: Target, limits: SqlLimits) -> Database {
+        let (pool, tables) = self.shared.pool(&target);
+        Database::new(pool, tables, self.runtime.clone(), target.name, limits)
     }
 
     /// Closes the idle connections of a tenant's connection, which was changed or deleted. Running statements finish.
@@ -174,31 +179,37 @@ impl Drop for Connections {
 
 impl Shared {
     /// The pool of this target, new if there is none or only one of another revision.
-    fn pool(&self, target: &Target) -> AnyPool {
+    fn pool(&self, target: &Target) -> (AnyPool, Arc<TableCache>) {
         let key = (target.tenant, target.connection);
         let mut pools = self.pools();
         if let Some(entry) = pools.get(&key).filter(|entry| entry.revision == target.revision) {
-            return entry.pool.clone();
+            return (entry.pool.clone(), Arc::clone(&entry.tables));
         }
         pools.remove(&key);
         if pools.len() >= self.settings.pools {
             evict_longest_unused(&mut pools);
         }
         let pool = self.new_pool(&target.url);
-        pools.insert(key, Entry { revision: target.revision, pool: pool.clone() });
-        pool
+        let tables = Arc::new(TableCache::default());
+        let entry = Entry { revision: target.revision, pool: pool.clone(), tables: Arc::clone(&tables) };
+        pools.insert(key, entry);
+        (pool, tables)
     }
 
     fn new_pool(&self, url: &ConnectionUrl) -> AnyPool {
+        let read_only = url.1.is_read_only();
         match &url.0 {
-            Driver::MySql(url) => AnyPool::MySql(Arc::new(mysql::MySqlPool::new((**url).clone(), &self.settings))),
+            Driver::MySql(url) => {
+                AnyPool::MySql(Arc::new(mysql::MySqlPool::new((**url).clone(), read_only, &self.settings)))
+            }
             Driver::Postgres(url) => {
-                AnyPool::Postgres(Arc::new(postgres::PostgresPool::new((**url).clone(), &self.settings)))
+                AnyPool::Postgres(Arc::new(postgres::PostgresPool::new((**url).clone(), read_only, &self.settings)))
             }
             Driver::Sqlite(folder) => {
                 let folder = self.settings.sqlite_base.join(folder);
                 AnyPool::Sqlite(Arc::new(sqlite::SqlitePool::new(
                     folder,
+                    read_only,
                     &self.settings,
                     Arc::clone(&self.sqlite_threads),
                 )))

@@ -35,7 +35,7 @@ use crate::{
     invoke::{
         directory::{Directory, RunnableVersion},
         recorder::Recorder,
-        script_host::{Cursors, ScriptHost},
+        script_host::{Cursors, ScriptHost, Transactions},
     },
     publish::Publisher,
     sandbox::{
@@ -246,12 +246,13 @@ impl Invocation {
             endpoint: Arc::clone(&self.call.endpoint),
             cursors: Arc::clone(cursors),
             n_statements: 0,
+            transactions: Transactions::default(),
         };
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);
         }
-        let request = self.call.request.clone();
-        let outcome = tokio::time::timeout(limits.deadline, call_handler(&mut lease, version, request, &limits)).await;
+        let handling = call_handler(&mut lease, version, &self.call.request, &limits);
+        let outcome = tokio::time::timeout(limits.deadline, handling).await;
         trace.usage = lease.slot().usage(&limits);
         let log = lease.slot().take_log();
         trace.log = log.text;
@@ -336,7 +337,7 @@ fn image_hash<'a>(loaded: &'a Loaded, runtime_hash: &str) -> Image<'a> {
 async fn call_handler(
     lease: &mut Lease,
     version: &RunnableVersion,
-    request: HandlerRequest,
+    request: &HandlerRequest,
     limits: &Limits,
 ) -> Result<HandlerResponse<CursorId>, CallError> {
     if let Some(files) = &version.files {

@@ -11,6 +11,7 @@ pub mod image;
 pub mod images;
 mod memory;
 pub mod pool;
+mod request;
 pub mod rewindable;
 pub mod runtime;
 pub mod slot;

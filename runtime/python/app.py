@@ -1,12 +1,13 @@
-"""The exports of the runtime component; see `wit/types.wit`."""
+"""The exports of the runtime component; see `wit/worlds.wit`."""
 
 import os
 import traceback
 
 import wit_world
 from componentize_py_types import Err
-from pqhost_runtime import failures, loader, preload, request, response, stdio, warmup
+from pqhost_runtime import failures, loader, preload, randomness, request, response, stdio, warmup
 
+randomness.install()
 preload.preload()
 
 
@@ -32,10 +33,10 @@ class WitWorld(wit_world.WitWorld):
         finally:
             stdio.flush()
 
-    def handle(self, incoming: object) -> object:
+    def handle(self, incoming: bytes, body: bytes, files: list[bytes]) -> object:
         """Runs the handler."""
         try:
-            return response.make(loader.SCRIPT.call(request.make(incoming)))
+            return response.make(loader.SCRIPT.call(request.make(incoming, body, files)))
         except BaseException as error:
             answer = response.make_for_http_error(error)
             if answer is not None:

@@ -35,6 +35,9 @@ pub(crate) const BATCH_BYTES: usize = 256 << 10;
 /// Batches that wait for the reader. One is being read while one is being filled.
 const QUEUED_BATCHES: usize = 2;
 
+/// The error for a statement that nobody ran to an end.
+pub(crate) const UNANSWERED: &str = "the statement ended without an answer";
+
 /// Values of some rows, as the driver gave them.
 pub(crate) enum Rows {
     MySql(Vec<sqlx::mysql::MySqlRow>),
@@ -173,6 +176,8 @@ pub struct Cursor {
     limits: SqlLimits,
     rows_read: Arc<AtomicU64>,
     guest_bytes: u64,
+    /// Whether a script takes the rows batch by batch and keeps none.
+    is_stream: bool,
 }
 
 impl fmt::Debug for Cursor {
@@ -192,7 +197,7 @@ pub(crate) fn open(limits: SqlLimits) -> (Producer, impl Future<Output = Result<
     let give_up_at = started + limits.statement_time + limits.stream_time;
     let producer = Producer { opened: Some(opened_sender), rows, decoder: None, limits, give_up_at };
     let cursor = async move {
-        let Opened { decoder, first } = opened.await.map_err(|_| lost("the statement ended without an answer"))??;
+        let Opened { decoder, first } = opened.await.map_err(|_| lost(UNANSWERED))??;
         let rows_read = Arc::new(AtomicU64::new(0));
         let columns = decoder.columns();
         Ok(Cursor {
@@ -205,12 +210,20 @@ pub(crate) fn open(limits: SqlLimits) -> (Producer, impl Future<Output = Result<
             limits,
             rows_read,
             guest_bytes: 0,
+            is_stream: false,
         })
     };
     (producer, cursor)
 }
 
 impl Cursor {
+    /// The cursor of a script that reads in a stream: rows have the limits of a stream to a caller, and bytes have none,
+    /// because the script holds one batch at a time.
+    #[must_use]
+    pub fn into_stream(self) -> Self {
+        Self { is_stream: true, ..self }
+    }
+
     /// The columns, in order; empty for a statement that gives no rows.
     #[must_use]
     pub fn columns(&self) -> &[Column] {
@@ -235,7 +248,8 @@ impl Cursor {
     /// # Errors
     ///
     /// What the database says; `ResultTooLarge` beyond `guest_rows` or `guest_bytes`; `StatementTimeout` when
-    /// `statement_time` has passed since `fetch`. After an error there are no more rows.
+    /// `statement_time` has passed since `fetch`. Of a stream the limits are `streamed_rows` and `stream_time`. After an
+    /// error there are no more rows.
     pub async fn next_batch(&mut self) -> Result<Option<Bytes>, SqlError> {
         let result = self.next_guest_batch().await;
         if result.is_err() {
@@ -245,17 +259,23 @@ impl Cursor {
     }
 
     async fn next_guest_batch(&mut self) -> Result<Option<Bytes>, SqlError> {
-        let SqlLimits { statement_time, guest_rows, guest_bytes, .. } = self.limits;
-        let Some(rows) = self.next_rows(self.started + statement_time, statement_time).await? else { return Ok(None) };
-        if self.count(&rows) > guest_rows {
-            return Err(too_large(format!("the result has more than {guest_rows} rows"), "into the script"));
+        let SqlLimits { statement_time, statements: _, guest_rows, guest_bytes, streamed_rows, stream_time } =
+            self.limits;
+        let (time, rows_max, bytes_max) = if self.is_stream {
+            (stream_time, streamed_rows, u64::MAX)
+        } else {
+            (statement_time, guest_rows, guest_bytes)
+        };
+        let Some(rows) = self.next_rows(self.started + time, time).await? else { return Ok(None) };
+        if self.count(&rows) > rows_max {
+            return Err(too_large(format!("the result has more than {rows_max} rows"), "into the script"));
         }
         let mut out = vec![b'['];
         self.decoder.write(&mut out, &rows, Reader::Guest)?;
         out.push(b']');
         self.guest_bytes += out.len() as u64;
-        if self.guest_bytes > guest_bytes {
-            return Err(too_large(format!("the result is larger than {guest_bytes} bytes"), "into the script"));
+        if self.guest_bytes > bytes_max {
+            return Err(too_large(format!("the result is larger than {bytes_max} bytes"), "into the script"));
         }
         Ok(Some(out.into()))
     }

@@ -13,6 +13,44 @@ pub(crate) enum Reader {
     Caller,
 }
 
+/// What a row becomes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// An object of column to value. Of columns with the same name a reader keeps the last.
+    #[default]
+    Object,
+    /// A list of all values.
+    List,
+}
+
+impl Shape {
+    /// What stands before the value of the `nth` column.
+    pub(crate) fn prefix(self, nth: usize, column: &str) -> Vec<u8> {
+        let mut prefix = vec![if nth == 0 { self.begin() } else { b',' }];
+        if self == Self::Object {
+            write_string(&mut prefix, column);
+            prefix.push(b':');
+        }
+        prefix
+    }
+
+    /// How a row without columns begins.
+    pub(crate) fn begin(self) -> u8 {
+        match self {
+            Self::Object => b'{',
+            Self::List => b'[',
+        }
+    }
+
+    /// How a row ends.
+    pub(crate) fn end(self) -> u8 {
+        match self {
+            Self::Object => b'}',
+            Self::List => b']',
+        }
+    }
+}
+
 /// For each byte: 0 when it stands for itself in a JSON string, else how it is escaped (`u` means `\u00XX`).
 static ESCAPES: [u8; 256] = escapes();
 

@@ -306,6 +306,17 @@ fn quoted_length(text: &str, quote: u8, backslash: bool) -> usize {
     bytes.len()
 }
 
+/// Length of the comment that begins the text; 0 if none does.
+pub(crate) fn comment_at(text: &str) -> usize {
+    if text.starts_with("--") {
+        text.find('\n').unwrap_or(text.len())
+    } else if text.starts_with("/*") {
+        comment_length(text, true)
+    } else {
+        0
+    }
+}
+
 fn comment_length(text: &str, nested: bool) -> usize {
     let bytes = text.as_bytes();
     let mut depth = 1;

@@ -20,6 +20,7 @@ mod error;
 mod geometric;
 mod numeric;
 mod text;
+mod transaction;
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,7 +32,7 @@ use sqlx::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub(crate) use crate::data::postgres::decode::Decoder;
+pub(crate) use crate::data::postgres::{decode::Decoder, transaction::hold};
 use crate::{
     data::{
         DataSettings,
@@ -51,6 +52,8 @@ use crate::{
 const RESET_TIME: Duration = Duration::from_secs(5);
 /// Prepared statements a session keeps. Table reads are few; each costs the server some kilobytes.
 const PREPARED_MAX: usize = 100;
+/// Values of a change whose prepared statement a session keeps: more are not likely to come again, and take memory.
+const KEPT_VALUES_MAX: usize = 500;
 /// Rows that are read and thrown away after `limit`, to spare a session that is nearly done.
 const DRAINED_ROWS_MAX: u64 = 1000;
 
@@ -58,6 +61,8 @@ const DRAINED_ROWS_MAX: u64 = 1000;
 #[derive(Debug)]
 pub(crate) struct PostgresPool {
     url: Url,
+    /// Whether transactions may only read.
+    read_only: bool,
     sessions: Pool<Session>,
     acquire_time: Duration,
 }
@@ -81,8 +86,13 @@ pub(crate) struct Session {
 }
 
 impl PostgresPool {
-    pub(crate) fn new(url: ServerUrl, settings: &DataSettings) -> Self {
-        Self { url: Url(url), sessions: Pool::new(settings.pool_connections), acquire_time: settings.acquire_time }
+    pub(crate) fn new(url: ServerUrl, read_only: bool, settings: &DataSettings) -> Self {
+        Self {
+            url: Url(url),
+            read_only,
+            sessions: Pool::new(settings.pool_connections),
+            acquire_time: settings.acquire_time,
+        }
     }
 
     pub(crate) fn database(&self) -> &str {
@@ -127,6 +137,9 @@ impl PostgresPool {
             .disable_statement_logging();
         if let Some(certificate) = ssl_root_cert {
             options = options.ssl_root_cert(certificate);
+        }
+        if self.read_only {
+            options = options.options([("default_transaction_read_only", "on")]);
         }
         if check_client {
             options = options.options([("client_connection_check_interval", 500)]);
@@ -191,12 +204,13 @@ pub(crate) async fn run(pool: Arc<PostgresPool>, statement: Statement, mut produ
             return finish(&pool, current, &statement, result, producer).await;
         };
         let is_table = matches!(statement.form, Form::Table { .. });
+        let is_ours = !matches!(statement.form, Form::Query { .. });
         let may_run_again = may_retry && !producer.has_begun() && (is_table || !executing);
         if may_run_again && reused && error::is_lost(error) {
             // The server was restarted or closed an idle session: the others are gone too.
             drop(pool.sessions.take_idle_for(Duration::ZERO));
-        } else if may_run_again && is_table && error::is_stale_plan(error) {
-            // The table has other columns than when this session prepared the statement.
+        } else if may_retry && is_ours && !producer.has_begun() && error::is_stale_plan(error) {
+            // The table has other columns than when this session prepared the statement, which was not run.
             if current.connection.clear_cached_statements().await.is_ok() {
                 session = Some(current);
             }
@@ -238,14 +252,17 @@ async fn finish(
     if !reusable {
         return;
     }
-    if matches!(statement.form, Form::Query { .. }) {
-        if outlasts_reset(&statement.template.render(|_| "NULL".to_owned())) {
-            return;
+    let cleaned = match statement.form {
+        Form::Table { .. } => Ok(Ok(())),
+        Form::Change { .. } if statement.template.values.len() <= KEPT_VALUES_MAX => {
+            timeout(RESET_TIME, finish_ours(&mut session)).await
         }
-        match timeout(RESET_TIME, reset(&mut session)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => return, // it stays unclean, so it is closed
-        }
+        Form::Query { .. } if outlasts_reset(&statement.template.render(|_| "NULL".to_owned())) => return,
+        Form::Change { .. } | Form::Query { .. } => timeout(RESET_TIME, reset(&mut session)).await,
+    };
+    match cleaned {
+        Ok(Ok(())) => {}
+        Ok(Err(_)) | Err(_) => return, // it stays unclean, so it is closed
     }
     pool.sessions.put(session);
 }
@@ -264,6 +281,11 @@ fn outlasts_reset(sql: &str) -> bool {
         first.strip_prefix(word).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
     });
     !is_common || SUSPECT.iter().any(|suspect| sql.contains(suspect))
+}
+
+/// Removes what our own changes leave in a session: the last values of sequences, which `lastval()` would tell.
+async fn finish_ours(session: &mut Session) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql("DISCARD SEQUENCES").execute(&mut session.connection).await.map(|_| ())
 }
 
 /// Makes the session as good as new. Fails inside of a transaction.
@@ -298,7 +320,8 @@ async fn attempt(
         () = producer.abandoned() => return Err(Failure::Abandoned),
     };
     let (prepared, arguments, money_digits) = prepared;
-    let decoder = Decoder::new(prepared.columns(), statement.decimals, money_digits).map_err(Failure::Refused)?;
+    let decoder = Decoder::new(prepared.columns(), statement.decimals, statement.shape, money_digits)
+        .map_err(Failure::Refused)?;
     producer.describe(cursor::Decoder::Postgres(decoder));
     *executing = true;
     pump(&mut session.connection, &prepared, arguments, &statement.form, producer, deadline).await
@@ -321,7 +344,7 @@ async fn prepare(connection: &mut PgConnection, statement: &Statement) -> Result
         return Err(Failure::Refused(crate::data::select::invalid(message)));
     }
     let casts: Vec<Option<String>> = types.iter().map(encode::cast).collect();
-    let arguments = encode::arguments(&template.values, types).map_err(Failure::Refused)?;
+    let arguments = encode::arguments(statement, types).map_err(Failure::Refused)?;
     if casts.iter().all(Option::is_none) {
         return Ok((prepared, arguments));
     }
@@ -362,7 +385,7 @@ async fn pump(
 ) -> Result<(), Failure> {
     let statement_time = producer.limits().statement_time;
     let (mut to_skip, mut to_take) = match form {
-        Form::Table { .. } => (0, u64::MAX),
+        Form::Table { .. } | Form::Change { .. } => (0, u64::MAX),
         Form::Query { offset, limit } => (*offset, limit.unwrap_or(u64::MAX)),
     };
     let mut to_drain = DRAINED_ROWS_MAX;

@@ -8,7 +8,10 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::{
-    data::placeholders::{self, Template},
+    data::{
+        json::Shape,
+        placeholders::{self, Template},
+    },
     domain::{
         names::ConnectionName,
         sql::{Params, Select, SqlError, SqlErrorCode},
@@ -36,25 +39,42 @@ pub(crate) enum Dialect {
 #[derive(Debug)]
 pub(crate) struct Statement {
     pub(crate) template: Template,
-    /// The column that each of the first values is compared with; the values after them have none.
+    /// The column that each of the first values is for; the values after them have none.
     pub(crate) value_columns: Vec<String>,
     pub(crate) form: Form,
     pub(crate) decimals: bool,
+    pub(crate) shape: Shape,
 }
 
-/// Which of its two forms a [`Select`] has.
+/// Whose a statement is and what it may do.
 #[derive(Debug)]
 pub(crate) enum Form {
     /// Our SQL: it reads one table and changes nothing.
     Table { schema: Option<String>, table: String },
     /// The author's SQL: it may do anything. Rows are skipped and cut off by the host.
     Query { offset: u64, limit: Option<u64> },
+    /// Our SQL: it changes rows of one table, or the table itself.
+    Change { schema: Option<String>, table: String },
 }
 
 impl Statement {
     /// Checks the arguments and writes the SQL.
     pub(crate) fn new(dialect: Dialect, select: Select) -> Result<Self, SqlError> {
-        let Select { database: _, schema, table, query, params, filter, order_by, limit, offset, decimals } = select;
+        let Select {
+            database: _,
+            schema,
+            table,
+            query,
+            params,
+            filter,
+            order_by,
+            limit,
+            offset,
+            decimals,
+            lists,
+            stream: _,
+        } = select;
+        let shape = if lists { Shape::List } else { Shape::Object };
         match (table, query) {
             (Some(table), None) => {
                 if params != Params::None {
@@ -62,7 +82,7 @@ impl Statement {
                 }
                 let value_columns = filter_columns(&filter, dialect);
                 let template = table_template(dialect, schema.as_deref(), &table, &filter, &order_by, limit, offset)?;
-                Ok(Self { template, value_columns, form: Form::Table { schema, table }, decimals })
+                Ok(Self { template, value_columns, form: Form::Table { schema, table }, decimals, shape })
             }
             (None, Some(query)) => {
                 if !filter.is_empty() || !order_by.is_empty() {
@@ -78,13 +98,37 @@ impl Statement {
                     return Err(invalid("`query` is empty"));
                 }
                 let template = placeholders::parse(dialect, query, params)?;
-                let value_columns = Vec::new();
-                Ok(Self { template, value_columns, form: Form::Query { offset: offset.unwrap_or(0), limit }, decimals })
+                let form = Form::Query { offset: offset.unwrap_or(0), limit };
+                Ok(Self { template, value_columns: Vec::new(), form, decimals, shape })
             }
             (Some(_), Some(_)) => Err(invalid("give a table or a `query`, not both")),
             (None, None) => Err(invalid("give a table or a `query`")),
         }
     }
+
+    /// A statement of our own.
+    pub(crate) fn ours(template: Template, value_columns: Vec<String>, form: Form) -> Self {
+        Self { template, value_columns, form, decimals: false, shape: Shape::Object }
+    }
+
+    /// The column that a value is for, if it is known.
+    pub(crate) fn column(&self, value: usize) -> Option<&str> {
+        self.value_columns.get(value).map(String::as_str)
+    }
+}
+
+/// The first word of SQL text in lower case, after comments and parentheses: what kind of statement it is.
+pub(crate) fn first_word(sql: &str) -> String {
+    let mut rest = sql;
+    loop {
+        rest = rest.trim_start_matches(|c: char| c == '(' || c == ';' || c.is_whitespace());
+        let length = placeholders::comment_at(rest);
+        if length == 0 {
+            break;
+        }
+        rest = &rest[length..];
+    }
+    rest.chars().take_while(|c| c.is_ascii_alphabetic()).collect::<String>().to_ascii_lowercase()
 }
 
 /// Checks the name of the database that a script gave against those by which it may call this one.
@@ -110,11 +154,7 @@ fn table_template(
     let mut template = Template::default();
     // Columns are named with the alias, because SQLite takes a lone "name" that is no column for a text.
     template.text("SELECT * FROM ");
-    if let Some(schema) = schema {
-        template.text(&quoted(dialect, "schema", schema)?);
-        template.text(".");
-    }
-    template.text(&quoted(dialect, "table", table)?);
+    template.text(&quoted_table(dialect, schema, table)?);
     template.text(" AS t0");
     for (nth, (column, value)) in filter.iter().enumerate() {
         template.text(if nth == 0 { " WHERE " } else { " AND " });
@@ -199,8 +239,23 @@ fn count(number: u64) -> Value {
     Value::from(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
+/// The name of a table as SQL, with its schema if one is given.
+pub(crate) fn quoted_table(dialect: Dialect, schema: Option<&str>, table: &str) -> Result<String, SqlError> {
+    let table = quoted(dialect, "table", table)?;
+    match schema {
+        Some(schema) => Ok(format!("{}.{table}", quoted(dialect, "schema", schema)?)),
+        None => Ok(table),
+    }
+}
+
+/// The name of a table as an error shows it.
+pub(crate) fn shown_table(schema: Option<&str>, table: &str) -> String {
+    let schema = schema.map_or_else(String::new, |schema| format!("{}.", shown(schema)));
+    format!("`{schema}{}`", shown(table))
+}
+
 /// An identifier as SQL, quoted.
-fn quoted(dialect: Dialect, argument: &str, name: &str) -> Result<String, SqlError> {
+pub(crate) fn quoted(dialect: Dialect, argument: &str, name: &str) -> Result<String, SqlError> {
     let problem = if name.is_empty() {
         "is empty"
     } else if name.len() > IDENTIFIER_BYTES_MAX {
@@ -318,6 +373,19 @@ mod tests {
         assert_eq!(error(Select { query: Some(" ".into()), ..Select::default() }), "`query` is empty");
         assert!(error(Select { query: Some("SELECT\0".into()), ..Select::default() }).contains("NUL"));
         assert!(error(Select { query: Some("x".repeat(QUERY_BYTES_MAX + 1)), ..Select::default() }).contains("longer"));
+    }
+
+    #[test]
+    fn the_first_word_tells_the_kind_of_statement() {
+        for (sql, word) in [
+            ("SELECT 1", "select"),
+            (" /* a */ -- b\n ;(CoMMit)", "commit"),
+            ("/* unclosed", ""),
+            ("rollback;", "rollback"),
+            ("é", ""),
+        ] {
+            assert_eq!(first_word(sql), word, "{sql}");
+        }
     }
 
     #[test]

@@ -9,32 +9,34 @@
 //! **Session state.** The jail refuses what could leave some: temporary tables, transactions, pragmas. A connection that
 //! wrote anything is closed all the same, because it remembers the last row id and the number of changes.
 
+mod folder;
 mod jail;
+mod transaction;
 mod values;
 
-use std::{
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use rusqlite::types::Value as SqlValue;
-use serde_json::Value;
 use tokio::{
     runtime::Handle,
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
-pub(crate) use crate::data::sqlite::values::{Decoder, Rows};
+pub(crate) use crate::data::sqlite::{
+    folder::create_schema,
+    transaction::hold,
+    values::{Decoder, Rows},
+};
 use crate::{
     data::{
         DataSettings,
         cursor::{self, BATCH_BYTES, BATCH_ROWS, Batch, Producer, timed_out},
         pool::Pool,
-        select::{Form, Statement, shown},
-        sqlite::jail::Jail,
+        select::{Dialect, Form, Statement, quoted_table, shown_table},
+        sqlite::{
+            jail::{Jail, READ_ONLY},
+            values::Declared,
+        },
     },
     domain::sql::{SqlError, SqlErrorCode},
 };
@@ -45,6 +47,8 @@ const INSTRUCTIONS_PER_CHECK: i32 = 10_000;
 /// The open connections to one folder.
 pub(crate) struct SqlitePool {
     folder: PathBuf,
+    /// Whether nothing may be changed.
+    read_only: bool,
     name: String,
     jails: Pool<Jail>,
     acquire_time: Duration,
@@ -60,10 +64,10 @@ impl fmt::Debug for SqlitePool {
 }
 
 impl SqlitePool {
-    pub(crate) fn new(folder: PathBuf, settings: &DataSettings, threads: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(folder: PathBuf, read_only: bool, settings: &DataSettings, threads: Arc<Semaphore>) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let jails = Pool::new(settings.pool_connections);
-        Self { folder, name, jails, acquire_time: settings.acquire_time, threads }
+        Self { folder, read_only, name, jails, acquire_time: settings.acquire_time, threads }
     }
 
     /// The name of the folder.
@@ -74,6 +78,14 @@ impl SqlitePool {
     pub(crate) fn connections(&self) -> &Pool<Jail> {
         &self.jails
     }
+
+    /// Waits for the right to use a blocking thread.
+    async fn thread(&self) -> Result<OwnedSemaphorePermit, SqlError> {
+        match timeout(self.acquire_time, Arc::clone(&self.threads).acquire_owned()).await {
+            Ok(permit) => Ok(permit.expect("the semaphore is never closed")),
+            Err(_) => Err(SqlError::new(SqlErrorCode::Unavailable, "too many SQLite statements are running")),
+        }
+    }
 }
 
 /// Runs a statement to its end and sends its rows.
@@ -82,9 +94,9 @@ pub(crate) async fn run(pool: Arc<SqlitePool>, statement: Statement, mut produce
         Ok(permit) => permit,
         Err(error) => return producer.fail(error).await,
     };
-    let Ok(thread) = timeout(pool.acquire_time, Arc::clone(&pool.threads).acquire_owned()).await else {
-        let error = SqlError::new(SqlErrorCode::Unavailable, "too many SQLite statements are running");
-        return producer.fail(error).await;
+    let thread = match pool.thread().await {
+        Ok(thread) => thread,
+        Err(error) => return producer.fail(error).await,
     };
     let runtime = Handle::current();
     tokio::task::spawn_blocking(move || {
@@ -123,7 +135,7 @@ fn open(pool: &SqlitePool) -> Result<Jail, SqlError> {
     {
         return Ok(jail);
     }
-    Jail::open(&pool.folder)
+    Jail::open(&pool.folder, pool.read_only)
 }
 
 fn execute(jail: &Jail, statement: &Statement, producer: &mut Producer, runtime: &Handle) -> Result<Fitness, SqlError> {
@@ -134,7 +146,7 @@ fn execute(jail: &Jail, statement: &Statement, producer: &mut Producer, runtime:
     };
     silence.begin()?;
     let sql = statement.template.render(|number| format!("?{}", number + 1));
-    if let Form::Table { schema: Some(schema), .. } = &statement.form {
+    if let Form::Table { schema: Some(schema), .. } | Form::Change { schema: Some(schema), .. } = &statement.form {
         jail.check_schema(schema)?;
     }
     let mut prepared = jail.prepare(&sql).map_err(|error| explain(error, silence.is_over()))?;
@@ -144,15 +156,17 @@ fn execute(jail: &Jail, statement: &Statement, producer: &mut Producer, runtime:
             format!("`query` has {} placeholders, `params` has {n_values} values", prepared.parameter_count());
         return Err(crate::data::select::invalid(message));
     }
+    let declared = declared_types(jail, &statement.form, n_values > 0 || prepared.column_count() > 0);
     for (nth, value) in statement.template.values.iter().enumerate() {
-        prepared.raw_bind_parameter(nth + 1, sql_value(value)).map_err(|error| explain(error, false))?;
+        let value = declared.value_for(statement.column(nth), value);
+        prepared.raw_bind_parameter(nth + 1, value).map_err(|error| explain(error, false))?;
     }
     let fitness = if prepared.readonly() { Fitness::Clean } else { Fitness::Used };
-    let decoder = Decoder::new(&prepared, statement.decimals);
+    let decoder = Decoder::new(&prepared, statement.decimals, statement.shape, &declared);
     let n_columns = decoder.n_columns();
     producer.describe(cursor::Decoder::Sqlite(decoder));
     let (mut to_skip, mut to_take) = match statement.form {
-        Form::Table { .. } => (0, u64::MAX),
+        Form::Table { .. } | Form::Change { .. } => (0, u64::MAX),
         Form::Query { offset, limit } => (offset, limit.unwrap_or(u64::MAX)),
     };
     let mut rows = prepared.raw_query();
@@ -190,6 +204,17 @@ fn execute(jail: &Jail, statement: &Statement, producer: &mut Producer, runtime:
     }
 }
 
+/// The declared types of the columns of a table that is to be changed.
+fn declared_types(jail: &Jail, form: &Form, needs_types: bool) -> Declared {
+    let Form::Change { schema, table } = form else { return Declared::default() };
+    if !needs_types {
+        return Declared::default();
+    }
+    let Ok(table) = quoted_table(Dialect::Sqlite, schema.as_deref(), table) else { return Declared::default() };
+    // If this fails, so does the statement itself, with the better error.
+    jail.prepare(&format!("SELECT * FROM {table}")).map(|statement| Declared::of(&statement)).unwrap_or_default()
+}
+
 /// Stops the statement when its reader is gone or SQLite computes for too long without a row.
 struct Silence<'a> {
     jail: &'a Jail,
@@ -221,27 +246,14 @@ fn broken() -> SqlError {
     SqlError::new(SqlErrorCode::Unavailable, "the SQLite database cannot be used")
 }
 
-/// JSON as SQLite's values: booleans are numbers there, lists and objects are kept as JSON text.
-fn sql_value(value: &Value) -> SqlValue {
-    match value {
-        Value::Null => SqlValue::Null,
-        Value::Bool(value) => SqlValue::Integer((*value).into()),
-        Value::Number(number) => match number.as_i64() {
-            Some(integer) => SqlValue::Integer(integer),
-            None => SqlValue::Real(number.as_f64().unwrap_or(f64::NAN)),
-        },
-        Value::String(text) => SqlValue::Text(text.clone()),
-        Value::Array(_) | Value::Object(_) => SqlValue::Text(value.to_string()),
-    }
-}
-
 /// What an error of SQLite means to an author. Its messages name tables and columns, never files: attached files are
 /// known by their schema.
 fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form) -> SqlError {
     use rusqlite::ErrorCode;
 
     if let Some(reason) = jail.take_refusal() {
-        return SqlError::new(SqlErrorCode::NotAllowed, reason);
+        let code = if reason == READ_ONLY { SqlErrorCode::ReadOnly } else { SqlErrorCode::NotAllowed };
+        return SqlError::new(code, reason);
     }
     let code = error.sqlite_error_code();
     let message = match error {
@@ -249,28 +261,28 @@ fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form) -> SqlError {
         rusqlite::Error::MultipleStatement => "a `query` may hold one statement".to_owned(),
         other => other.to_string(),
     };
-    if let (Form::Table { schema, table }, true) = (form, message.starts_with("no such table")) {
-        let schema = schema.as_ref().map_or_else(String::new, |schema| format!("{}.", shown(schema)));
-        return SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table `{schema}{}`", shown(table)));
+    if let Form::Table { schema, table } | Form::Change { schema, table } = form
+        && message.starts_with("no such table")
+    {
+        let table = shown_table(schema.as_deref(), table);
+        return SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table {table}"));
     }
     let code = match code {
         Some(ErrorCode::OperationInterrupted) => SqlErrorCode::StatementTimeout,
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::CannotOpen) => SqlErrorCode::Unavailable,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => SqlErrorCode::Conflict,
+        Some(ErrorCode::CannotOpen) => SqlErrorCode::Unavailable,
+        Some(ErrorCode::ConstraintViolation) => SqlErrorCode::ConstraintViolated,
+        Some(ErrorCode::ReadOnly) => SqlErrorCode::ReadOnly,
         Some(ErrorCode::AuthorizationForStatementDenied) => SqlErrorCode::NotAllowed,
         _ if message.starts_with("no such table") => SqlErrorCode::UnknownTable,
-        _ if message.starts_with("no such column") => SqlErrorCode::UnknownColumn,
+        _ if message.starts_with("no such column") || message.contains(" has no column named ") => {
+            SqlErrorCode::UnknownColumn
+        }
+        _ if message.ends_with(" already exists") || message.starts_with("duplicate column name") => {
+            SqlErrorCode::AlreadyExists
+        }
         _ if message.starts_with("unknown database") => SqlErrorCode::UnknownSchema,
         _ => SqlErrorCode::StatementFailed,
     };
     SqlError::new(code, message)
-}
-
-/// The folder as an absolute path without links in it.
-fn real_folder(folder: &Path) -> Result<PathBuf, SqlError> {
-    match folder.canonicalize() {
-        Ok(folder) if folder.is_dir() => Ok(folder),
-        Ok(_) | Err(_) => {
-            Err(SqlError::new(SqlErrorCode::Unavailable, "the SQLite folder of this connection does not exist"))
-        }
-    }
 }

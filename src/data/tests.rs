@@ -1,12 +1,16 @@
 //! The module against real databases, as `invoke` uses it.
 
+mod changes;
 mod isolation;
 mod jail;
 mod limits;
 mod mysql;
 mod mysql_sessions;
+mod mysql_writes;
 mod postgres_types;
+mod transactions;
 mod types;
+mod writes;
 
 use std::{
     fs,
@@ -19,7 +23,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
 
 use super::*;
-use crate::domain::sql::{ColumnKind, Params, SqlErrorCode};
+use crate::domain::sql::{Action, Change, ColumnKind, Params, SqlErrorCode, TableName};
 
 const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
 const MYSQL: &str = "mysql://root@127.0.0.1:3306";
@@ -77,6 +81,40 @@ impl Fixture {
         Self { connections: Connections::new(settings), target, limits: SqlLimits::default(), schema, folder }
     }
 
+    /// The same with a URL that says `mode=ro`, without dropping what is there.
+    fn read_only(&mut self) {
+        let url = match self.schema.as_str() {
+            "" => format!("sqlite://{}?mode=ro", self.folder.path().display()),
+            _ => format!("{POSTGRES}?mode=ro"),
+        };
+        self.target.url = ConnectionUrl::parse(&url).unwrap();
+        self.target.revision += 1;
+    }
+
+    /// For changes, writes and transactions.
+    fn database(&self) -> Database {
+        self.connections.database(self.target.clone(), self.limits)
+    }
+
+    /// A table of the fixture: in its schema on PostgreSQL, in `shop` on SQLite.
+    fn name(&self, table: &str) -> TableName {
+        let schema = if self.schema.is_empty() { "shop" } else { &self.schema };
+        TableName { database: String::new(), schema: Some(schema.to_owned()), table: table.to_owned() }
+    }
+
+    async fn change(&self, table: &str, action: Action) -> Result<Value, SqlError> {
+        let rows = self.database().change(Change { table: self.name(table), action }).await?;
+        Ok(serde_json::from_slice(&rows).unwrap())
+    }
+
+    /// Everything in a table, by its first column.
+    async fn all(&self, table: &str) -> Value {
+        let TableName { schema, table, .. } = self.name(table);
+        let mut rows = self.rows(Select { schema, table: Some(table), ..Select::default() }).await.unwrap();
+        rows.sort_by_key(|row| row.as_object().unwrap().values().next().unwrap().to_string());
+        Value::Array(rows)
+    }
+
     async fn fetch(&self, select: Select) -> Result<Cursor, SqlError> {
         self.connections.fetch(self.target.clone(), select, self.limits).await
     }
@@ -114,6 +152,7 @@ impl Fixture {
         drop(connections);
         match target.url.0 {
             Driver::MySql(_) => mysql_admin(&format!("DROP DATABASE {schema}")).await,
+            Driver::Postgres(_) if schema.is_empty() => {}
             Driver::Postgres(_) => admin(&format!("DROP SCHEMA {schema} CASCADE")).await,
             Driver::Sqlite(_) => {}
         }
@@ -123,6 +162,40 @@ impl Fixture {
 fn new_schema() -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     format!("pqdata_{}_{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Both databases with the same table, made by SQL that both understand; `{s}` stands for the schema.
+async fn both(setup: &str) -> [Fixture; 2] {
+    let postgres = Fixture::postgres(&setup.replace("{s}.", "")).await;
+    let sqlite = Fixture::sqlite(&[("shop", &setup.replace("{s}.", ""))]);
+    [postgres, sqlite]
+}
+
+/// A row or a filter.
+fn row(json: Value) -> serde_json::Map<String, Value> {
+    match json {
+        Value::Object(row) => row,
+        other => panic!("no object: {other}"),
+    }
+}
+
+fn insert(rows: Value) -> Action {
+    match rows {
+        Value::Array(rows) => Action::Insert { rows: rows.into_iter().map(row).collect() },
+        one => Action::Insert { rows: vec![row(one)] },
+    }
+}
+
+fn update(key: Value, values: Value) -> Action {
+    Action::Update { key, values: row(values) }
+}
+
+fn upsert(key: Value, values: Value) -> Action {
+    Action::Upsert { key, values: row(values) }
+}
+
+fn delete(key: Value) -> Action {
+    Action::Delete { key }
 }
 
 fn query(sql: impl Into<String>) -> Select {

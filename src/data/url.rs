@@ -15,7 +15,31 @@ pub const URL_BYTES_MAX: usize = 4096;
 
 /// Where a tenant's database is and how to log in. A secret: it shows nothing of itself.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ConnectionUrl(pub(crate) Driver);
+pub struct ConnectionUrl(pub(crate) Driver, pub(crate) Mode);
+
+/// What statements of a connection may do; the words of `mode`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// `rw`: what the database lets its user do.
+    #[default]
+    ReadWrite,
+    /// `ro`: the host refuses every change.
+    ReadOnly,
+}
+
+impl Mode {
+    fn parse(text: &str) -> Result<Self, InvalidConnectionUrl> {
+        match text {
+            "rw" => Ok(Self::ReadWrite),
+            "ro" => Ok(Self::ReadOnly),
+            _ => Err(InvalidConnectionUrl::UnknownMode),
+        }
+    }
+
+    pub(crate) fn is_read_only(self) -> bool {
+        self == Self::ReadOnly
+    }
+}
 
 /// A parsed URL, one variant for each kind of database.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,15 +97,20 @@ pub enum InvalidConnectionUrl {
     #[error("the connection URL has no {0}")]
     Missing(&'static str),
     /// A query parameter we do not know.
-    #[error("the connection URL has an unknown parameter: known are `sslmode`, `sslrootcert` and `host`")]
+    #[error("the connection URL has an unknown parameter: known are `mode`, `sslmode`, `sslrootcert` and `host`")]
     UnknownParameter,
     /// `sslmode` is none of its words.
     #[error(
         "the connection URL's `sslmode` is unknown: use `disable`, `allow`, `prefer`, `require`, `verify-ca` or `verify-full`"
     )]
     UnknownSslMode,
+    /// `mode` is none of its words.
+    #[error("the connection URL's `mode` is unknown: use `ro` or `rw`")]
+    UnknownMode,
     /// A SQLite URL with a host, user or parameter.
-    #[error("a SQLite connection URL names a folder and nothing else: `sqlite:///absolute/folder` or `sqlite:folder`")]
+    #[error(
+        "a SQLite connection URL names a folder and nothing else but `?mode=ro`: `sqlite:///absolute/folder` or `sqlite:folder`"
+    )]
     SqliteFolder,
     /// A relative SQLite folder that leaves its base.
     #[error("a relative SQLite folder may not contain `..`")]
@@ -100,13 +129,17 @@ impl ConnectionUrl {
             return Err(InvalidConnectionUrl::TooLong);
         }
         if let Some(folder) = text.strip_prefix("sqlite:") {
-            return parse_sqlite(folder).map(|path| Self(Driver::Sqlite(path)));
+            let (folder, mode) = match folder.split_once("?mode=") {
+                Some((folder, mode)) => (folder, Mode::parse(mode)?),
+                None => (folder, Mode::default()),
+            };
+            return parse_sqlite(folder).map(|path| Self(Driver::Sqlite(path), mode));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return parse_server(text, 5432).map(|url| Self(Driver::Postgres(Box::new(url))));
+            return parse_server(text, 5432).map(|(url, mode)| Self(Driver::Postgres(Box::new(url)), mode));
         }
         if text.starts_with("mysql://") || text.starts_with("mariadb://") {
-            return parse_server(text, 3306).map(|url| Self(Driver::MySql(Box::new(url))));
+            return parse_server(text, 3306).map(|(url, mode)| Self(Driver::MySql(Box::new(url)), mode));
         }
         Err(InvalidConnectionUrl::Scheme)
     }
@@ -150,7 +183,7 @@ fn parse_sqlite(text: &str) -> Result<PathBuf, InvalidConnectionUrl> {
     Ok(path)
 }
 
-fn parse_server(text: &str, default_port: u16) -> Result<ServerUrl, InvalidConnectionUrl> {
+fn parse_server(text: &str, default_port: u16) -> Result<(ServerUrl, Mode), InvalidConnectionUrl> {
     let url = Url::parse(text).map_err(|_| InvalidConnectionUrl::Syntax)?;
     if url.fragment().is_some() {
         return Err(InvalidConnectionUrl::Syntax);
@@ -161,8 +194,10 @@ fn parse_server(text: &str, default_port: u16) -> Result<ServerUrl, InvalidConne
     let database = decode(url.path().trim_start_matches('/'), "database")?;
     let mut ssl_mode = SslMode::Prefer;
     let mut ssl_root_cert = None;
+    let mut mode = Mode::default();
     for (name, value) in url.query_pairs() {
         match &*name {
+            "mode" => mode = Mode::parse(&value)?,
             "sslmode" => ssl_mode = SslMode::parse(&value)?,
             "sslrootcert" => ssl_root_cert = Some(PathBuf::from(&*value)),
             "host" => host = value.into_owned(),
@@ -177,7 +212,7 @@ fn parse_server(text: &str, default_port: u16) -> Result<ServerUrl, InvalidConne
     let port = url.port().unwrap_or(default_port);
     // An IPv6 address stands in brackets in a URL and without them in a connection.
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(ServerUrl { host, port, user, password, database, ssl_mode, ssl_root_cert })
+    Ok((ServerUrl { host, port, user, password, database, ssl_mode, ssl_root_cert }, mode))
 }
 
 fn decode(text: &str, what: &'static str) -> Result<String, InvalidConnectionUrl> {
@@ -273,8 +308,23 @@ mod tests {
         }
         assert_eq!(ConnectionUrl::parse("sqlite:a/../../b").unwrap_err(), InvalidConnectionUrl::SqliteParent);
         assert_eq!(ConnectionUrl::parse("sqlite://host/x").unwrap_err(), InvalidConnectionUrl::SqliteFolder);
-        assert_eq!(ConnectionUrl::parse("sqlite:x?mode=memory").unwrap_err(), InvalidConnectionUrl::SqliteFolder);
+        assert_eq!(ConnectionUrl::parse("sqlite:x?mode=memory").unwrap_err(), InvalidConnectionUrl::UnknownMode);
+        assert_eq!(ConnectionUrl::parse("sqlite:x?cache=1").unwrap_err(), InvalidConnectionUrl::SqliteFolder);
         assert_eq!(ConnectionUrl::parse("sqlite:").unwrap_err(), InvalidConnectionUrl::Missing("folder"));
+    }
+
+    #[test]
+    fn a_url_may_ask_for_reading_only() {
+        for (text, mode) in [
+            ("sqlite:x", Mode::ReadWrite),
+            ("sqlite:x?mode=rw", Mode::ReadWrite),
+            ("sqlite:x?mode=ro", Mode::ReadOnly),
+            ("postgres://u@h/d", Mode::ReadWrite),
+            ("postgres://u@h/d?sslmode=disable&mode=ro", Mode::ReadOnly),
+        ] {
+            assert_eq!(ConnectionUrl::parse(text).unwrap().1, mode, "{text}");
+        }
+        assert_eq!(ConnectionUrl::parse("postgres://u@h/d?mode=x").unwrap_err(), InvalidConnectionUrl::UnknownMode);
     }
 
     #[test]

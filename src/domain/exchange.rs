@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::domain::names::InvocationId;
 
@@ -45,7 +46,7 @@ impl fmt::Display for AuthMode {
 }
 
 /// Who is calling, as the host verified it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Caller {
     /// A public endpoint: nothing is known.
     Public,
@@ -53,8 +54,8 @@ pub enum Caller {
     Token {
         /// The token's id (`jti`).
         id: Arc<str>,
-        /// All verified claims, as a JSON object.
-        claims: Arc<str>,
+        /// All verified claims.
+        claims: Arc<Map<String, Value>>,
     },
 }
 

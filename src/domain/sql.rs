@@ -25,6 +25,10 @@ pub struct Select {
     pub offset: Option<u64>,
     /// Give numeric columns as exact decimals instead of floats.
     pub decimals: bool,
+    /// Give rows as lists of values instead of objects.
+    pub lists: bool,
+    /// The script reads the rows batch by batch, so the limits are those of a stream.
+    pub stream: bool,
 }
 
 /// Values for placeholders.
@@ -37,6 +41,96 @@ pub enum Params {
     Positional(Vec<Value>),
     /// For `:name`.
     Named(Map<String, Value>),
+}
+
+/// A table of a connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TableName {
+    /// Database name; empty or the connection's own name means its default.
+    pub database: String,
+    /// Schema; the database's default when absent.
+    pub schema: Option<String>,
+    /// Name of the table.
+    pub table: String,
+}
+
+/// A change of rows of one table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// Which table.
+    pub table: TableName,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What a [`Change`] does. `key` is the value of the primary key: of its only column, or an object of all its columns.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Adds rows, in one statement.
+    Insert {
+        /// Column to value.
+        rows: Vec<Map<String, Value>>,
+    },
+    /// Changes the named columns of one row.
+    Update {
+        /// Which row.
+        key: Value,
+        /// Column to value.
+        values: Map<String, Value>,
+    },
+    /// As `Update`, or adds the row if there is none.
+    Upsert {
+        /// Which row.
+        key: Value,
+        /// Column to value.
+        values: Map<String, Value>,
+    },
+    /// Removes one row.
+    Delete {
+        /// Which row.
+        key: Value,
+    },
+}
+
+/// Records to be kept in a table that is made to fit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TableWrite {
+    /// Which table; its schema, itself and its columns are created where they are missing.
+    pub table: TableName,
+    /// Column to value; objects and arrays are kept as JSON.
+    pub records: Vec<Map<String, Value>>,
+    /// Types of columns, as a JSON schema or as column to type; what it does not name is inferred.
+    pub types: Map<String, Value>,
+    /// Columns of the primary key; empty: those that the table has.
+    pub key: Vec<String>,
+}
+
+/// A table to be created.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NewTable {
+    /// Where, and its name.
+    pub table: TableName,
+    /// Column names and types, in order.
+    pub fields: Vec<(String, String)>,
+    /// Columns of the primary key.
+    pub key: Vec<String>,
+}
+
+/// A column of a table, as the database's catalogue has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type, in the database's words.
+    pub data_type: String,
+    /// Whether it may be NULL.
+    pub nullable: bool,
+    /// Whether the database alone writes it.
+    pub generated: bool,
+    /// SQL of its default, where the dialect has no `DEFAULT` to name it.
+    pub default_sql: Option<String>,
+    /// Its place in the primary key from 1; 0 when it is no part of it.
+    pub key_position: i64,
 }
 
 /// How a column's JSON values are to be read.
@@ -78,18 +172,32 @@ pub enum SqlErrorCode {
     UnknownTable,
     /// No such column.
     UnknownColumn,
+    /// No row has this primary key.
+    UnknownRow,
+    /// What is to be created is there.
+    AlreadyExists,
     /// An argument is missing, contradictory or of the wrong form.
     InvalidArgument,
     /// The database refused the statement; the message is its own.
     StatementFailed,
+    /// The rows would break a constraint of the table; the message is the database's own.
+    ConstraintViolated,
+    /// Another transaction was in the way (a deadlock, a lock, a serialization failure); trying again may succeed.
+    Conflict,
+    /// The transaction has ended.
+    TransactionOver,
     /// The statement does what scripts may not.
     NotAllowed,
+    /// The connection reads only.
+    ReadOnly,
     /// A column has a type that cannot be returned.
     UnsupportedType,
     /// The statement ran longer than it may.
     StatementTimeout,
     /// More rows or bytes than may enter the guest or be streamed.
     ResultTooLarge,
+    /// More records than one call may write.
+    InputTooLarge,
     /// More statements than one invocation may run.
     TooManyStatements,
     /// The database cannot be reached, or all its connections are in use.

@@ -171,6 +171,21 @@ impl Directory {
         Ok(target)
     }
 
+    /// The tenant's connections.
+    ///
+    /// # Errors
+    /// If the control database fails.
+    pub(crate) async fn list_connections(
+        &self,
+        tenant: TenantId,
+    ) -> Result<Vec<(ConnectionId, ConnectionName)>, SqlError> {
+        let rows = self.db.connections().list_connections(tenant).await.map_err(|error| {
+            tracing::error!(tenant.id = %tenant, %error, "connections cannot be listed");
+            SqlError::new(SqlErrorCode::Unavailable, "connections cannot be listed right now")
+        })?;
+        Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
+    }
+
     async fn unknown_connection(&self, tenant: TenantId, name: &str) -> SqlError {
         let known = self.db.connections().list_connections(tenant).await.unwrap_or_default();
         let known: Vec<_> = known.iter().map(|row| format!("`{}`", row.name)).collect();

@@ -4,7 +4,7 @@ mod sql;
 
 use std::sync::Arc;
 
-pub(super) use crate::invoke::script_host::sql::Cursors;
+pub(super) use crate::invoke::script_host::sql::{Cursors, Transactions};
 use crate::{
     data::Connections,
     invoke::directory::{Directory, EndpointTarget, TenantRoutes},
@@ -19,6 +19,7 @@ pub(super) struct ScriptHost {
     pub(super) endpoint: Arc<EndpointTarget>,
     pub(super) cursors: Arc<Cursors>,
     pub(super) n_statements: u32,
+    pub(super) transactions: Transactions,
 }
 
 impl Capabilities for ScriptHost {

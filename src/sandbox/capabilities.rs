@@ -6,13 +6,41 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::domain::{
-    names::{ConnectionId, ScriptId, ScriptName, TenantName},
-    sql::{Column, Select, SqlError},
+    names::{ConnectionId, ConnectionName, ScriptId, ScriptName, TenantName},
+    sql::{Change, Column, NewTable, Select, SqlError, TableColumn, TableName, TableWrite},
 };
 
 /// An open result set; valid during one invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CursorId(pub u32);
+
+/// An open transaction; valid during one invocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TransactionId(pub u32);
+
+/// Where a statement runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Name of one of the tenant's connections.
+    pub connection: String,
+    /// A transaction of this connection.
+    pub transaction: Option<TransactionId>,
+}
+
+/// One of the tenant's connections and what is behind it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseInfo {
+    /// The connection.
+    pub id: ConnectionId,
+    /// Its name.
+    pub name: ConnectionName,
+    /// Whether it is the tenant's default.
+    pub is_default: bool,
+    /// What kind of database it is; empty when the connection cannot be used.
+    pub dialect: &'static str,
+    /// Schemas with the names of their tables, or why they are not known.
+    pub schemas: Result<Vec<(String, Vec<String>)>, SqlError>,
+}
 
 /// A statement that has started.
 #[derive(Debug)]
@@ -46,12 +74,39 @@ pub trait Capabilities: SqlAccess + Send {
 
 /// The tenant's databases.
 pub trait SqlAccess {
-    /// Starts a statement on the tenant's connection of this name.
-    fn fetch<'a>(&'a mut self, connection: &'a str, select: Select) -> BoxFuture<'a, Result<OpenedCursor, SqlError>>;
+    /// Starts a statement.
+    fn fetch(&mut self, place: Place, select: Select) -> BoxFuture<'_, Result<OpenedCursor, SqlError>>;
 
     /// The next rows as a JSON array; `None` after the last. An unknown cursor has no rows.
     fn next(&mut self, cursor: CursorId) -> BoxFuture<'_, Result<Option<Bytes>, SqlError>>;
 
     /// Gives a cursor up; unknown ones are ignored.
     fn close(&mut self, cursor: CursorId);
+
+    /// Changes rows; gives them as a JSON array.
+    fn change(&mut self, place: Place, change: Change) -> BoxFuture<'_, Result<Vec<u8>, SqlError>>;
+
+    /// Keeps records in a table that is made to fit; gives their number.
+    fn write(&mut self, place: Place, write: TableWrite) -> BoxFuture<'_, Result<u64, SqlError>>;
+
+    /// Creates a schema, unless it is there.
+    fn create_schema(&mut self, place: Place, database: String, schema: String) -> BoxFuture<'_, Result<(), SqlError>>;
+
+    /// Creates a table.
+    fn create_table(&mut self, place: Place, new: NewTable) -> BoxFuture<'_, Result<(), SqlError>>;
+
+    /// The columns of a table, in order.
+    fn describe_table(&mut self, place: Place, name: TableName) -> BoxFuture<'_, Result<Vec<TableColumn>, SqlError>>;
+
+    /// The tenant's connections and what is behind them; only that of a name, if one is given.
+    fn list_databases(&mut self, connection: Option<String>) -> BoxFuture<'_, Result<Vec<DatabaseInfo>, SqlError>>;
+
+    /// Begins a transaction.
+    fn begin(&mut self, connection: String) -> BoxFuture<'_, Result<TransactionId, SqlError>>;
+
+    /// Keeps what a transaction has changed.
+    fn commit(&mut self, transaction: TransactionId) -> BoxFuture<'_, Result<(), SqlError>>;
+
+    /// Undoes what a transaction has changed; unknown ones are ignored.
+    fn rollback(&mut self, transaction: TransactionId) -> BoxFuture<'_, ()>;
 }

@@ -10,7 +10,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::{
     domain::{
-        exchange::{Caller, HandlerBody, HandlerRequest, HandlerResponse},
+        exchange::{HandlerBody, HandlerRequest, HandlerResponse},
         limits::{HEADROOM_BYTES, Limits},
         script::SourceFile,
     },
@@ -18,6 +18,7 @@ use crate::{
         bindings::{ScriptRuntime, SourceFile as GuestSourceFile, pq::host::types},
         capabilities::{Capabilities, CursorId},
         memory::{MappedImage, RewindableStore, WithFaults},
+        request,
         runtime::FUEL_YIELD_INTERVAL,
         state::{Log, Observation, SlotState},
     },
@@ -154,12 +155,13 @@ impl Slot {
     /// Runs the handler.
     pub(crate) async fn handle(
         &mut self,
-        request: HandlerRequest,
+        request: &HandlerRequest,
         limits: &Limits,
     ) -> Result<HandlerResponse<CursorId>, CallError> {
         self.intact = false;
-        let request = request_for_guest(request);
-        let call = self.runtime.call_handle(self.store.store(), &request);
+        let incoming = request::to_marshal(request);
+        let files: Vec<_> = request::first_of_each_field(&request.files).map(|file| file.content.to_vec()).collect();
+        let call = self.runtime.call_handle(self.store.store(), &incoming, &request.body, &files);
         let (outcome, faults) = WithFaults::new(std::pin::pin!(call)).await;
         self.faults += faults;
         self.finish(outcome, limits).map(response_from_guest)
@@ -271,54 +273,6 @@ pub(crate) enum NotReusable {
 }
 
 const _: () = assert!(FUEL_YIELD_INTERVAL > RESET_FUEL, "a reset never yields");
-
-fn request_for_guest(request: HandlerRequest) -> types::Request {
-    let HandlerRequest {
-        method,
-        url,
-        path,
-        query_string,
-        headers,
-        body,
-        form,
-        files,
-        path_params,
-        client_ip,
-        request_id,
-        caller,
-    } = request;
-    let auth = match caller {
-        Caller::Public => types::Caller { kind: "public".to_owned(), token_id: None, claims: "{}".to_owned() },
-        Caller::Token { id, claims } => types::Caller {
-            kind: "jwt".to_owned(),
-            token_id: Some(id.as_ref().to_owned()),
-            claims: claims.as_ref().to_owned(),
-        },
-    };
-    let files = files
-        .into_iter()
-        .map(|file| types::File {
-            field: file.field,
-            name: file.name,
-            content_type: file.content_type,
-            content: file.content.into(),
-        })
-        .collect();
-    types::Request {
-        method,
-        url,
-        path,
-        query_string,
-        headers,
-        body: body.into(),
-        form,
-        files,
-        path_params,
-        client_ip,
-        request_id: request_id.to_string(),
-        auth,
-    }
-}
 
 fn response_from_guest(response: types::Response) -> HandlerResponse<CursorId> {
     let body = match response.body {

@@ -61,7 +61,7 @@ async fn loaded(text: &str) -> (Slot, ImageLibrary, tempfile::TempDir) {
 async fn call(slot: &mut Slot) -> Result<String, CallError> {
     let limits = Limits::default();
     slot.begin(None, &limits).unwrap();
-    let response = slot.handle(request(), &limits).await?;
+    let response = slot.handle(&request(), &limits).await?;
     let HandlerBody::Bytes(body) = response.body else { panic!("rows") };
     Ok(String::from_utf8(body.to_vec()).unwrap())
 }

@@ -176,7 +176,7 @@ async fn each_example_answers_as_its_folder_says() {
     let app = TestApp::new().await;
     let acme = app.acme().await;
     app.accounts(&acme).await;
-    for name in ["hello", "accounts", "webhook"] {
+    for name in ["hello", "accounts", "webhook", "crud", "webhook-store"] {
         app.serve(&acme, name, &example(name, "handler.py")).await;
         let request: serde_json::Value = serde_json::from_str(&example(name, "request.json")).unwrap();
         let expected: serde_json::Value = serde_json::from_str(&example(name, "answer.json")).unwrap();

@@ -7,3 +7,4 @@ mod data;
 mod freshness;
 mod http;
 mod support;
+mod writes;

@@ -1,13 +1,10 @@
 """Loads a script and calls its handler."""
 
-import _random
 import importlib.abc
 import importlib.util
 import inspect
 import json
 import linecache
-import os
-import random
 import sys
 import types
 
@@ -15,6 +12,7 @@ import peliqan.exceptions  # noqa: F401  (imported here for scripts: later there
 import pq
 from wit_world.imports import tracing
 
+from pqhost_runtime import randomness
 from pqhost_runtime.failures import AUTHOR_FILES, BadSource, NoHandler
 from pqhost_runtime.request import LegacyRequest
 from pqhost_runtime.response import BadReturn
@@ -28,21 +26,17 @@ class Script:
     __slots__ = ("handler", "legacy_namespace")
 
     def call(self, request: dict) -> object:
-        """Runs the handler with a freshly seeded `random`."""
-        seed(_GENERATOR, int.from_bytes(os.urandom(16)))
-        _GENERATOR.gauss_next = None
+        """Runs the handler."""
         namespace = self.legacy_namespace
         if namespace is None:
             result = self.handler(request)
         else:
             namespace["request"] = LegacyRequest(request)
             result = self.handler()
-        return _awaited(result) if inspect.iscoroutine(result) else result
+        return _awaited(result) if type(result) is types.CoroutineType else result
 
 
 SCRIPT = Script()
-seed = _random.Random.seed
-_GENERATOR = random._inst
 
 
 def _awaited(coroutine: object) -> object:
@@ -83,6 +77,7 @@ def load(files: list, explain: bool) -> None:
     finally:
         if explain:
             sys.settrace(None)
+    randomness.forget()
     SCRIPT.handler, SCRIPT.legacy_namespace = _find_handler(namespace)
 
 

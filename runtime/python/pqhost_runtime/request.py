@@ -1,7 +1,7 @@
 """The request as scripts see it: a dict, or the global object of the older generation of handlers."""
 
 import json
-from urllib.parse import parse_qsl
+import marshal
 
 
 class Headers(dict):
@@ -50,43 +50,50 @@ class LegacyRequest:
         return self.json
 
 
-def make(incoming: object) -> dict:
-    """The dict that `handler(request)` receives."""
-    headers = Headers()
-    for name, value in incoming.headers:
-        title = name.title()
-        if title in headers:
-            value = f"{headers[title]}{'; ' if title == 'Cookie' else ', '}{value}"
-        headers[title] = value
-    body = incoming.body
-    query = incoming.query_string
-    auth = incoming.auth
-    cookie = headers.get("Cookie")
+def make(incoming: bytes, body: bytes, files: list[bytes]) -> dict:
+    """The dict that `handler(request)` receives, from what the host sends; see `wit/worlds.wit`."""
+    (
+        method,
+        url,
+        path,
+        query_string,
+        headers,
+        form,
+        query,
+        path_params,
+        uploads,
+        cookies,
+        client_ip,
+        request_id,
+        kind,
+        token_id,
+        claims,
+    ) = marshal.loads(incoming)
+    headers = Headers(headers)
+    data, parsed = "", None
+    if body:
+        data = body.decode(errors="surrogateescape")
+        parsed = _json(body, headers)
+    if files:
+        uploads = {field: _file(*upload) for field, *upload in zip(uploads, uploads.values(), files)}
     return {
-        "method": incoming.method,
-        "url": incoming.url,
-        "path": incoming.path,
-        "query_string": query,
+        "method": method,
+        "url": url,
+        "path": path,
+        "query_string": query_string,
         "headers": headers,
-        "data": body.decode(errors="surrogateescape") if body else "",
+        "data": data,
         "body": body,
-        "form": _first_values(incoming.form) if incoming.form else {},
-        "query": _first_values(parse_qsl(query, keep_blank_values=True)) if query else {},
-        "json": _json(body, headers) if body else None,
-        "path_params": dict(incoming.path_params),
-        "files": {file.field: _file(file) for file in reversed(incoming.files)} if incoming.files else {},
-        "cookies": _cookies(cookie) if cookie else {},
-        "client_ip": incoming.client_ip,
-        "request_id": incoming.request_id,
-        "auth": {"kind": auth.kind, "token_id": auth.token_id, "claims": json.loads(auth.claims)},
+        "form": form,
+        "query": query,
+        "json": parsed,
+        "path_params": path_params,
+        "files": uploads,
+        "cookies": cookies,
+        "client_ip": client_ip,
+        "request_id": request_id,
+        "auth": {"kind": kind, "token_id": token_id, "claims": claims},
     }
-
-
-def _first_values(pairs: list[tuple[str, str]]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for name, value in pairs:
-        values.setdefault(name, value)
-    return values
 
 
 def _json(body: bytes, headers: Headers) -> object:
@@ -98,10 +105,6 @@ def _json(body: bytes, headers: Headers) -> object:
         return None
 
 
-def _file(file: object) -> dict:
-    return {"name": file.name, "content_type": file.content_type, "content": file.content}
-
-
-def _cookies(text: str) -> dict[str, str]:
-    pairs = (part.strip().partition("=") for part in text.split(";"))
-    return {name: value.strip('"') for name, separator, value in pairs if separator}
+def _file(description: tuple[str, str], content: bytes) -> dict:
+    name, content_type = description
+    return {"name": name, "content_type": content_type, "content": content}

@@ -3,15 +3,16 @@
 import contextlib
 import gc
 import linecache
+import marshal
 import os
 import sys
 import time
 
 from componentize_py_types import Err
 from pq import _rows
-from wit_world.imports import sql, types
+from wit_world.imports import sql
 
-from pqhost_runtime import loader
+from pqhost_runtime import loader, randomness
 from pqhost_runtime.failures import AUTHOR_FILES
 
 # Free memory that the image holds; `HEADROOM_BYTES` in src/domain/limits.rs says the same to the host.
@@ -40,15 +41,14 @@ def handler(request):
 def run(world: object) -> None:
     """What `prime` does after stdio is in place."""
     time.time(), time.monotonic(), os.urandom(16)  # the WASI adapter keeps state of its own in memory
-    file = types.File("f", "a.txt", "text/plain", b"x")
     world.load([_Source("warmup.py", _SCRIPT)], False)
     for _ in range(_ROUNDS):
-        for query in ("", "kind=dict", "kind=text", "kind=error"):
-            world.handle(_request(query, [], b""))
-        world.handle(_request("", [file], b'{"a": 1}'))
-        for query in ("kind=raise", "kind=bad"):
+        for query in ("", "dict", "text", "error"):
+            world.handle(_request(query), b"", [])
+        world.handle(_request("", {"f": ("a.txt", "text/plain")}), b'{"a": 1}', [b"x"])
+        for query in ("raise", "bad"):
             with contextlib.suppress(Err):
-                world.handle(_request(query, [], b""))
+                world.handle(_request(query), b"", [])
         _warm_rows()
     _forget_script()
     free = bytearray(_HEADROOM_BYTES)
@@ -63,23 +63,12 @@ class _Source:
         self.name, self.content = name, content
 
 
-def _request(query: str, files: list, body: bytes) -> object:
-    headers = [("host", "localhost"), ("user-agent", "warm"), ("content-type", "application/json"), ("cookie", "a=b")]
-    auth = types.Caller("jwt", "id", '{"sub": "x", "exp": 1}')
-    return types.Request(
-        "POST",
-        f"http://localhost/t/x?{query}",
-        "/x",
-        query,
-        headers,
-        body,
-        [("a", "b")],
-        files,
-        [("id", "1")],
-        "::1",
-        "id",
-        auth,
-    )
+def _request(kind: str, files: dict | None = None) -> bytes:
+    """As the host sends it; see `wit/worlds.wit`."""
+    headers = {"Host": "localhost", "User-Agent": "warm", "Content-Type": "application/json"}
+    where = ("POST", f"http://localhost/t/x?{kind}", "/x", kind)
+    fields = ({"a": "b"}, {"kind": kind}, {"id": "1"}, files or {}, {"a": "b"})
+    return marshal.dumps((*where, headers, *fields, "::1", "id", "jwt", "id", {"sub": "x", "exp": 1}))
 
 
 def _warm_rows() -> None:
@@ -95,3 +84,4 @@ def _forget_script() -> None:
     linecache.clearcache()
     del sys.modules["handler"], loader.SCRIPT.handler
     loader.SCRIPT.legacy_namespace = None
+    randomness.forget()

@@ -9,7 +9,7 @@ use sqlx::{
 
 use crate::{
     data::{
-        json::{self, Reader},
+        json::{self, Reader, Shape},
         postgres::{
             codec::{Codec, Malformed, dimensions, exact, length, take, text},
             numeric::{self, Numeric},
@@ -24,6 +24,7 @@ use crate::{
 pub(crate) struct Decoder {
     columns: Vec<DecodedColumn>,
     decimals: bool,
+    shape: Shape,
     money_digits: u32,
 }
 
@@ -41,20 +42,18 @@ impl Decoder {
     /// # Errors
     ///
     /// `UnsupportedType` names the first column we cannot read, and what to do.
-    pub(super) fn new(columns: &[PgColumn], decimals: bool, money_digits: u32) -> Result<Self, SqlError> {
+    pub(super) fn new(columns: &[PgColumn], decimals: bool, shape: Shape, money_digits: u32) -> Result<Self, SqlError> {
         let columns = columns
             .iter()
             .enumerate()
             .map(|(nth, column)| {
                 let name = column.name().to_owned();
                 let codec = Codec::of(column.type_info()).ok_or_else(|| unsupported(column))?;
-                let mut prefix = vec![if nth == 0 { b'{' } else { b',' }];
-                json::write_string(&mut prefix, &name);
-                prefix.push(b':');
+                let prefix = shape.prefix(nth, &name);
                 Ok(DecodedColumn { name, prefix, codec })
             })
             .collect::<Result<_, SqlError>>()?;
-        Ok(Self { columns, decimals, money_digits })
+        Ok(Self { columns, decimals, shape, money_digits })
     }
 
     /// Whether values of `money` may occur, whose digits after the point are a setting of the server.
@@ -68,7 +67,7 @@ impl Decoder {
         self.columns.iter().map(kind).collect()
     }
 
-    /// Writes rows as JSON objects with commas between them.
+    /// Writes rows as JSON with commas between them.
     pub(crate) fn write(&self, out: &mut Vec<u8>, rows: &[PgRow], reader: Reader) -> Result<(), SqlError> {
         let writer = Writer { reader, decimals: self.decimals, money_digits: self.money_digits };
         for (nth, row) in rows.iter().enumerate() {
@@ -76,7 +75,7 @@ impl Decoder {
                 out.push(b',');
             }
             if self.columns.is_empty() {
-                out.push(b'{');
+                out.push(self.shape.begin());
             }
             for (at, column) in self.columns.iter().enumerate() {
                 out.extend_from_slice(&column.prefix);
@@ -88,7 +87,7 @@ impl Decoder {
                 let bytes = value.as_bytes().map_err(|_| malformed(&column.name))?;
                 writer.write(out, &column.codec, bytes).map_err(|Malformed| malformed(&column.name))?;
             }
-            out.push(b'}');
+            out.push(self.shape.end());
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use sqlx::{
 };
 
 use crate::{
-    data::select::{invalid, shown},
+    data::select::{Statement, invalid, shown},
     domain::sql::SqlError,
 };
 
@@ -64,21 +64,22 @@ pub(super) fn cast(r#type: &PgTypeInfo) -> Option<String> {
     }
 }
 
-/// Converts values to the types of their placeholders.
-pub(super) fn arguments(values: &[Value], types: &[PgTypeInfo]) -> Result<PgArguments, SqlError> {
+/// Converts values to the types of their placeholders. Errors name the column of a value where it is known.
+pub(super) fn arguments(statement: &Statement, types: &[PgTypeInfo]) -> Result<PgArguments, SqlError> {
+    let values = &statement.template.values;
+    let what = |nth| match statement.column(nth) {
+        Some(column) => format!("the value of column `{}`", shown(column)),
+        None => format!("value {}", nth + 1),
+    };
     let mut arguments = PgArguments::default();
     for (nth, (value, r#type)) in values.iter().zip(types).enumerate() {
         let bytes = encode(value, r#type).map_err(|problem| {
             let value = shown(&value.to_string());
-            invalid(format!(
-                "value {} is {value}: {problem} {} is expected there",
-                nth + 1,
-                r#type.name().to_lowercase()
-            ))
+            invalid(format!("{} is {value}: {problem} {} is expected there", what(nth), r#type.name().to_lowercase()))
         })?;
         arguments
             .add(Raw { r#type: r#type.clone(), bytes })
-            .map_err(|_| invalid(format!("value {} is too large", nth + 1)))?;
+            .map_err(|_| invalid(format!("{} is too large", what(nth))))?;
     }
     Ok(arguments)
 }

@@ -73,11 +73,19 @@ pub(super) async fn of_statement(connection: &mut PgConnection, error: &sqlx::Er
     };
     let error = error.downcast_ref::<PgDatabaseError>();
     match (error.code(), form) {
-        ("42P01", Form::Table { schema, table }) => of_missing_table(connection, schema.as_deref(), table).await,
+        ("42P01", Form::Table { schema, table } | Form::Change { schema, table }) => {
+            of_missing_table(connection, schema.as_deref(), table).await
+        }
         ("42P01", Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownTable, message_of(error)),
         ("3F000", _) => SqlError::new(SqlErrorCode::UnknownSchema, message_of(error)),
         ("42703", _) => SqlError::new(SqlErrorCode::UnknownColumn, message_of(error)),
         ("57014", _) => SqlError::new(SqlErrorCode::StatementTimeout, message_of(error)),
+        // Deadlock, serialization failure, lock not available.
+        ("40P01" | "40001" | "55P03", _) => SqlError::new(SqlErrorCode::Conflict, message_of(error)),
+        ("25006", _) => SqlError::new(SqlErrorCode::ReadOnly, message_of(error)),
+        // Duplicate table (or view, index), schema, column.
+        ("42P07" | "42P06" | "42701", _) => SqlError::new(SqlErrorCode::AlreadyExists, message_of(error)),
+        (code, _) if code.starts_with("23") => SqlError::new(SqlErrorCode::ConstraintViolated, message_of(error)),
         _ => SqlError::new(SqlErrorCode::StatementFailed, message_of(error)),
     }
 }

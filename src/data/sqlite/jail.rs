@@ -9,7 +9,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -27,8 +26,11 @@ use rusqlite::{
 
 use crate::{
     data::{
-        select::{IDENTIFIER_BYTES_MAX, QUERY_BYTES_MAX, shown},
-        sqlite::{broken, real_folder},
+        select::{QUERY_BYTES_MAX, shown},
+        sqlite::{
+            broken,
+            folder::{list_files, real_folder},
+        },
     },
     domain::sql::{SqlError, SqlErrorCode},
 };
@@ -57,7 +59,7 @@ const LIMITS: [(Limit, i32); 9] = [
 ];
 
 /// Pragmas that tell about a database and change nothing.
-const READ_PRAGMAS: [&str; 9] = [
+const READ_PRAGMAS: [&str; 10] = [
     "collation_list",
     "database_list",
     "foreign_key_list",
@@ -66,8 +68,15 @@ const READ_PRAGMAS: [&str; 9] = [
     "index_list",
     "index_xinfo",
     "table_info",
+    "table_list",
     "table_xinfo",
 ];
+
+/// Why a connection with `mode=ro` refuses a change.
+pub(super) const READ_ONLY: &str = "this connection reads only: its URL says `mode=ro`";
+
+/// Most files that can be attached besides `main`: SQLite lowers this to what it was compiled for.
+const ATTACHED_MAX: i32 = 125;
 
 /// A connection to the files of one folder.
 pub(crate) struct Jail {
@@ -81,6 +90,8 @@ pub(crate) struct Jail {
 /// Shared with the authorizer.
 #[derive(Debug, Default)]
 struct Rules {
+    /// Whether the connection is for reading only.
+    read_only: bool,
     /// Off while the host itself attaches files.
     enforced: AtomicBool,
     /// Whether `main` is a file.
@@ -91,10 +102,10 @@ struct Rules {
 
 impl Jail {
     /// Opens a folder with all its files.
-    pub(super) fn open(folder: &Path) -> Result<Self, SqlError> {
+    pub(super) fn open(folder: &Path, read_only: bool) -> Result<Self, SqlError> {
         let folder = real_folder(folder)?;
         let files = list_files(&folder)?;
-        let rules = Arc::new(Rules::default());
+        let rules = Arc::new(Rules { read_only, ..Rules::default() });
         let main = files.get("main");
         // NOFOLLOW holds for attached files too: a link put in place of a file after it was listed is not followed.
         // NO_MUTEX is safe because one thread at a time has the connection.
@@ -121,8 +132,7 @@ impl Jail {
         for (limit, value) in LIMITS {
             connection.set_limit(limit, value)?;
         }
-        // SQLite lowers this to what it was compiled for.
-        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 125)?;
+        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, ATTACHED_MAX)?;
         for (option, on) in [
             (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
             (DbConfig::SQLITE_DBCONFIG_WRITABLE_SCHEMA, false),
@@ -154,8 +164,8 @@ impl Jail {
 
     fn attach(&mut self, files: BTreeMap<String, (u64, u64)>) -> Result<(), SqlError> {
         let n_files = files.keys().filter(|schema| *schema != "main").count();
-        let n_max = self.connection.limit(Limit::SQLITE_LIMIT_ATTACHED).map_err(|_| broken())?;
-        if n_files > usize::try_from(n_max).unwrap_or(0) {
+        let n_max = self.attached_max()?;
+        if n_files > n_max {
             let message =
                 format!("the SQLite folder has {n_files} schemas besides `main`, at most {n_max} can be used");
             return Err(SqlError::new(SqlErrorCode::Unavailable, message));
@@ -166,9 +176,7 @@ impl Jail {
             }
             let path = self.folder.join(format!("{schema}.db"));
             let path = path.to_str().ok_or_else(|| unusable(&schema))?;
-            self.rules.enforced.store(false, Ordering::Relaxed);
-            let attached = self.connection.execute("ATTACH ?1 AS ?2", [path, &schema]);
-            self.rules.enforced.store(true, Ordering::Relaxed);
+            let attached = self.unrestricted(|connection| connection.execute("ATTACH ?1 AS ?2", [path, &schema]));
             attached.map_err(|_| unusable(&schema))?;
             self.set_up(&schema);
             self.files.insert(schema, id);
@@ -177,13 +185,21 @@ impl Jail {
         Ok(())
     }
 
+    /// Schemas besides `main` that can be used at once.
+    pub(super) fn attached_max(&self) -> Result<usize, SqlError> {
+        let n_max = self.connection.limit(Limit::SQLITE_LIMIT_ATTACHED).map_err(|_| broken())?;
+        Ok(usize::try_from(n_max).unwrap_or(0))
+    }
+
     /// Write-ahead logging, so that readers and writers do not wait for each other. A file that we may only read stays
     /// as it is.
     fn set_up(&self, schema: &str) {
+        if self.rules.read_only {
+            return;
+        }
         let schema = schema.replace('"', "\"\"");
-        self.rules.enforced.store(false, Ordering::Relaxed);
-        let mode = self.connection.query_row(&format!("PRAGMA \"{schema}\".journal_mode = WAL"), [], |_| Ok(()));
-        self.rules.enforced.store(true, Ordering::Relaxed);
+        let sql = format!("PRAGMA \"{schema}\".journal_mode = WAL");
+        let mode = self.unrestricted(|connection| connection.query_row(&sql, [], |_| Ok(())));
         drop(mode); // the file works without, and a real problem shows when it is read
     }
 
@@ -216,9 +232,34 @@ impl Jail {
         self.connection.progress_handler(instructions, Some(is_over))
     }
 
-    /// Ends a use: nobody watches over the connection any more, and it must not be in a transaction.
+    /// Begins a transaction. One that may write takes the locks of all files at once: SQLite could not wait for them
+    /// later, because another writer might have changed what this transaction has read.
+    pub(super) fn begin(&self) -> rusqlite::Result<()> {
+        let sql = if self.rules.read_only { "BEGIN" } else { "BEGIN IMMEDIATE" };
+        self.unrestricted(|connection| connection.execute_batch(sql))
+    }
+
+    /// Ends the transaction and keeps what it changed.
+    pub(super) fn commit(&self) -> rusqlite::Result<()> {
+        self.unrestricted(|connection| connection.execute_batch("COMMIT"))
+    }
+
+    /// Does something of the host's own.
+    fn unrestricted<R>(&self, act: impl FnOnce(&Connection) -> R) -> R {
+        self.rules.enforced.store(false, Ordering::Relaxed);
+        let result = act(&self.connection);
+        self.rules.enforced.store(true, Ordering::Relaxed);
+        result
+    }
+
+    /// Nobody watches over the connection any more.
+    pub(super) fn unwatch(&self) -> rusqlite::Result<()> {
+        self.connection.progress_handler(0, None::<fn() -> bool>)
+    }
+
+    /// Ends a use: the connection must not be in a transaction.
     pub(super) fn leave(&self) -> rusqlite::Result<()> {
-        self.connection.progress_handler(0, None::<fn() -> bool>)?;
+        self.unwatch()?;
         if self.connection.is_autocommit() { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
     }
 
@@ -246,6 +287,9 @@ impl Rules {
     fn refusal_of(&self, context: &AuthContext<'_>) -> Option<String> {
         let temporary =
             || Some("temporary tables, views and triggers are not allowed: each statement is on its own".to_owned());
+        if self.read_only && changes(&context.action) {
+            return Some(READ_ONLY.to_owned());
+        }
         match context.action {
             AuthAction::Select
             | AuthAction::Read { .. }
@@ -280,7 +324,7 @@ impl Rules {
             AuthAction::Attach { .. } => Some("ATTACH and VACUUM are not allowed".to_owned()),
             AuthAction::Detach { .. } => Some("DETACH is not allowed".to_owned()),
             AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
-                Some("transactions are not allowed: each statement is one of its own".to_owned())
+                Some("transactions are not allowed in a `query`: use `with dbconn.transaction():`".to_owned())
             }
             AuthAction::CreateVtable { module_name, .. } => {
                 // Full-text search and R-trees keep their data in ordinary tables.
@@ -302,33 +346,26 @@ impl Rules {
     }
 }
 
+/// Whether an action that is allowed elsewhere changes anything.
+fn changes(action: &AuthAction<'_>) -> bool {
+    !matches!(
+        action,
+        AuthAction::Select
+            | AuthAction::Read { .. }
+            | AuthAction::Recursive
+            | AuthAction::Function { .. }
+            | AuthAction::Pragma { .. }
+            | AuthAction::Attach { .. }
+            | AuthAction::Detach { .. }
+            | AuthAction::Transaction { .. }
+            | AuthAction::Savepoint { .. }
+    )
+}
+
 fn refusal_of_function(name: &str) -> Option<String> {
     const REFUSED: [&str; 5] = ["load_extension", "fts3_tokenizer", "readfile", "writefile", "edit"];
     let is_refused = REFUSED.iter().any(|refused| refused.eq_ignore_ascii_case(name));
     is_refused.then(|| format!("function {}() is not allowed", name.to_ascii_lowercase()))
-}
-
-/// The schemas of a folder: regular files `<schema>.db`, no links.
-fn list_files(folder: &Path) -> Result<BTreeMap<String, (u64, u64)>, SqlError> {
-    let unreadable =
-        |_| SqlError::new(SqlErrorCode::Unavailable, "the SQLite folder of this connection cannot be read");
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let name = entry.file_name();
-        let Some(schema) = name.to_str().and_then(|name| name.strip_suffix(".db")) else { continue };
-        // `temp` is SQLite's own.
-        if schema.is_empty() || schema.len() > IDENTIFIER_BYTES_MAX || schema.eq_ignore_ascii_case("temp") {
-            continue;
-        }
-        // Of the entry itself, not of what a link points to. A file that vanished meanwhile is none.
-        if let Ok(metadata) = entry.metadata()
-            && metadata.is_file()
-        {
-            files.insert(schema.to_owned(), (metadata.dev(), metadata.ino()));
-        }
-    }
-    Ok(files)
 }
 
 fn unusable(schema: &str) -> SqlError {

@@ -5,11 +5,15 @@
 
 use std::ops::Range;
 
-use rusqlite::{Row, Statement, types::ValueRef};
+use rusqlite::{
+    Row, Statement,
+    types::{Value as SqlValue, ValueRef},
+};
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use crate::{
-    data::json::{self, Reader},
+    data::json::{self, Reader, Shape},
     domain::sql::{Column, ColumnKind},
 };
 
@@ -69,6 +73,7 @@ impl Rows {
 pub(crate) struct Decoder {
     columns: Vec<DecodedColumn>,
     decimals: bool,
+    shape: Shape,
 }
 
 #[derive(Debug)]
@@ -91,6 +96,7 @@ enum Meaning {
     Time,
     Timestamp,
     TimestampTz,
+    Blob,
 }
 
 impl Meaning {
@@ -106,25 +112,67 @@ impl Meaning {
             "time" => Self::Time,
             "datetime" | "timestamp" | "timestamp without time zone" => Self::Timestamp,
             "timestamptz" | "timestamp with time zone" => Self::TimestampTz,
+            "blob" => Self::Blob,
             _ => Self::Plain,
         }
     }
 }
 
+/// The declared types of a table's columns. What `RETURNING` gives has none of its own.
+#[derive(Debug, Default)]
+pub(super) struct Declared(Vec<(String, Meaning)>);
+
+impl Declared {
+    /// Those of the columns that a statement selects.
+    pub(super) fn of(statement: &Statement<'_>) -> Self {
+        let columns = statement.columns();
+        Self(columns.iter().map(|column| (column.name().to_owned(), Meaning::of(column.decl_type()))).collect())
+    }
+
+    fn meaning(&self, column: &str) -> Meaning {
+        let found = self.0.iter().find(|(name, _)| name.eq_ignore_ascii_case(column));
+        found.map_or(Meaning::Plain, |(_, meaning)| *meaning)
+    }
+
+    /// JSON as SQLite's values: booleans are numbers there, lists and objects are kept as JSON text. Where the column
+    /// is known, a JSON column gets every value as JSON text, and a BLOB the bytes that `\x00ff` stands for.
+    pub(super) fn value_for(&self, column: Option<&str>, value: &Value) -> SqlValue {
+        let meaning = column.map_or(Meaning::Plain, |column| self.meaning(column));
+        match value {
+            Value::Null => SqlValue::Null,
+            _ if meaning == Meaning::Json => SqlValue::Text(value.to_string()),
+            Value::Bool(value) => SqlValue::Integer((*value).into()),
+            Value::Number(number) => match number.as_i64() {
+                Some(integer) => SqlValue::Integer(integer),
+                None => SqlValue::Real(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) if meaning == Meaning::Blob => {
+                let bytes = text.strip_prefix("\\x").and_then(|digits| hex::decode(digits).ok());
+                bytes.map_or_else(|| SqlValue::Text(text.clone()), SqlValue::Blob)
+            }
+            Value::String(text) => SqlValue::Text(text.clone()),
+            Value::Array(_) | Value::Object(_) => SqlValue::Text(value.to_string()),
+        }
+    }
+}
+
 impl Decoder {
-    pub(super) fn new(statement: &Statement<'_>, decimals: bool) -> Self {
+    /// Reads the columns' declared types from the statement, or from `declared` where the statement has none.
+    pub(super) fn new(statement: &Statement<'_>, decimals: bool, shape: Shape, declared: &Declared) -> Self {
         let columns = statement
             .columns()
             .iter()
             .enumerate()
             .map(|(nth, column)| {
-                let mut prefix = vec![if nth == 0 { b'{' } else { b',' }];
-                json::write_string(&mut prefix, column.name());
-                prefix.push(b':');
-                DecodedColumn { name: column.name().to_owned(), prefix, meaning: Meaning::of(column.decl_type()) }
+                let name = column.name().to_owned();
+                let meaning = match column.decl_type() {
+                    Some(declared) => Meaning::of(Some(declared)),
+                    None => declared.meaning(&name),
+                };
+                DecodedColumn { prefix: shape.prefix(nth, &name), name, meaning }
             })
             .collect();
-        Self { columns, decimals }
+        Self { columns, decimals, shape }
     }
 
     pub(super) fn n_columns(&self) -> usize {
@@ -134,7 +182,9 @@ impl Decoder {
     pub(crate) fn columns(&self) -> Vec<Column> {
         let kind = |meaning| match meaning {
             Meaning::Decimal if self.decimals => ColumnKind::Decimal,
-            Meaning::Plain | Meaning::Boolean | Meaning::Json | Meaning::Decimal | Meaning::Float => ColumnKind::Plain,
+            Meaning::Plain | Meaning::Boolean | Meaning::Json | Meaning::Decimal | Meaning::Float | Meaning::Blob => {
+                ColumnKind::Plain
+            }
             Meaning::Date => ColumnKind::Date,
             Meaning::Time => ColumnKind::Time,
             Meaning::Timestamp => ColumnKind::Timestamp,
@@ -143,7 +193,7 @@ impl Decoder {
         self.columns.iter().map(|column| Column { name: column.name.clone(), kind: kind(column.meaning) }).collect()
     }
 
-    /// Writes rows as JSON objects with commas between them.
+    /// Writes rows as JSON with commas between them.
     pub(crate) fn write(&self, out: &mut Vec<u8>, rows: &Rows, reader: Reader) {
         for (nth, cells) in rows.cells.chunks_exact(self.columns.len().max(1)).enumerate() {
             if nth > 0 {
@@ -153,7 +203,7 @@ impl Decoder {
                 out.extend_from_slice(&column.prefix);
                 self.write_cell(out, column.meaning, cell, &rows.bytes, reader);
             }
-            out.push(b'}');
+            out.push(self.shape.end());
         }
     }
 

@@ -142,3 +142,57 @@ async fn a_broken_file_is_named_without_its_path() {
     let error = fixture.query("SELECT * FROM junk.t").await.unwrap_err();
     assert!(!error.message.contains(&*fixture.folder.path().to_string_lossy()), "{error}");
 }
+
+#[tokio::test]
+async fn changes_do_not_leave_the_folder_either() {
+    let fixture = folder_of_two();
+    let outside = tempfile::tempdir().unwrap();
+    let target = outside.path().join("x.db").display().to_string();
+    let database = fixture.database();
+    let name = |schema: &str, table: &str| TableName {
+        database: String::new(),
+        schema: Some(schema.to_owned()),
+        table: table.to_owned(),
+    };
+    for action in [insert(json!({"sql": "x"})), update(json!("x"), json!({"sql": "x"})), delete(json!("x"))] {
+        for table in ["sqlite_master", "sqlite_schema", "sqlite_sequence", "pragma_table_info", "dbstat"] {
+            let change = Change { table: name("crm", table), action: action.clone() };
+            assert!(database.change(change).await.is_err(), "{table} {action:?}");
+        }
+    }
+    for schema in [target.as_str(), "crm\".accounts; ATTACH 'x' AS y; --", "temp", "../crm"] {
+        let change = Change { table: name(schema, "t"), action: insert(json!({"a": 1})) };
+        assert!(database.change(change).await.is_err(), "{schema}");
+        let write = crate::domain::sql::TableWrite {
+            table: name(schema, "t"),
+            records: vec![row(json!({"a": 1}))],
+            ..Default::default()
+        };
+        assert!(database.write(write).await.is_err(), "{schema}");
+    }
+    // Inside of a transaction the same is refused as outside.
+    for (sql, named) in [
+        (format!("ATTACH '{target}' AS x"), "ATTACH"),
+        (format!("VACUUM crm INTO '{target}'"), "VACUUM"),
+        ("DETACH crm".to_owned(), "DETACH"),
+        ("SELECT load_extension('/tmp/x.so')".to_owned(), "load_extension"),
+        ("SELECT writefile('/tmp/x', 'y')".to_owned(), "writefile"),
+        ("SELECT readfile('/etc/passwd')".to_owned(), "readfile"),
+        ("PRAGMA writable_schema = ON".to_owned(), "writable_schema"),
+        ("PRAGMA journal_mode = OFF".to_owned(), "journal_mode"),
+        ("COMMIT".to_owned(), "COMMIT"),
+        ("CREATE TEMP TABLE x (id INTEGER)".to_owned(), "temporary"),
+    ] {
+        let inside = fixture.database().inside(fixture.database().begin().await.unwrap());
+        let error = inside.fetch(query(&*sql)).await.unwrap_err();
+        let is_refused = error.code == SqlErrorCode::NotAllowed && error.message.contains(named);
+        let is_impossible = ["no such function", "cannot VACUUM"].iter().any(|reason| error.message.contains(reason));
+        assert!(is_refused || is_impossible, "{sql}: {error:?}");
+    }
+    // Column names, types and defaults are names and nothing else.
+    let evil = "a\" TEXT); ATTACH 'x' AS y; --";
+    let change = Change { table: name("crm", "accounts"), action: insert(json!({(evil): 1})) };
+    assert_eq!(database.change(change).await.unwrap_err().code, SqlErrorCode::UnknownColumn);
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert_eq!(fixture.query("SELECT * FROM crm.accounts").await.unwrap().len(), 1);
+}

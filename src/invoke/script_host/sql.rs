@@ -12,14 +12,15 @@ use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
 
 use crate::{
-    data::Cursor,
-    domain::{
-        limits::SqlLimits,
-        sql::{Select, SqlError, SqlErrorCode},
-    },
+    data::{Cursor, Database, Transaction},
+    domain::sql::{Change, NewTable, Select, SqlError, SqlErrorCode, TableColumn, TableName, TableWrite},
     invoke::script_host::ScriptHost,
-    sandbox::capabilities::{CursorId, OpenedCursor, SqlAccess},
+    sandbox::capabilities::{CursorId, DatabaseInfo, OpenedCursor, Place, SqlAccess, TransactionId},
 };
+
+/// Transactions that one invocation may have open at once. Each holds one of the eight connections to its database; two
+/// are enough to move rows from one database to another.
+const TRANSACTIONS_MAX: usize = 2;
 
 /// The open cursors of one invocation, shared with whoever streams one of them to the caller.
 #[derive(Debug, Default)]
@@ -38,6 +39,10 @@ impl Cursors {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, cursor);
     }
 
+    fn is_open(&self, id: CursorId) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
     /// Rows read from all cursors so far.
     pub(in crate::invoke) fn rows_read(&self) -> u64 {
         let counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,27 +50,106 @@ impl Cursors {
     }
 }
 
+/// A transaction of this invocation. Dropping it rolls it back.
+#[derive(Debug)]
+struct OpenTransaction {
+    connection: String,
+    transaction: Transaction,
+    /// The last result in it, which must be read before the next statement.
+    last_cursor: Option<CursorId>,
+}
+
+/// The transactions that an invocation has begun and not ended.
+#[derive(Debug, Default)]
+pub(in crate::invoke) struct Transactions(HashMap<TransactionId, OpenTransaction>);
+
 impl ScriptHost {
-    async fn open(&mut self, connection: &str, select: Select) -> Result<OpenedCursor, SqlError> {
-        let limits: SqlLimits = self.endpoint.limits.sql;
-        if self.n_statements >= limits.statements {
-            let message = format!("the handler may run {} statements in one request", limits.statements);
+    /// Counts a statement against the invocation's limit.
+    fn count_statement(&mut self) -> Result<u32, SqlError> {
+        let n_max = self.endpoint.limits.sql.statements;
+        if self.n_statements >= n_max {
+            let message = format!("the handler may run {n_max} statements in one request");
             return Err(SqlError::new(SqlErrorCode::TooManyStatements, message));
         }
         self.n_statements += 1;
-        let target = self.directory.find_target(self.routes.tenant_id, connection).await?;
-        let cursor = self.connections.fetch(target, select, limits).await?;
-        let id = CursorId(self.n_statements);
+        Ok(self.n_statements)
+    }
+
+    /// The database that a statement is for, and the statement's number.
+    async fn database(&mut self, place: &Place) -> Result<(Database, u32), SqlError> {
+        let number = self.count_statement()?;
+        let target = self.directory.find_target(self.routes.tenant_id, &place.connection).await?;
+        let database = self.connections.database(target, self.endpoint.limits.sql);
+        let Some(id) = place.transaction else { return Ok((database, number)) };
+        let open = self.transactions.0.get(&id).filter(|open| open.connection == place.connection);
+        let Some(open) = open else {
+            return Err(SqlError::new(SqlErrorCode::TransactionOver, "the transaction is over"));
+        };
+        if open.last_cursor.is_some_and(|cursor| self.cursors.is_open(cursor)) {
+            let message = "inside of a transaction, a result must be read to its end before the next statement";
+            return Err(SqlError::new(SqlErrorCode::InvalidArgument, message));
+        }
+        Ok((database.inside(open.transaction.clone()), number))
+    }
+
+    async fn open(&mut self, place: Place, select: Select) -> Result<OpenedCursor, SqlError> {
+        let (database, number) = self.database(&place).await?;
+        let cursor = database.fetch(select).await?;
+        let id = CursorId(number);
         let columns = cursor.columns().to_vec();
         self.cursors.counters.lock().unwrap_or_else(PoisonError::into_inner).push(cursor.row_counter());
         self.cursors.put(id, cursor);
+        if let Some(open) = place.transaction.and_then(|id| self.transactions.0.get_mut(&id)) {
+            open.last_cursor = Some(id);
+        }
         Ok(OpenedCursor { cursor: id, columns })
+    }
+
+    async fn describe_databases(&mut self, only: Option<String>) -> Result<Vec<DatabaseInfo>, SqlError> {
+        let (tenant, default) = (self.routes.tenant_id, self.routes.default_connection.clone());
+        let known = match only {
+            Some(name) => {
+                let target = self.directory.find_target(tenant, &name).await?;
+                vec![(target.connection, target.name)]
+            }
+            None => self.directory.list_connections(tenant).await?,
+        };
+        let mut databases = Vec::new();
+        for (id, name) in known {
+            let place = Place { connection: name.to_string(), transaction: None };
+            let (dialect, schemas) = match self.database(&place).await {
+                Ok((database, _)) => (database.dialect_name(), database.schemas().await),
+                // Not this database's problem, but the script's.
+                Err(error) if error.code == SqlErrorCode::TooManyStatements => return Err(error),
+                Err(error) => ("", Err(error)),
+            };
+            let schemas = schemas.map(|all| all.into_iter().map(|schema| (schema.name, schema.tables)).collect());
+            let is_default = default.as_ref().is_some_and(|(default, _)| *default == id);
+            databases.push(DatabaseInfo { id, name, is_default, dialect, schemas });
+        }
+        Ok(databases)
+    }
+
+    async fn begin_transaction(&mut self, connection: String) -> Result<TransactionId, SqlError> {
+        if self.transactions.0.len() >= TRANSACTIONS_MAX {
+            let message = format!("a handler may have {TRANSACTIONS_MAX} transactions open at once");
+            return Err(SqlError::new(SqlErrorCode::NotAllowed, message));
+        }
+        if self.transactions.0.values().any(|open| open.connection == connection) {
+            let message = format!("a transaction on connection `{connection}` is open: they cannot be nested");
+            return Err(SqlError::new(SqlErrorCode::NotAllowed, message));
+        }
+        let (database, number) = self.database(&Place { connection: connection.clone(), transaction: None }).await?;
+        let transaction = database.begin().await?;
+        let id = TransactionId(number);
+        self.transactions.0.insert(id, OpenTransaction { connection, transaction, last_cursor: None });
+        Ok(id)
     }
 }
 
 impl SqlAccess for ScriptHost {
-    fn fetch<'a>(&'a mut self, connection: &'a str, select: Select) -> BoxFuture<'a, Result<OpenedCursor, SqlError>> {
-        self.open(connection, select).boxed()
+    fn fetch(&mut self, place: Place, select: Select) -> BoxFuture<'_, Result<OpenedCursor, SqlError>> {
+        self.open(place, select).boxed()
     }
 
     fn next(&mut self, id: CursorId) -> BoxFuture<'_, Result<Option<Bytes>, SqlError>> {
@@ -82,5 +166,52 @@ impl SqlAccess for ScriptHost {
 
     fn close(&mut self, cursor: CursorId) {
         drop(self.cursors.take(cursor));
+    }
+
+    fn change(&mut self, place: Place, change: Change) -> BoxFuture<'_, Result<Vec<u8>, SqlError>> {
+        async move { self.database(&place).await?.0.change(change).await }.boxed()
+    }
+
+    fn write(&mut self, place: Place, write: TableWrite) -> BoxFuture<'_, Result<u64, SqlError>> {
+        async move { self.database(&place).await?.0.write(write).await }.boxed()
+    }
+
+    fn create_schema(&mut self, place: Place, database: String, schema: String) -> BoxFuture<'_, Result<(), SqlError>> {
+        async move { self.database(&place).await?.0.create_schema(&database, &schema).await }.boxed()
+    }
+
+    fn create_table(&mut self, place: Place, new: NewTable) -> BoxFuture<'_, Result<(), SqlError>> {
+        async move { self.database(&place).await?.0.create_table(new).await }.boxed()
+    }
+
+    fn describe_table(&mut self, place: Place, name: TableName) -> BoxFuture<'_, Result<Vec<TableColumn>, SqlError>> {
+        async move { self.database(&place).await?.0.describe(&name).await }.boxed()
+    }
+
+    fn list_databases(&mut self, connection: Option<String>) -> BoxFuture<'_, Result<Vec<DatabaseInfo>, SqlError>> {
+        self.describe_databases(connection).boxed()
+    }
+
+    fn begin(&mut self, connection: String) -> BoxFuture<'_, Result<TransactionId, SqlError>> {
+        self.begin_transaction(connection).boxed()
+    }
+
+    fn commit(&mut self, id: TransactionId) -> BoxFuture<'_, Result<(), SqlError>> {
+        async move {
+            match self.transactions.0.remove(&id) {
+                Some(open) => open.transaction.commit().await,
+                None => Err(SqlError::new(SqlErrorCode::TransactionOver, "the transaction is over")),
+            }
+        }
+        .boxed()
+    }
+
+    fn rollback(&mut self, id: TransactionId) -> BoxFuture<'_, ()> {
+        async move {
+            if let Some(open) = self.transactions.0.remove(&id) {
+                open.transaction.rollback().await;
+            }
+        }
+        .boxed()
     }
 }

@@ -1,125 +1,122 @@
 //! `pq:host/sql` for guests.
 
-use serde_json::Value;
+mod convert;
+
+use wasmtime::Result as Trappable;
 
 use crate::{
-    domain::sql::{ColumnKind, Params, Select, SqlError, SqlErrorCode},
-    sandbox::{bindings::pq::host::sql, capabilities::CursorId, state::SlotState},
+    domain::sql::NewTable,
+    sandbox::{
+        bindings::pq::host::sql,
+        capabilities::{CursorId, TransactionId},
+        state::SlotState,
+    },
 };
 
+/// What a guest gets: a value or an error for its author.
+type Answer<T> = Result<T, sql::Error>;
+
+/// JSON above this size is parsed on another thread, so that guests on this one go on: it takes a millisecond.
+const LARGE_BYTES: usize = 128 << 10;
+
+/// Computes something, on a thread of its own if it is large.
+async fn aside<R: Send + 'static>(is_large: bool, compute: impl FnOnce() -> R + Send + 'static) -> Trappable<R> {
+    if is_large {
+        return tokio::task::spawn_blocking(compute).await.map_err(wasmtime::Error::from);
+    }
+    Ok(compute())
+}
+
 impl sql::Host for SlotState {
-    async fn fetch(
-        &mut self,
-        connection: String,
-        select: sql::Select,
-    ) -> wasmtime::Result<Result<sql::Opened, sql::Error>> {
-        let select = match select_from_guest(select) {
+    async fn fetch(&mut self, place: sql::Place, select: sql::Select) -> Trappable<Answer<sql::Opened>> {
+        let select = match convert::select(select) {
             Ok(select) => select,
             Err(error) => return Ok(Err(error.into())),
         };
-        let opened = self.granted()?.fetch(&connection, select).await;
+        let opened = self.granted()?.fetch(place.into(), select).await;
         Ok(opened.map_err(sql::Error::from).map(|opened| sql::Opened {
             cursor: opened.cursor.0,
-            columns: opened.columns.into_iter().map(|c| sql::Column { name: c.name, kind: c.kind.into() }).collect(),
+            columns: opened.columns.into_iter().map(sql::Column::from).collect(),
         }))
     }
 
-    async fn next(&mut self, cursor: u32) -> wasmtime::Result<Result<Vec<u8>, sql::Error>> {
+    async fn next(&mut self, cursor: u32) -> Trappable<Answer<Vec<u8>>> {
         let batch = self.granted()?.next(CursorId(cursor)).await;
         Ok(batch.map(|batch| batch.map(Vec::from).unwrap_or_default()).map_err(sql::Error::from))
     }
 
-    fn close(&mut self, cursor: u32) -> wasmtime::Result<()> {
+    fn close(&mut self, cursor: u32) -> Trappable<()> {
         self.granted()?.close(CursorId(cursor));
         Ok(())
     }
-}
 
-/// Checks what a guest asks for. Identifiers and values are `data`'s to judge.
-fn select_from_guest(select: sql::Select) -> Result<Select, SqlError> {
-    let invalid = |what: &str| SqlError::new(SqlErrorCode::InvalidArgument, what);
-    let sql::Select { database, schema, table, query, params, where_, order_by, limit, offset, decimals } = select;
-    if table.is_some() == query.is_some() {
-        return Err(invalid("give either a table name or `query`, and not both"));
-    }
-    let params = match serde_json::from_str(&params) {
-        Ok(Value::Null) => Params::None,
-        Ok(Value::Array(values)) => Params::Positional(values),
-        Ok(Value::Object(values)) => Params::Named(values),
-        _ => return Err(invalid("`params` must be a list or a dict of values that JSON can express")),
-    };
-    let filter = match serde_json::from_str(&where_) {
-        Ok(Value::Null) => serde_json::Map::new(),
-        Ok(Value::Object(filter)) => filter,
-        _ => return Err(invalid("`where` must be a dict of column to value that JSON can express")),
-    };
-    Ok(Select { database, schema, table, query, params, filter, order_by, limit, offset, decimals })
-}
-
-impl From<ColumnKind> for sql::ColumnKind {
-    fn from(kind: ColumnKind) -> Self {
-        match kind {
-            ColumnKind::Plain => Self::Plain,
-            ColumnKind::Decimal => Self::Decimal,
-            ColumnKind::Date => Self::Date,
-            ColumnKind::Time => Self::Time,
-            ColumnKind::Timestamp => Self::Timestamp,
-            ColumnKind::TimestampTz => Self::TimestampTz,
-        }
-    }
-}
-
-impl From<SqlError> for sql::Error {
-    fn from(error: SqlError) -> Self {
-        let code = match error.code {
-            SqlErrorCode::UnknownConnection => sql::ErrorCode::UnknownConnection,
-            SqlErrorCode::UnknownDatabase => sql::ErrorCode::UnknownDatabase,
-            SqlErrorCode::UnknownSchema => sql::ErrorCode::UnknownSchema,
-            SqlErrorCode::UnknownTable => sql::ErrorCode::UnknownTable,
-            SqlErrorCode::UnknownColumn => sql::ErrorCode::UnknownColumn,
-            SqlErrorCode::InvalidArgument => sql::ErrorCode::InvalidArgument,
-            SqlErrorCode::StatementFailed => sql::ErrorCode::StatementFailed,
-            SqlErrorCode::NotAllowed => sql::ErrorCode::NotAllowed,
-            SqlErrorCode::UnsupportedType => sql::ErrorCode::UnsupportedType,
-            SqlErrorCode::StatementTimeout => sql::ErrorCode::StatementTimeout,
-            SqlErrorCode::ResultTooLarge => sql::ErrorCode::ResultTooLarge,
-            SqlErrorCode::TooManyStatements => sql::ErrorCode::TooManyStatements,
-            SqlErrorCode::Unavailable => sql::ErrorCode::Unavailable,
+    async fn change(
+        &mut self,
+        place: sql::Place,
+        table: sql::TableName,
+        action: sql::Action,
+        key: String,
+        rows: String,
+    ) -> Trappable<Answer<Vec<u8>>> {
+        let is_large = rows.len() > LARGE_BYTES;
+        let change = match aside(is_large, move || convert::change(table, action, &key, &rows)).await? {
+            Ok(change) => change,
+            Err(error) => return Ok(Err(error.into())),
         };
-        Self { code, message: error.message }
+        Ok(self.granted()?.change(place.into(), change).await.map_err(sql::Error::from))
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_select_is_a_table_or_a_query_with_json_arguments() {
-        let select = |table: Option<&str>, query: Option<&str>, params: &str, filter: &str| {
-            select_from_guest(sql::Select {
-                database: String::new(),
-                schema: None,
-                table: table.map(str::to_owned),
-                query: query.map(str::to_owned),
-                params: params.to_owned(),
-                where_: filter.to_owned(),
-                order_by: Vec::new(),
-                limit: None,
-                offset: None,
-                decimals: false,
-            })
+    async fn write(
+        &mut self,
+        place: sql::Place,
+        table: sql::TableName,
+        records: String,
+        types: String,
+        key: Vec<String>,
+    ) -> Trappable<Answer<u64>> {
+        let is_large = records.len() > LARGE_BYTES;
+        let write = match aside(is_large, move || convert::write(table, &records, &types, key)).await? {
+            Ok(write) => write,
+            Err(error) => return Ok(Err(error.into())),
         };
-        assert!(select(Some("t"), None, "null", r#"{"a": 1}"#).is_ok());
-        assert_eq!(select(None, Some("q"), "[1]", "null").unwrap().params, Params::Positional(vec![Value::from(1)]));
-        for (table, query, params, filter) in [
-            (None, None, "null", "null"),
-            (Some("t"), Some("q"), "null", "null"),
-            (None, Some("q"), "1", "null"),
-            (None, Some("q"), "[", "null"),
-            (Some("t"), None, "null", "[]"),
-        ] {
-            assert_eq!(select(table, query, params, filter).unwrap_err().code, SqlErrorCode::InvalidArgument);
-        }
+        Ok(self.granted()?.write(place.into(), write).await.map_err(sql::Error::from))
+    }
+
+    async fn create_schema(&mut self, place: sql::Place, database: String, schema: String) -> Trappable<Answer<()>> {
+        Ok(self.granted()?.create_schema(place.into(), database, schema).await.map_err(sql::Error::from))
+    }
+
+    async fn create_table(
+        &mut self,
+        place: sql::Place,
+        table: sql::TableName,
+        fields: Vec<(String, String)>,
+        key: Vec<String>,
+    ) -> Trappable<Answer<()>> {
+        let new = NewTable { table: table.into(), fields, key };
+        Ok(self.granted()?.create_table(place.into(), new).await.map_err(sql::Error::from))
+    }
+
+    async fn describe(&mut self, place: sql::Place, table: sql::TableName) -> Trappable<Answer<Vec<sql::TableColumn>>> {
+        let columns = self.granted()?.describe_table(place.into(), table.into()).await;
+        Ok(columns.map(|columns| columns.into_iter().map(sql::TableColumn::from).collect()).map_err(sql::Error::from))
+    }
+
+    async fn list_databases(&mut self, connection: Option<String>) -> Trappable<Answer<Vec<sql::Database>>> {
+        let databases = self.granted()?.list_databases(connection).await;
+        Ok(databases.map(|all| all.into_iter().map(sql::Database::from).collect()).map_err(sql::Error::from))
+    }
+
+    async fn begin(&mut self, connection: String) -> Trappable<Answer<u32>> {
+        Ok(self.granted()?.begin(connection).await.map(|transaction| transaction.0).map_err(sql::Error::from))
+    }
+
+    async fn commit(&mut self, transaction: u32) -> Trappable<Answer<()>> {
+        Ok(self.granted()?.commit(TransactionId(transaction)).await.map_err(sql::Error::from))
+    }
+
+    async fn rollback(&mut self, transaction: u32) -> Trappable<()> {
+        self.granted()?.rollback(TransactionId(transaction)).await;
+        Ok(())
     }
 }

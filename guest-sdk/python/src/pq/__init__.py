@@ -6,7 +6,8 @@
         dbconn = pq.dbconnect('dw_2')
         return dbconn.fetch('dw_2', 'salesforce', 'accounts')
 
-- `dbconnect(connection)`: a database of the tenant, see `pq.Connection`.
+- `dbconnect(connection)`: a database of the tenant, see `pq.Connection`. `trinoconnect()` and `load_table()` read its
+  default connection; `list_databases()`, `get_schema(id)` and `get_table(id)` tell what there is.
 - `HTTPError(status, message)`: raise it to answer with that status.
 - `DW_NAME`, `DW_ID`: name and id of the tenant's default connection; `INTERFACE_ID`: id of this script.
 
@@ -15,12 +16,23 @@ Everything that fails raises `peliqan.exceptions.PeliqanClientException`.
 
 from typing import NoReturn
 
-from pq._connection import Connection, dbconnect
+from pq._connection import Connection, dbconnect, load_table, trinoconnect
 from pq._errors import HTTPError
+from pq._metadata import get_schema, get_table, list_databases
 from pq._rows import Rows
 from pq.exceptions import OperationNotSupported
 
-__all__ = ["Connection", "HTTPError", "Rows", "dbconnect"]
+__all__ = [
+    "Connection",
+    "HTTPError",
+    "Rows",
+    "dbconnect",
+    "get_schema",
+    "get_table",
+    "list_databases",
+    "load_table",
+    "trinoconnect",
+]
 
 _NOT_SUPPORTED = {
     "sftpconnect": "scripts have no file transfer; call an HTTP API that has the file",
@@ -35,13 +47,8 @@ _NOT_YET = [
     "set_interface_state",
     "get_secret",
     "list_connections",
-    "list_databases",
-    "get_table",
-    "get_schema",
     "list_scripts",
     "connect",
-    "trinoconnect",
-    "load_table",
 ]
 
 

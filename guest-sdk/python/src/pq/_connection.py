@@ -1,12 +1,13 @@
 """Databases of the tenant."""
 
 import json
-from typing import NoReturn
+from collections.abc import Iterator
 
-from componentize_py_types import Err
 from wit_world.imports import sql
 
-from pq._errors import from_host, invalid
+from pq._arguments import as_json, call, count, names, text
+from pq._changes import Changes
+from pq._errors import invalid
 from pq._rows import Conversion, Rows
 from pq.exceptions import OperationNotSupported
 
@@ -16,13 +17,10 @@ _NO_PANDAS = (
 )
 
 
-class Connection:
+class Connection(Changes):
     """A database of the tenant, by name. Making one does no I/O: an unknown name fails at the first statement."""
 
-    __slots__ = ("_name",)
-
-    def __init__(self, name: str) -> None:
-        self._name = name
+    __slots__ = ()
 
     def fetch(
         self,
@@ -53,103 +51,226 @@ class Connection:
         `Decimal`s.
 
         Returned from the handler as it is, the result streams from the database to the caller and never enters the
-        sandbox. Raises `PeliqanClientException`.
+        sandbox. Inside of a transaction the rows are read at once. Raises `PeliqanClientException`.
         """
-        if df:
-            raise OperationNotSupported(_NO_PANDAS)
-        if isinstance(order_by, str):
-            order_by = [order_by]
-        select = sql.Select(
-            _text("db_name", db_name or ""),
-            _text("schema_name", schema_name, optional=True),
-            _text("table_name", table_name, optional=True),
-            _text("query", query, optional=True),
-            "null" if params is None else _json("params", params, (list, tuple, dict)),
-            "null" if where is None else _json("where", where, (dict,)),
-            [_text("order_by", column) for column in order_by or ()],
-            _count("limit", limit),
-            _count("offset", offset),
-            bool(decimals),
+        conversion = _conversion(df, fillna_with, fillnat_with, enable_datetime_as_string, tz, decimals)
+        select = _select(
+            db_name, schema_name, table_name, query, params, limit, offset, order_by, where, decimals=decimals
         )
-        try:
-            opened = sql.fetch(self._name, select)
-        except Err as error:
-            raise from_host(error.value) from None
-        return Rows(opened, Conversion.wanted(fillna_with, fillnat_with, enable_datetime_as_string, tz, decimals))
+        rows = Rows(call(sql.fetch, self._place(), select), conversion)
+        if self._transaction is not None:
+            rows.touch()
+        return rows
+
+    def fetch_stream(
+        self,
+        db_name: str = "",
+        schema_name: str | None = None,
+        table_name: str | None = None,
+        query: str | None = None,
+        df: bool = False,
+        fillna_with: object = None,
+        fillnat_with: object = None,
+        enable_python_types: bool = True,
+        enable_datetime_as_string: bool = True,
+        tz: str = "UTC",
+        *,
+        params: list | tuple | dict | None = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        order_by: str | list[str] | None = None,
+        where: dict | None = None,
+        decimals: bool = False,
+    ) -> Iterator[list[dict]]:
+        """As `fetch`, but gives batches of rows one after the other, at least one, so that a result may be larger than
+        the script's memory.
+        """
+        conversion = _conversion(df, fillna_with, fillnat_with, enable_datetime_as_string, tz, decimals)
+        select = _select(
+            db_name, schema_name, table_name, query, params, limit, offset, order_by, where, decimals, stream=True
+        )
+        opened = call(sql.fetch, self._place(), select)
+        return _batches(opened, conversion)
+
+    def execute(self, db_name: str, query: str, params: list | tuple | dict | None = None) -> dict:
+        """Runs any statement: `{"status": "success", "detail": [header, *rows]}` with rows as lists.
+
+        `detail` is `[]` for a statement that gives no rows.
+        """
+        select = _select(db_name, None, None, _required_query(query), params, lists=True)
+        opened = call(sql.fetch, self._place(), select)
+        rows = [row for batch in _batches(opened, None) for row in batch]
+        return _executed(opened, rows)
+
+    def execute_stream(self, db_name: str, query: str, params: list | tuple | dict | None = None) -> Iterator[dict]:
+        """As `execute`, but gives the rows in batches, at least one. Each has the form of what `execute` gives."""
+        select = _select(db_name, None, None, _required_query(query), params, lists=True, stream=True)
+        opened = call(sql.fetch, self._place(), select)
+        return (_executed(opened, rows) for rows in _batches(opened, None))
+
+    def transaction(self) -> "Transaction":
+        """`with dbconn.transaction():` what is done with this connection inside takes place together or not at all.
+
+        The end of the block commits, an exception rolls back, and so does the end of the request. An error of a
+        statement ends the transaction even if the script catches it: statements after it, and the commit, raise
+        `ERROR_TRANSACTION_OVER`. Transactions of one connection cannot be nested.
+        """
+        return Transaction(self)
+
+
+class Transaction:
+    """A block in which a connection's statements take place together or not at all."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> Connection:
+        self._connection._transaction = call(sql.begin, self._connection._name)
+        return self._connection
+
+    def __exit__(self, kind: object, _error: object, _traceback: object) -> None:
+        transaction = self._connection._transaction
+        self._connection._transaction = None
+        if kind is None:
+            call(sql.commit, transaction)
+        else:
+            sql.rollback(transaction)
+
+
+class TrinoConnection:
+    """Reads the tenant's default connection."""
+
+    __slots__ = ()
+
+    def fetch(
+        self,
+        db_name: str | None = None,
+        schema_name: str | None = None,
+        table_name: str | None = None,
+        query: str | None = None,
+        table_id: str | None = None,
+        df: bool = False,
+        **options: object,
+    ) -> list:
+        """As `Connection.fetch`; `table_id` is an id that `pq.list_databases()` gives."""
+        if table_id is not None:
+            from pq._metadata import parts_of
+
+            connection, schema_name, table_name = parts_of("table_id", table_id, 3)
+            return Connection(connection).fetch("", schema_name, table_name, df=df, **options)
+        return _default_connection().fetch(db_name or "", schema_name, table_name, query, df, **options)
+
+    def execute(self, query: str, params: list | tuple | dict | None = None) -> dict:
+        """As `Connection.execute`."""
+        return _default_connection().execute("", query, params)
 
     def __getattr__(self, name: str) -> object:
-        if name not in _NOT_YET:
-            raise AttributeError(f"a connection has no method {name!r}")
+        if name.startswith("_"):
+            raise AttributeError(name)
 
-        def refuse(*_args: object, **_kwargs: object) -> NoReturn:
-            raise OperationNotSupported(f"{name}() is not supported: this release of pqhost reads only")
+        def refuse(*_args: object, **_kwargs: object) -> object:
+            raise OperationNotSupported(
+                f"{name}() is not supported on pq.trinoconnect(); use pq.dbconnect(pq.DW_NAME).{name}()"
+            )
 
         return refuse
-
-
-_NOT_YET = frozenset(
-    [
-        "execute",
-        "insert",
-        "update",
-        "upsert",
-        "delete",
-        "write",
-        "fetch_stream",
-        "execute_stream",
-        "create_schema",
-        "create_table",
-        "get_table_schema",
-    ]
-)
 
 
 def dbconnect(connection: str | None = None) -> Connection:
     """The tenant's database connection of this name."""
     if not connection:
         raise invalid("pq.dbconnect() needs the name of a connection, for example pq.dbconnect('dw_2')")
-    return Connection(_text("connection", connection))
+    return Connection(text("connection", connection))
 
 
-def _text(what: str, value: object, optional: bool = False) -> str | None:
-    if value is None and optional:
-        return None
-    if not isinstance(value, str):
-        raise invalid(f"{what} must be a str, not {type(value).__name__}")
+def trinoconnect() -> TrinoConnection:
+    """The tenant's default connection, for reading."""
+    return TrinoConnection()
+
+
+def load_table(
+    db_name: str | None = None,
+    schema_name: str | None = None,
+    table_name: str | None = None,
+    query: str | None = None,
+    table_id: str | None = None,
+    df: bool = False,
+    **options: object,
+) -> list:
+    """Rows of a table of the tenant's default connection; see `TrinoConnection.fetch`."""
+    return TrinoConnection().fetch(db_name, schema_name, table_name, query, table_id, df, **options)
+
+
+def _default_connection() -> Connection:
+    from wit_world.imports import context
+
+    name = context.describe().default_connection
+    if name is None:
+        raise invalid("the tenant has no default connection")
+    return Connection(name)
+
+
+def _required_query(query: object) -> str:
+    if not query:
+        raise invalid("execute() needs a query")
+    return query
+
+
+def _select(
+    db_name: object,
+    schema_name: object,
+    table_name: object,
+    query: object,
+    params: object = None,
+    limit: object = None,
+    offset: object = None,
+    order_by: object = None,
+    where: object = None,
+    decimals: bool = False,
+    lists: bool = False,
+    stream: bool = False,
+) -> object:
+    return sql.Select(
+        text("db_name", db_name or ""),
+        text("schema_name", schema_name, optional=True),
+        text("table_name", table_name, optional=True),
+        text("query", query, optional=True),
+        "null" if params is None else as_json("params", params, (list, tuple, dict)),
+        "null" if where is None else as_json("where", where, (dict,)),
+        names("order_by", order_by),
+        count("limit", limit),
+        count("offset", offset),
+        bool(decimals),
+        lists,
+        stream,
+    )
+
+
+def _conversion(
+    df: bool, fillna: object, fillnat: object, dates_as_text: bool, tz: str, decimals: bool
+) -> Conversion | None:
+    if df:
+        raise OperationNotSupported(_NO_PANDAS)
+    return Conversion.wanted(fillna, fillnat, dates_as_text, tz, decimals)
+
+
+def _batches(opened: object, conversion: Conversion | None) -> Iterator[list]:
+    is_empty = True
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise invalid(f"{what} holds characters that are not valid Unicode: {value!r:.80}") from None
-    return value
+        while batch := call(sql.next, opened.cursor):
+            is_empty = False
+            rows = json.loads(batch)
+            if conversion is not None:
+                conversion.apply(rows, opened.columns)
+            yield rows
+    finally:
+        sql.close(opened.cursor)
+    if is_empty:
+        yield []
 
 
-def _count(what: str, value: object) -> int | None:
-    if value is None:
-        return None
-    if type(value) is not int or not 0 <= value < 2**63:
-        raise invalid(f"{what} must be an int of 0 or more, not {value!r:.80}")
-    return value
-
-
-def _json(what: str, value: object, types: tuple[type, ...]) -> str:
-    if not isinstance(value, types):
-        raise invalid(f"{what} must be a {' or '.join(t.__name__ for t in types)}, not {type(value).__name__}")
-    try:
-        text = json.dumps(value, default=_parameter)
-        text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise invalid(f"{what} holds a value that cannot be a parameter: {error}") from None
-    return text
-
-
-def _parameter(value: object) -> object:
-    """Values beyond JSON that databases know as text."""
-    import datetime
-    import decimal
-    import uuid
-
-    if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, (decimal.Decimal, uuid.UUID)):
-        return str(value)
-    raise TypeError(f"{type(value).__name__} is not supported")
+def _executed(opened: object, rows: list) -> dict:
+    header = [column.name for column in opened.columns]
+    return {"status": "success", "detail": [header, *rows] if header else []}
