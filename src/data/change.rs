@@ -175,7 +175,7 @@ fn check_insert(rows: &[Row]) -> Result<Vec<&str>, SqlError> {
 fn new_row(key: &Row, values: &Row) -> Result<(Row, Row), SqlError> {
     let mut values = values.clone();
     for (column, value) in key {
-        if values.remove(column).is_some_and(|given| given != *value) {
+        if values.remove(column).is_some_and(|given| text_of(&given) != text_of(value)) {
             return Err(invalid(format!("`upsert`: column `{}` differs from `pk`", shown(column))));
         }
     }
@@ -199,6 +199,14 @@ pub(super) fn columns_of(rows: &[Row]) -> Result<Vec<&str>, SqlError> {
         return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
     }
     Ok(columns)
+}
+
+/// A key's value as text: in one column, 5 and "5" are the same.
+pub(super) fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// Most values of one statement.

@@ -6,7 +6,7 @@
 //! Through rusqlite, not sqlx, because the jail needs what sqlx does not offer: an authorizer, run-time limits and a
 //! handler that stops a statement half-way. Both link the same SQLite.
 //!
-//! **Session state.** The jail refuses what could leave some: temporary tables, transactions, pragmas. A connection that
+//! **Session state.** The jail refuses what could leave some: temporary tables, transactions of a script's own, pragmas. A connection that
 //! wrote anything is closed all the same, because it remembers the last row id and the number of changes.
 
 mod folder;

@@ -10,7 +10,7 @@ use crate::{
     data::{
         Database,
         catalog::Table,
-        change::{Writer, columns_of, values_max},
+        change::{Writer, columns_of, text_of, values_max},
         define::{FieldType, add_column_statement, create_statement},
         select::{Dialect, IDENTIFIER_BYTES_MAX, invalid, shown, shown_table},
     },
@@ -71,6 +71,7 @@ impl Database {
         let table = match self.table(name).await {
             Ok(table) => table,
             Err(error) if matches!(error.code, SqlErrorCode::UnknownTable | SqlErrorCode::UnknownSchema) => {
+                check_key(key, records)?;
                 if let (SqlErrorCode::UnknownSchema, Some(schema)) = (error.code, &name.schema) {
                     self.create_schema("", schema).await?;
                 }
@@ -79,7 +80,6 @@ impl Database {
                 let mut declared: Vec<_> = declared.map(|column| (column.to_owned(), types[column])).collect();
                 declared.sort_by(|one, other| one.0.cmp(&other.0));
                 fields.append(&mut declared);
-                check_key(key, records)?;
                 match self.json(create_statement(self.dialect(), name, &fields, key, true)?).await {
                     // PostgreSQL's way to say that somebody else has just created it.
                     Err(error) if error.code == SqlErrorCode::ConstraintViolated && !self.is_inside() => {}
@@ -216,22 +216,13 @@ fn check_key(key: &[String], records: &[Row]) -> Result<(), SqlError> {
 
 /// The records without those that a later one replaces.
 fn last_of_each<'a>(records: &'a [Row], key: &[String]) -> Vec<&'a Row> {
-    let key_of = |record: &Row| key.iter().map(|column| text_of(record.get(column))).collect::<Vec<_>>();
+    let key_of = |record: &Row| key.iter().filter_map(|column| record.get(column)).map(text_of).collect::<Vec<_>>();
     let mut last = HashMap::new();
     for (nth, record) in records.iter().enumerate() {
         last.insert(key_of(record), nth);
     }
     let is_last = |(nth, record): &(usize, &Row)| last.get(&key_of(record)) == Some(nth);
     records.iter().enumerate().filter(is_last).map(|(_, record)| record).collect()
-}
-
-/// A key's value as text: in one column, 5 and "5" are the same.
-fn text_of(value: Option<&Value>) -> String {
-    match value {
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-        None => String::new(),
-    }
 }
 
 /// Types from a JSON schema (`{"properties": {"a": {"type": ["null", "string"], "format": "date-time"}}}`), or from column

@@ -194,6 +194,7 @@ async fn what_cannot_be_done_raises_with_a_code() {
     let app = app_with_accounts().await;
     let acme = app.acme().await;
     app.connection(&acme, "ro", "sqlite:acme?mode=ro").await;
+    app.connection(&acme, "ro2", "sqlite:acme?mode=ro").await;
     for (index, (expression, code, text)) in [
         ("db.update('dw_2', 'salesforce', 'accounts')", "ERROR_INVALID_ARGUMENT", "'pk' must be provided"),
         ("db.update('dw_2', 'salesforce', 'accounts', 99, name='x')", "ERROR_ROW_DOES_NOT_EXIST", "id = 99"),
@@ -220,6 +221,7 @@ async fn what_cannot_be_done_raises_with_a_code() {
         ("db.execute('dw_2', \"VACUUM salesforce INTO '/tmp/x'\")", "ERROR_NOT_ALLOWED", "VACUUM"),
         ("pq.dbconnect('ro').insert('ro', 'salesforce', 'accounts', id=9)", "ERROR_READ_ONLY", "reads only"),
         ("pq.dbconnect('ro').create_schema('ro', 'x')", "ERROR_READ_ONLY", "reads only"),
+        ("[pq.dbconnect(n).transaction().__enter__() for n in ('dw_2', 'ro', 'ro2')]", "ERROR_NOT_ALLOWED", "2 transactions open"),
         ("pq.trinoconnect().insert('a', 'b', 'c', {})", "ERROR_OPERATION_NOT_SUPPORTED", "pq.dbconnect(pq.DW_NAME)"),
         ("pq.get_table('nonsense')", "ERROR_INVALID_ARGUMENT", "list_databases"),
         ("pq.get_table('dw_2.salesforce.nope')", "ERROR_TABLE_DOES_NOT_EXIST", "nope"),
@@ -324,10 +326,15 @@ return [
         "{}\n{}",
         code.trim(),
         "endless = \"SELECT repeat('x', 1000) AS x FROM generate_series(1, 300000)\"
+def unread():
+    with db.transaction():
+        rows = db.fetch_stream('dw_2', query=endless)
+        next(rows)
+unread = code(unread)
 held = [db.fetch('dw_2', query=endless) for _ in range(8)]
-return [code(lambda: db.fetch('dw_2', query='SELECT 1'))]"
+return [unread, code(lambda: db.fetch('dw_2', query='SELECT 1'))]"
     );
-    assert_eq!(run(app, "held", &body).await, json!(["ERROR_DATABASE_UNAVAILABLE"]));
+    assert_eq!(run(app, "held", &body).await, json!(["ERROR_TRANSACTION_OVER", "ERROR_DATABASE_UNAVAILABLE"]));
     assert_eq!(run(app, "next", "return db.fetch('dw_2', query='SELECT 1 AS a')").await, json!([{"a": 1}]));
     // Lost in the middle of a result.
     let body = format!(

@@ -48,7 +48,7 @@ async fn rows_are_changed_by_their_primary_key() {
         // Of an existing row, columns that are not named keep their values, `NOT NULL` ones too.
         let kept = fixture.change("items", upsert(json!(20), json!({"price": 7.5}))).await.unwrap();
         assert_eq!((&kept[0]["name"], &kept[0]["price"]), (&json!("two"), &json!(7.5)));
-        let new = fixture.change("items", upsert(json!(3), json!({"id": 3, "name": "three"}))).await.unwrap();
+        let new = fixture.change("items", upsert(json!("3"), json!({"id": 3, "name": "three"}))).await.unwrap();
         assert_eq!(new, json!([{"id": 3, "name": "three", "price": null, "extra": null, "seen": true}]));
         let gone = fixture.change("items", delete(json!(1))).await.unwrap();
         assert_eq!(gone[0]["name"], "one");

@@ -105,6 +105,13 @@ impl ScriptHost {
         Ok(OpenedCursor { cursor: id, columns })
     }
 
+    /// Takes a transaction that is to be ended. Rows that nobody has read would hold up its end, so they are given up.
+    fn end(&mut self, id: TransactionId) -> Option<Transaction> {
+        let OpenTransaction { connection: _, transaction, last_cursor } = self.transactions.0.remove(&id)?;
+        drop(last_cursor.and_then(|cursor| self.cursors.take(cursor)));
+        Some(transaction)
+    }
+
     async fn describe_databases(&mut self, only: Option<String>) -> Result<Vec<DatabaseInfo>, SqlError> {
         let (tenant, default) = (self.routes.tenant_id, self.routes.default_connection.clone());
         let known = match only {
@@ -198,8 +205,8 @@ impl SqlAccess for ScriptHost {
 
     fn commit(&mut self, id: TransactionId) -> BoxFuture<'_, Result<(), SqlError>> {
         async move {
-            match self.transactions.0.remove(&id) {
-                Some(open) => open.transaction.commit().await,
+            match self.end(id) {
+                Some(transaction) => transaction.commit().await,
                 None => Err(SqlError::new(SqlErrorCode::TransactionOver, "the transaction is over")),
             }
         }
@@ -208,8 +215,8 @@ impl SqlAccess for ScriptHost {
 
     fn rollback(&mut self, id: TransactionId) -> BoxFuture<'_, ()> {
         async move {
-            if let Some(open) = self.transactions.0.remove(&id) {
-                open.transaction.rollback().await;
+            if let Some(transaction) = self.end(id) {
+                transaction.rollback().await;
             }
         }
         .boxed()
