@@ -201,7 +201,9 @@ impl Shared {
     fn new_pool(&self, url: &ConnectionUrl) -> AnyPool {
         let read_only = url.1.is_read_only();
         match &url.0 {
-            Driver::MySql(url) => AnyPool::MySql(Arc::new(mysql::MySqlPool::new((**url).clone(), &self.settings))),
+            Driver::MySql(url) => {
+                AnyPool::MySql(Arc::new(mysql::MySqlPool::new((**url).clone(), read_only, &self.settings)))
+            }
             Driver::Postgres(url) => {
                 AnyPool::Postgres(Arc::new(postgres::PostgresPool::new((**url).clone(), read_only, &self.settings)))
             }

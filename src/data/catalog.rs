@@ -45,6 +45,7 @@ impl Table {
     pub(super) fn column(&self, name: &str, dialect: Dialect) -> Option<&TableColumn> {
         self.columns.iter().find(|column| match dialect {
             Dialect::Postgres => column.name == name,
+            Dialect::MySql => column.name.to_lowercase() == name.to_lowercase(),
             Dialect::Sqlite => column.name.eq_ignore_ascii_case(name),
         })
     }
@@ -133,9 +134,14 @@ impl Database {
     /// Which part of a name does not exist.
     async fn missing(&self, name: &TableName) -> SqlError {
         let table = shown_table(name.schema.as_deref(), &name.table);
-        if let (Some(schema), Dialect::Postgres) = (&name.schema, self.dialect()) {
+        let schemas = match self.dialect() {
+            Dialect::MySql => Some("SELECT 1 AS known FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = "),
+            Dialect::Postgres => Some("SELECT 1 AS known FROM pg_catalog.pg_namespace WHERE nspname = "),
+            Dialect::Sqlite => None,
+        };
+        if let (Some(schema), Some(schemas)) = (&name.schema, schemas) {
             let mut template = Template::default();
-            template.text("SELECT 1 AS known FROM pg_catalog.pg_namespace WHERE nspname = ");
+            template.text(schemas);
             template.value(Value::from(schema.as_str()));
             let known: Result<Vec<Value>, _> = self.rows(catalog(template)).await;
             // If even this fails, the error about the table is still the right one.
@@ -145,6 +151,24 @@ impl Database {
             }
         }
         SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table {table}"))
+    }
+
+    /// Whether a table has unique keys besides its primary key. Only MySQL needs to know.
+    pub(super) async fn has_other_unique_keys(&self, name: &TableName) -> Result<bool, SqlError> {
+        let mut template = Template::default();
+        template.text(
+            "SELECT 1 AS known FROM information_schema.STATISTICS \
+             WHERE NON_UNIQUE = 0 AND INDEX_NAME <> 'PRIMARY' AND TABLE_NAME = ",
+        );
+        template.value(Value::from(name.table.as_str()));
+        template.text(" AND TABLE_SCHEMA = ");
+        match &name.schema {
+            Some(schema) => template.value(Value::from(schema.as_str())),
+            None => template.text("DATABASE()"),
+        }
+        template.text(" LIMIT 1");
+        let known: Vec<Value> = self.rows(catalog(template)).await?;
+        Ok(!known.is_empty())
     }
 
     /// All schemas with their tables and views, as far as the connection may see them.
@@ -225,6 +249,27 @@ fn describe_statement(dialect: Dialect, name: &TableName) -> Result<Statement, S
             template.value(Value::from(quoted));
             template.text(") ORDER BY a.attnum");
         }
+        Dialect::MySql => {
+            // The comments are for MariaDB, whose JSON is a text with a constraint.
+            template.text(
+                "SELECT c.COLUMN_NAME AS name, /*M!100500 CASE WHEN EXISTS (SELECT 1 FROM information_schema.CHECK_CONSTRAINTS j \
+                 WHERE j.CONSTRAINT_SCHEMA = c.TABLE_SCHEMA AND j.TABLE_NAME = c.TABLE_NAME \
+                 AND j.CHECK_CLAUSE = CONCAT('json_valid(`', REPLACE(c.COLUMN_NAME, '`', '``'), '`)')) \
+                 THEN 'json' ELSE */ c.COLUMN_TYPE /*M!100500 END */ AS data_type, c.IS_NULLABLE = 'YES' AS nullable, \
+                 c.EXTRA LIKE '%VIRTUAL GENERATED%' OR c.EXTRA LIKE '%STORED GENERATED%' AS generated, \
+                 NULL AS default_sql, CAST(IFNULL(k.SEQ_IN_INDEX, 0) AS SIGNED) AS key_position FROM information_schema.COLUMNS c \
+                 LEFT JOIN information_schema.STATISTICS k ON k.TABLE_SCHEMA = c.TABLE_SCHEMA \
+                 AND k.TABLE_NAME = c.TABLE_NAME AND k.INDEX_NAME = 'PRIMARY' AND k.COLUMN_NAME = c.COLUMN_NAME \
+                 WHERE c.TABLE_NAME = ",
+            );
+            template.value(Value::from(table.as_str()));
+            template.text(" AND c.TABLE_SCHEMA = ");
+            match schema {
+                Some(schema) => template.value(Value::from(schema.as_str())),
+                None => template.text("DATABASE()"),
+            }
+            template.text(" ORDER BY c.ORDINAL_POSITION");
+        }
         Dialect::Sqlite => {
             template.text(
                 "SELECT name, type AS data_type, NOT \"notnull\" AS nullable, hidden IN (2, 3) AS generated, \
@@ -244,6 +289,11 @@ fn describe_statement(dialect: Dialect, name: &TableName) -> Result<Statement, S
 fn list_statement(dialect: Dialect) -> Statement {
     let mut template = Template::default();
     template.text(match dialect {
+        Dialect::MySql => {
+            "SELECT s.SCHEMA_NAME AS `schema`, t.TABLE_NAME AS `table` FROM information_schema.SCHEMATA s \
+             LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME \
+             WHERE s.SCHEMA_NAME NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys') ORDER BY 1, 2"
+        }
         Dialect::Postgres => {
             "SELECT n.nspname::text AS schema, c.relname::text AS \"table\" FROM pg_catalog.pg_namespace n \
              LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \

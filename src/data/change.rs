@@ -2,6 +2,8 @@
 //!
 //! Owns: their SQL. Never: pastes a name or a value; names are quoted, values bound with the type of their column.
 
+mod mysql;
+
 use std::{collections::HashSet, sync::Arc};
 
 use serde_json::{Map, Value};
@@ -49,6 +51,9 @@ impl Database {
     }
 
     async fn try_change(&self, name: &TableName, action: &Action) -> Result<Vec<u8>, SqlError> {
+        if self.dialect() == Dialect::MySql {
+            return self.change_in_mysql(name, action).await;
+        }
         match action {
             Action::Insert { rows } => self.insert(name, rows).await,
             Action::Update { key, values } => {
@@ -75,20 +80,12 @@ impl Database {
     }
 
     async fn insert(&self, name: &TableName, rows: &[Row]) -> Result<Vec<u8>, SqlError> {
-        let Some(first) = rows.first() else { return Err(invalid("`insert` needs a row")) };
-        if rows.len() > INSERTED_ROWS_MAX {
-            let message = format!("`insert` takes {INSERTED_ROWS_MAX} rows at once: use `write`, or insert in parts");
-            return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
-        }
-        let columns = columns_of(rows)?;
+        let columns = check_insert(rows)?;
         let is_even = rows.iter().all(|row| row.len() == columns.len());
         // Only then is it needed what the missing columns default to.
         let table = if is_even { None } else { Some(self.table(name).await?) };
         let mut writer = Writer::new(self.dialect(), name)?;
         if columns.is_empty() {
-            if rows.len() > 1 || !first.is_empty() {
-                return Err(invalid("`insert` of several rows needs at least one column"));
-            }
             writer.text("INSERT INTO ").table().text(" DEFAULT VALUES RETURNING *");
         } else {
             let rows: Vec<&Row> = rows.iter().collect();
@@ -113,12 +110,7 @@ impl Database {
 
     /// Tries an update first, because an insert would need the columns that an existing row keeps.
     async fn upsert(&self, name: &TableName, key: Row, values: &Row) -> Result<Vec<u8>, SqlError> {
-        let mut values = values.clone();
-        for (column, value) in &key {
-            if values.remove(column).is_some_and(|given| text_of(&given) != text_of(value)) {
-                return Err(invalid(format!("`upsert`: column `{}` differs from `pk`", shown(column))));
-            }
-        }
+        let (values, row) = new_row(&key, values)?;
         if !values.is_empty()
             && let Some(rows) = self.update(name, &key, &values).await?
         {
@@ -126,7 +118,6 @@ impl Database {
         }
         let columns: Vec<&str> = values.keys().map(String::as_str).collect();
         let key_columns: Vec<&str> = key.keys().map(String::as_str).collect();
-        let row: Row = key.clone().into_iter().chain(values.clone()).collect();
         let all: Vec<&str> = row.keys().map(String::as_str).collect();
         // Without a column to change, the row is given back by changing nothing.
         let changed = if columns.is_empty() { &key_columns } else { &columns };
@@ -164,6 +155,34 @@ impl Database {
     }
 }
 
+/// The columns of rows that may be inserted.
+fn check_insert(rows: &[Row]) -> Result<Vec<&str>, SqlError> {
+    if rows.is_empty() {
+        return Err(invalid("`insert` needs a row"));
+    }
+    if rows.len() > INSERTED_ROWS_MAX {
+        let message = format!("`insert` takes {INSERTED_ROWS_MAX} rows at once: use `write`, or insert in parts");
+        return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
+    }
+    let columns = columns_of(rows)?;
+    if columns.is_empty() && rows.len() > 1 {
+        return Err(invalid("`insert` of several rows needs at least one column"));
+    }
+    Ok(columns)
+}
+
+/// The values of an upsert without those of its key, and the row that it adds if there is none.
+fn new_row(key: &Row, values: &Row) -> Result<(Row, Row), SqlError> {
+    let mut values = values.clone();
+    for (column, value) in key {
+        if values.remove(column).is_some_and(|given| text_of(&given) != text_of(value)) {
+            return Err(invalid(format!("`upsert`: column `{}` differs from `pk`", shown(column))));
+        }
+    }
+    let row = key.clone().into_iter().chain(values.clone()).collect();
+    Ok((values, row))
+}
+
 fn unknown_row(name: &TableName, key: &Row) -> SqlError {
     let key: Vec<String> = key.iter().map(|(column, value)| format!("{column} = {value}")).collect();
     let table = shown_table(name.schema.as_deref(), &name.table);
@@ -193,7 +212,7 @@ pub(super) fn text_of(value: &Value) -> String {
 /// Most values of one statement.
 pub(super) fn values_max(dialect: Dialect) -> usize {
     match dialect {
-        Dialect::Postgres => VALUES_MAX,
+        Dialect::MySql | Dialect::Postgres => VALUES_MAX,
         // SQLITE_MAX_VARIABLE_NUMBER
         Dialect::Sqlite => 32_766,
     }
@@ -257,6 +276,14 @@ impl<'a> Writer<'a> {
         self
     }
 
+    /// Each column of the key is this.
+    fn equals(&mut self, key: &Row) -> Result<&mut Self, SqlError> {
+        for (nth, (column, value)) in key.iter().enumerate() {
+            self.text(if nth == 0 { "" } else { " AND " }).name(column)?.text(" = ").value(column, value);
+        }
+        Ok(self)
+    }
+
     /// `WHERE` the key is this.
     fn key(&mut self, key: &Row) -> Result<&mut Self, SqlError> {
         for (nth, (column, value)) in key.iter().enumerate() {
@@ -281,9 +308,12 @@ impl<'a> Writer<'a> {
             self.text(if nth == 0 { "(" } else { ", (" });
             for (nth, column) in columns.iter().enumerate() {
                 self.text(if nth == 0 { "" } else { ", " });
-                match row.get(*column) {
-                    Some(value) => self.value(column, value),
-                    None => self.text(&default_of(self.dialect, table, column)),
+                match (row.get(*column), table) {
+                    (Some(value), Some(table)) if self.dialect == Dialect::MySql => {
+                        self.value(column, &mysql::fitting(value, column, table))
+                    }
+                    (Some(value), _) => self.value(column, value),
+                    (None, _) => self.text(&default_of(self.dialect, table, column)),
                 };
             }
             self.text(")");
@@ -299,16 +329,22 @@ impl<'a> Writer<'a> {
         replaced: Option<&Table>,
     ) -> Result<&mut Self, SqlError> {
         let dialect = self.dialect;
-        self.text(" ON CONFLICT (").names(key)?.text(") DO UPDATE SET ");
+        // MySQL takes any unique key of the table for the conflict; `write` sees to it that there is no other.
+        if dialect == Dialect::MySql {
+            self.text(" ON DUPLICATE KEY UPDATE ");
+        } else {
+            self.text(" ON CONFLICT (").names(key)?.text(") DO UPDATE SET ");
+        }
         let mut comma = "";
         for column in changed {
-            self.text(comma).name(column)?.text(" = excluded.").name(column)?;
+            self.text(comma).name(column)?.text(" = ").new_value(column)?;
             comma = ", ";
         }
         for column in replaced.map_or(&[][..], |table| &table.columns) {
             let name = column.name.as_str();
             let is_same = |other: &&str| match dialect {
                 Dialect::Postgres => *other == name,
+                Dialect::MySql => other.to_lowercase() == name.to_lowercase(),
                 Dialect::Sqlite => other.eq_ignore_ascii_case(name),
             };
             if column.generated || changed.iter().any(is_same) || key.iter().any(is_same) {
@@ -319,9 +355,17 @@ impl<'a> Writer<'a> {
         }
         // A row that is nothing but its key is replaced by itself.
         if let (true, Some(first)) = (comma.is_empty(), key.first()) {
-            self.name(first)?.text(" = excluded.").name(first)?;
+            self.name(first)?.text(" = ").new_value(first)?;
         }
         Ok(self)
+    }
+
+    /// The value of a column that was to be inserted.
+    fn new_value(&mut self, column: &str) -> Result<&mut Self, SqlError> {
+        match self.dialect {
+            Dialect::MySql => Ok(self.text("VALUES(").name(column)?.text(")")),
+            Dialect::Postgres | Dialect::Sqlite => self.text("excluded.").name(column),
+        }
     }
 }
 
@@ -329,7 +373,7 @@ impl<'a> Writer<'a> {
 /// has accepted as an expression before.
 fn default_of(dialect: Dialect, table: Option<&Table>, column: &str) -> String {
     match dialect {
-        Dialect::Postgres => "DEFAULT".to_owned(),
+        Dialect::MySql | Dialect::Postgres => "DEFAULT".to_owned(),
         Dialect::Sqlite => {
             let default = table.and_then(|table| table.column(column, dialect)).and_then(|c| c.default_sql.clone());
             default.map_or_else(|| "NULL".to_owned(), |sql| format!("({sql})"))

@@ -12,7 +12,7 @@ use crate::{
         AnyPool,
         catalog::TableCache,
         cursor::{self, Cursor},
-        postgres,
+        mysql, postgres,
         select::{self, Dialect, Form, Statement, first_word},
         sqlite,
         transaction::{self, Transaction},
@@ -85,6 +85,7 @@ impl Database {
     #[must_use]
     pub fn dialect_name(&self) -> &'static str {
         match self.dialect() {
+            Dialect::MySql => "mysql",
             Dialect::Postgres => "postgres",
             Dialect::Sqlite => "sqlite",
         }
@@ -99,6 +100,9 @@ impl Database {
         let (transaction, orders) = transaction::open();
         let (begun, result) = oneshot::channel();
         match &self.pool {
+            AnyPool::MySql(pool) => {
+                _ = self.runtime.spawn(mysql::hold(Arc::clone(pool), self.limits, orders, begun));
+            }
             AnyPool::Postgres(pool) => {
                 _ = self.runtime.spawn(postgres::hold(Arc::clone(pool), self.limits, orders, begun));
             }
@@ -116,6 +120,7 @@ impl Database {
         }
         let (producer, cursor) = cursor::open(self.limits);
         match &self.pool {
+            AnyPool::MySql(pool) => _ = self.runtime.spawn(mysql::run(Arc::clone(pool), statement, producer)),
             AnyPool::Postgres(pool) => _ = self.runtime.spawn(postgres::run(Arc::clone(pool), statement, producer)),
             AnyPool::Sqlite(pool) => _ = self.runtime.spawn(sqlite::run(Arc::clone(pool), statement, producer)),
         }
@@ -155,7 +160,7 @@ impl Database {
     pub(super) fn sqlite(&self) -> Option<Arc<sqlite::SqlitePool>> {
         match &self.pool {
             AnyPool::Sqlite(pool) => Some(Arc::clone(pool)),
-            AnyPool::Postgres(_) => None,
+            AnyPool::MySql(_) | AnyPool::Postgres(_) => None,
         }
     }
 

@@ -22,6 +22,7 @@ mod geometry;
 mod json_columns;
 mod plain;
 mod session;
+mod transaction;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +33,7 @@ use sqlx::{
 };
 use tokio::time::{Instant, timeout, timeout_at};
 
-pub(crate) use crate::data::mysql::{decode::Decoder, examine::examine};
+pub(crate) use crate::data::mysql::{decode::Decoder, examine::examine, transaction::hold};
 use crate::{
     data::{
         DataSettings,
@@ -43,7 +44,7 @@ use crate::{
             session::{Connector, Session},
         },
         pool::Pool,
-        select::{Form, Statement, invalid},
+        select::{Form, Statement, first_word, invalid},
         url::ServerUrl,
     },
     domain::{
@@ -61,15 +62,18 @@ const DRAINED_ROWS_MAX: u64 = 1000;
 #[derive(Debug)]
 pub(crate) struct MySqlPool {
     connector: Connector,
+    /// Whether only reading statements are let through. The server is told, too, but may be told otherwise.
+    read_only: bool,
     sessions: Pool<Session>,
     json_columns: JsonColumnsCache,
     acquire_time: Duration,
 }
 
 impl MySqlPool {
-    pub(crate) fn new(url: ServerUrl, settings: &DataSettings) -> Self {
+    pub(crate) fn new(url: ServerUrl, read_only: bool, settings: &DataSettings) -> Self {
         Self {
-            connector: Connector::new(url, settings.acquire_time),
+            connector: Connector::new(url, read_only, settings.acquire_time),
+            read_only,
             sessions: Pool::new(settings.pool_connections),
             json_columns: JsonColumnsCache::default(),
             acquire_time: settings.acquire_time,
@@ -116,6 +120,8 @@ impl From<cursor::Abandoned> for Failure {
 fn may_share(statement: &Statement) -> bool {
     match statement.form {
         Form::Table { .. } => true,
+        // A trigger of the author's may do anything.
+        Form::Change { .. } => false,
         Form::Query { .. } => plain::is_plain(&statement.template.render(|_| "?".to_owned())),
     }
 }
@@ -142,7 +148,8 @@ pub(crate) async fn run(pool: Arc<MySqlPool>, statement: Statement, mut producer
             }
         };
         let deadline = Instant::now() + limits.statement_time;
-        let result = attempt(&pool, &mut session, &statement, &mut producer, deadline).await;
+        let mut executing = false;
+        let result = attempt(&pool, &mut session, &statement, &mut producer, deadline, &mut executing).await;
         // What shares a session changes nothing, so that it may run twice.
         if let Err(Failure::Database(error)) = &result
             && reused
@@ -153,7 +160,7 @@ pub(crate) async fn run(pool: Arc<MySqlPool>, statement: Statement, mut producer
             drop(pool.sessions.take_idle_for(Duration::ZERO));
             continue;
         }
-        return finish(&pool, session, &statement, result, producer).await;
+        return finish(&pool, session, &statement, result, executing, producer).await;
     }
 }
 
@@ -163,6 +170,7 @@ async fn finish(
     mut session: Session,
     statement: &Statement,
     result: Result<(), Failure>,
+    executing: bool,
     mut producer: Producer,
 ) {
     let (ended, lost) = match result {
@@ -173,9 +181,8 @@ async fn finish(
             (false, false)
         }
         Err(Failure::Refused(error)) => {
-            let begun = producer.has_begun();
             producer.fail(error).await;
-            (!begun, false)
+            (!executing, false)
         }
         Err(Failure::Database(error)) => {
             let report = error::of_statement(&mut session.connection, &error, &statement.form);
@@ -199,7 +206,12 @@ async fn attempt(
     statement: &Statement,
     producer: &mut Producer,
     deadline: Instant,
+    executing: &mut bool,
 ) -> Result<(), Failure> {
+    if pool.read_only && !reads(statement) {
+        let message = "the connection reads only (`mode=ro`)";
+        return Err(Failure::Refused(SqlError::new(SqlErrorCode::ReadOnly, message)));
+    }
     let limit = server_limit(producer.limits());
     let preparing = async {
         session.limit_statements(limit).await?;
@@ -215,8 +227,26 @@ async fn attempt(
         prepared = timeout_at(deadline, preparing) => prepared.map_err(|_| Failure::TimedOut)??,
         () = producer.abandoned() => return Err(Failure::Abandoned),
     };
+    *executing = true;
     let mut pump = Pump { statement, json_columns, described: false, producer };
     pump.run(&mut session.connection, &prepared, arguments, deadline).await
+}
+
+/// Whether a statement may run where only reading is allowed. The server refuses what changes data all the same.
+fn reads(statement: &Statement) -> bool {
+    const READING: [&str; 8] = ["select", "with", "values", "table", "show", "explain", "describe", "desc"];
+
+    match statement.form {
+        Form::Table { .. } => true,
+        Form::Change { .. } => false,
+        Form::Query { .. } => READING.contains(&kind(statement).as_str()),
+    }
+}
+
+/// The first word of a statement; empty if there is an executable comment in it, which may hold the true one.
+fn kind(statement: &Statement) -> String {
+    let sql = statement.template.render(|_| "?".to_owned());
+    if ["/*!", "/*M!", "/*m!"].iter().any(|comment| sql.contains(comment)) { String::new() } else { first_word(&sql) }
 }
 
 /// Has the server parse the statement, unless this session did that before.
@@ -264,7 +294,7 @@ impl Pump<'_> {
     ) -> Result<(), Failure> {
         let statement_time = self.producer.limits().statement_time;
         let (mut to_skip, mut to_take) = match self.statement.form {
-            Form::Table { .. } => (0, u64::MAX),
+            Form::Table { .. } | Form::Change { .. } => (0, u64::MAX),
             Form::Query { offset, limit } => (offset, limit.unwrap_or(u64::MAX)),
         };
         let mut to_drain = DRAINED_ROWS_MAX;
@@ -324,7 +354,8 @@ impl Pump<'_> {
 
     /// Only the first row tells the true types: before the values are known the server guesses those of `SELECT ?`.
     fn describe(&mut self, columns: &[MySqlColumn]) {
-        let decoder = Decoder::new(columns, &self.json_columns, self.statement.decimals);
+        let Statement { decimals, shape, .. } = self.statement;
+        let decoder = Decoder::new(columns, &self.json_columns, *decimals, *shape);
         self.producer.describe(cursor::Decoder::MySql(decoder));
         self.described = true;
     }

@@ -321,7 +321,8 @@ async fn attempt(
         () = producer.abandoned() => return Err(Failure::Abandoned),
     };
     let (prepared, arguments, money_digits) = prepared;
-    let decoder = Decoder::new(prepared.columns(), statement.decimals, money_digits, statement.shape).map_err(Failure::Refused)?;
+    let decoder = Decoder::new(prepared.columns(), statement.decimals, money_digits, statement.shape)
+        .map_err(Failure::Refused)?;
     producer.describe(cursor::Decoder::Postgres(decoder));
     *executing = true;
     pump(&mut session.connection, &prepared, arguments, &statement.form, producer, deadline).await

@@ -6,6 +6,7 @@ mod jail;
 mod limits;
 mod mysql;
 mod mysql_sessions;
+mod mysql_writes;
 mod postgres_types;
 mod transactions;
 mod types;
@@ -152,6 +153,7 @@ impl Fixture {
         match target.url.0 {
             _ if schema.is_empty() => {}
             Driver::MySql(_) => mysql_admin(&format!("DROP DATABASE {schema}")).await,
+            Driver::Postgres(_) if schema.is_empty() => {}
             Driver::Postgres(_) => admin(&format!("DROP SCHEMA {schema} CASCADE")).await,
             Driver::Sqlite(_) => {}
         }

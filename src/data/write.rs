@@ -12,7 +12,7 @@ use crate::{
         catalog::Table,
         change::{Writer, columns_of, text_of, values_max},
         define::{FieldType, add_column_statement, create_statement},
-        select::{IDENTIFIER_BYTES_MAX, invalid, shown, shown_table},
+        select::{Dialect, IDENTIFIER_BYTES_MAX, invalid, shown, shown_table},
     },
     domain::sql::{SqlError, SqlErrorCode, TableName, TableWrite},
 };
@@ -127,6 +127,13 @@ impl Database {
         let is_keyed = !key.is_empty() && !is_numbered;
         if is_keyed {
             check_key(&key, records)?;
+        }
+        if is_keyed && self.dialect() == Dialect::MySql && self.has_other_unique_keys(name).await? {
+            let table = shown_table(name.schema.as_deref(), &name.table);
+            return Err(invalid(format!(
+                "table {table} has a unique key besides its primary key, and MySQL would replace the row of either: use \
+                 `upsert` for each record"
+            )));
         }
         let rows = if is_keyed { last_of_each(records, &key) } else { records.iter().collect() };
         let n_values = values_max(self.dialect()).min(CHUNK_VALUES);

@@ -9,7 +9,7 @@ use sqlx::{
 
 use crate::{
     data::{
-        json::{self, Reader},
+        json::{self, Reader, Shape},
         mysql::{geometry, json_columns::JsonColumns},
     },
     domain::sql::{Column, ColumnKind, SqlError, SqlErrorCode},
@@ -20,6 +20,7 @@ use crate::{
 pub(crate) struct Decoder {
     columns: Vec<DecodedColumn>,
     decimals: bool,
+    shape: Shape,
 }
 
 #[derive(Debug)]
@@ -121,19 +122,17 @@ fn bytes_of(row: &MySqlRow, at: usize) -> Option<&[u8]> {
 
 impl Decoder {
     /// Chooses how to read each column.
-    pub(super) fn new(columns: &[MySqlColumn], json_columns: &JsonColumns, decimals: bool) -> Self {
+    pub(super) fn new(columns: &[MySqlColumn], json_columns: &JsonColumns, decimals: bool, shape: Shape) -> Self {
         let columns = columns
             .iter()
             .enumerate()
             .map(|(nth, column)| {
                 let name = column.name().to_owned();
-                let mut prefix = vec![if nth == 0 { b'{' } else { b',' }];
-                json::write_string(&mut prefix, &name);
-                prefix.push(b':');
+                let prefix = shape.prefix(nth, &name);
                 DecodedColumn { name, prefix, codec: Codec::of(column, json_columns) }
             })
             .collect();
-        Self { columns, decimals }
+        Self { columns, decimals, shape }
     }
 
     pub(crate) fn columns(&self) -> Vec<Column> {
@@ -142,7 +141,7 @@ impl Decoder {
         self.columns.iter().map(kind).collect()
     }
 
-    /// Writes rows as JSON objects with commas between them.
+    /// Writes rows as JSON with commas between them.
     pub(crate) fn write(&self, out: &mut Vec<u8>, rows: &[MySqlRow], reader: Reader) -> Result<(), SqlError> {
         for (nth, row) in rows.iter().enumerate() {
             if nth > 0 {
@@ -157,7 +156,7 @@ impl Decoder {
                         .map_err(|Malformed| malformed(&column.name))?,
                 }
             }
-            out.push(b'}');
+            out.push(self.shape.end());
         }
         Ok(())
     }

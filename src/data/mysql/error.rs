@@ -74,12 +74,19 @@ pub(super) async fn of_statement(connection: &mut MySqlConnection, error: &sqlx:
     };
     let message = message_of(database_error.message());
     match (number, form) {
-        (1049 | 1102 | 1103 | 1109 | 1146, Form::Table { schema, table }) => {
+        (1049 | 1102 | 1103 | 1109 | 1146, Form::Table { schema, table } | Form::Change { schema, table }) => {
             of_missing_table(connection, schema.as_deref(), table).await
         }
         (1049 | 1102, Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownSchema, message),
         (1103 | 1109 | 1146, Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownTable, message),
         (1054 | 1166, _) => SqlError::new(SqlErrorCode::UnknownColumn, message),
+        // Duplicate database, table, column, key; the row, the table or the deadline of another.
+        (1007 | 1050 | 1060 | 1061, _) => SqlError::new(SqlErrorCode::AlreadyExists, message),
+        (1020 | 1205 | 1213, _) => SqlError::new(SqlErrorCode::Conflict, message),
+        (1290 | 1792, _) => SqlError::new(SqlErrorCode::ReadOnly, message),
+        (1048 | 1062 | 1216 | 1217 | 1364 | 1451 | 1452 | 1586 | 3819 | 4025, _) => {
+            SqlError::new(SqlErrorCode::ConstraintViolated, message)
+        }
         (1969 | 3024, _) => SqlError::new(SqlErrorCode::StatementTimeout, message),
         _ => SqlError::new(SqlErrorCode::StatementFailed, message),
     }

@@ -9,7 +9,7 @@ const TOO_MUCH: [&str; 5] = ["ALL PRIVILEGES", "SUPER", "FILE", "PROCESS", "CREA
 
 /// Connects, and says what is wrong with the account.
 pub(crate) async fn examine(url: &ServerUrl) -> Result<Option<String>, sqlx::Error> {
-    let mut connection = Connector::new(url.clone(), EXAMINING_TIME).options().connect().await?;
+    let mut connection = Connector::new(url.clone(), true, EXAMINING_TIME).options().connect().await?;
     let grants = sqlx::raw_sql("SHOW GRANTS").fetch_all(&mut connection).await?;
     let grants = grants.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()?;
     _ = connection.close().await; // the answer is here

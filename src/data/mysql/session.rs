@@ -23,6 +23,7 @@ const PREPARED_MAX: usize = 32;
 /// How to reach one database. Shows nothing of its URL.
 pub(super) struct Connector {
     url: ServerUrl,
+    read_only: bool,
     patience: Duration,
 }
 
@@ -43,8 +44,8 @@ pub(crate) struct Session {
 }
 
 impl Connector {
-    pub(super) fn new(url: ServerUrl, patience: Duration) -> Self {
-        Self { url, patience }
+    pub(super) fn new(url: ServerUrl, read_only: bool, patience: Duration) -> Self {
+        Self { url, read_only, patience }
     }
 
     pub(super) fn database(&self) -> &str {
@@ -55,7 +56,7 @@ impl Connector {
     pub(super) async fn connect(&self, limit: Duration) -> Result<Session, SqlError> {
         let connecting = async {
             let mut connection = self.options().connect().await?;
-            let row = sqlx::raw_sql(AssertSqlSafe(beginning(limit))).fetch_one(&mut connection).await?;
+            let row = sqlx::raw_sql(AssertSqlSafe(beginning(limit, self.read_only))).fetch_one(&mut connection).await?;
             let is_mariadb = row.try_get::<String, _>(1)?.contains("MariaDB");
             Ok(Session { connection, is_mariadb, id: row.try_get(0)?, limit })
         };
@@ -124,10 +125,11 @@ impl Session {
 }
 
 /// What a session begins with, in one round trip; gives its id and the server's version.
-fn beginning(limit: Duration) -> String {
+fn beginning(limit: Duration, read_only: bool) -> String {
+    let limits = limits(limit);
+    let read_only = if read_only { "SET SESSION TRANSACTION READ ONLY; " } else { "" };
     format!(
-        "SET NAMES utf8mb4, time_zone = '+00:00', autocommit = 1{}; SELECT CONNECTION_ID(), VERSION()",
-        limits(limit)
+        "SET NAMES utf8mb4, time_zone = '+00:00', autocommit = 1{limits}; {read_only}SELECT CONNECTION_ID(), VERSION()"
     )
 }
 

@@ -42,12 +42,7 @@ impl Decoder {
     /// # Errors
     ///
     /// `UnsupportedType` names the first column we cannot read, and what to do.
-    pub(super) fn new(
-        columns: &[PgColumn],
-        decimals: bool,
-        money_digits: u32,
-        shape: Shape,
-    ) -> Result<Self, SqlError> {
+    pub(super) fn new(columns: &[PgColumn], decimals: bool, money_digits: u32, shape: Shape) -> Result<Self, SqlError> {
         let columns = columns
             .iter()
             .enumerate()
