@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod contract;
+mod custom_auth;
 mod data;
 mod freshness;
 mod http;
