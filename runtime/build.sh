@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build=runtime/build
-inputs=(wit runtime/python runtime/builder runtime/requirements.txt runtime/build.sh guest-sdk/python/src
+inputs=(wit runtime/python runtime/builder runtime/requirements.txt runtime/packages.txt runtime/build.sh guest-sdk/python/src
         src/sandbox/image.rs src/sandbox/rewindable.rs Cargo.lock)
 stamp=$(find "${inputs[@]}" -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 if [[ -f $build/base.image && -f $build/runtime.wasm.zst && $(cat $build/stamp 2>/dev/null) == "$stamp" ]]; then
@@ -27,12 +27,16 @@ if [[ ! -x $build/venv/bin/componentize-py ]]; then
     fi
 fi
 "$build/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r runtime/requirements.txt
+# Libraries that scripts import, exactly these and nothing that they name as dependencies.
+rm -rf "$build/packages"
+"$build/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile \
+    --only-binary :all: --target "$build/packages" -r runtime/packages.txt
 
 echo "[1/2] componentize-py: CPython and the Python code as a component"
 # Compiled files of an earlier Python must not get into the component.
 find runtime/python guest-sdk/python/src -name __pycache__ -type d -prune -exec rm -rf {} +
 PYTHONDONTWRITEBYTECODE=1 "$build/venv/bin/componentize-py" -d wit -w script-runtime componentize \
-    -p runtime/python -p guest-sdk/python/src app -o "$build/python.wasm"
+    -p runtime/python -p guest-sdk/python/src -p "$build/packages" app -o "$build/python.wasm"
 echo "[2/2] priming it and taking the snapshot; the first time this compiles wasmtime, which takes minutes"
 cargo run --example build-runtime -- "$build/python.wasm" "$build"
 echo "$stamp" > "$build/stamp"

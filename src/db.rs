@@ -25,11 +25,12 @@ use sqlx::{
 
 pub use crate::db::error::DbError;
 use crate::db::{
-    connections::Connections, endpoints::Endpoints, invocations::Invocations, scripts::Scripts,
+    connections::Connections, egress::Egress, endpoints::Endpoints, invocations::Invocations, scripts::Scripts,
     signing_keys::SigningKeys, tenants::Tenants, tokens::Tokens, versions::Versions,
 };
 
 pub mod connections;
+pub mod egress;
 pub mod endpoints;
 mod error;
 pub mod invocations;
@@ -140,6 +141,12 @@ impl Db {
     #[must_use]
     pub fn connections(&self) -> Connections<'_> {
         Connections(self)
+    }
+
+    /// Hosts that tenants' scripts may call.
+    #[must_use]
+    pub fn egress(&self) -> Egress<'_> {
+        Egress(self)
     }
 
     /// The invocation log.

@@ -32,6 +32,7 @@ use crate::{
         names::TenantName,
         sql::SqlError,
     },
+    egress::Egress,
     invoke::{
         directory::{Directory, RunnableVersion},
         recorder::Recorder,
@@ -85,6 +86,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// The tenants' databases.
     pub connections: Arc<Connections>,
+    /// Outbound HTTP.
+    pub egress: Arc<Egress>,
     /// The slots.
     pub pool: Arc<Pool>,
     /// The scripts' images.
@@ -107,6 +110,7 @@ pub struct Invoker(Arc<Inner>);
 struct Inner {
     directory: Arc<Directory>,
     connections: Arc<Connections>,
+    egress: Arc<Egress>,
     pool: Arc<Pool>,
     images: Arc<ImageLibrary>,
     publisher: Arc<Publisher>,
@@ -118,10 +122,10 @@ impl Invoker {
     /// An invoker, and the task that writes its records, which ends when the last clone is gone.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, JoinHandle<()>) {
-        let Parts { db, vault, connections, pool, images, publisher, guests, limits, records_kept } = parts;
+        let Parts { db, vault, connections, egress, pool, images, publisher, guests, limits, records_kept } = parts;
         let directory = Arc::new(Directory::new(db.clone(), vault, limits));
         let (recorder, writing) = Recorder::start(db, records_kept);
-        (Self(Arc::new(Inner { directory, connections, pool, images, publisher, guests, recorder })), writing)
+        (Self(Arc::new(Inner { directory, connections, egress, pool, images, publisher, guests, recorder })), writing)
     }
 
     /// The routes of a tenant; `None` if there is no such tenant.
@@ -246,6 +250,9 @@ impl Invocation {
             endpoint: Arc::clone(&self.call.endpoint),
             cursors: Arc::clone(cursors),
             n_statements: 0,
+            egress: Arc::clone(&self.inner.egress),
+            n_requests: 0,
+            started: Instant::now(),
         };
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);

@@ -35,12 +35,13 @@ const ROUTE: &str = "/**";
 const POLL: Duration = Duration::from_millis(200);
 
 pub(super) async fn dev(data: &Path, args: DevArgs, output: Output) -> Result<()> {
-    let DevArgs { file, port } = args;
+    let DevArgs { file, port, egress_private } = args;
     let content = std::fs::read(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
     let mut config = Config::new(data_dir(data));
     config.ingress.set_port(port);
     config.control.set_port(0);
     config.dev = true;
+    config.egress_private = egress_private;
     let ready = serve::start(config, output).await?;
 
     let workspace = &ready.host.workspace;

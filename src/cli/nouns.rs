@@ -10,24 +10,26 @@ use crate::{
     auth::TokenRequest,
     cli::{
         args::{ConnectionCommand, EndpointCommand, ScriptCommand, TenantCommand, TokenCommand},
+        egress::create_http_connection,
         output::{Output, escaped},
         serve::{compiling, data_dir},
     },
     config::Config,
     data::ConnectionUrl,
-    db::{endpoints::NewEndpoint, tenants::Tenant, versions::LoadMode},
+    db::{connections::ConnectionKind, endpoints::NewEndpoint, tenants::Tenant, versions::LoadMode},
     domain::{
         exchange::AuthMode,
         names::{ConnectionName, ScriptName, TenantName},
         route::{MethodSet, RoutePattern, RouteTable},
         script::SourceFile,
     },
+    egress::HttpConnection,
     invoke::directory::url_context,
     publish::{PublishError, Publisher},
 };
 
 /// A time of the control database as people and machines read it.
-fn time(ms: i64) -> Value {
+pub(super) fn time(ms: i64) -> Value {
     chrono::DateTime::from_timestamp_millis(ms)
         .map_or(Value::Null, |time| Value::from(time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)))
 }
@@ -59,9 +61,15 @@ pub(super) async fn tenant(data: &Path, command: TenantCommand, output: Output) 
 pub(super) async fn connection(data: &Path, command: ConnectionCommand, output: Output) -> Result<()> {
     let workspace = Workspace::open(&data_dir(data)).await?;
     match command {
-        ConnectionCommand::Create { tenant, name, url } => {
+        ConnectionCommand::Create { tenant, name, url, header, headers_from } => {
             let tenant = find_tenant(&workspace, &tenant).await?;
-            let id = create_connection(&workspace, &tenant, &name, &url).await?;
+            let id = if HttpConnection::is_http(&url) {
+                create_http_connection(&workspace, &tenant, &name, &url, header, headers_from).await?
+            } else if header.is_empty() && headers_from.is_none() {
+                create_connection(&workspace, &tenant, &name, &url).await?
+            } else {
+                bail!("--header and --headers-from go with a connection whose URL is https:// or http://");
+            };
             let sentence = format!("created connection `{name}` of tenant `{}`", tenant.name);
             output.done(&sentence, &json!({ "id": id, "name": name }));
         }
@@ -72,10 +80,16 @@ pub(super) async fn connection(data: &Path, command: ConnectionCommand, output: 
                 .iter()
                 .map(|row| {
                     let default = tenant.default_connection == Some(row.id);
-                    vec![json!(row.id), json!(row.name), json!(default), time(row.created_at_ms)]
+                    vec![
+                        json!(row.id),
+                        json!(row.name),
+                        json!(row.kind.to_string()),
+                        json!(default),
+                        time(row.created_at_ms),
+                    ]
                 })
                 .collect();
-            output.table(&["id", "name", "default", "created_at"], &rows);
+            output.table(&["id", "name", "kind", "default", "created_at"], &rows);
         }
     }
     Ok(())
@@ -89,7 +103,7 @@ pub(super) async fn create_connection(
 ) -> Result<crate::domain::names::ConnectionId> {
     ConnectionUrl::parse(url)?;
     let seal = |id| workspace.vault.seal(&url_context(id), url.as_bytes());
-    let id = workspace.db.connections().create_connection(tenant.id, name, seal).await?;
+    let id = workspace.db.connections().create_connection(tenant.id, name, ConnectionKind::Sql, seal).await?;
     if tenant.default_connection.is_none() {
         workspace.db.tenants().set_default_connection(tenant.id, id).await?;
     }

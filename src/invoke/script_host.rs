@@ -1,12 +1,14 @@
 //! What a running script is granted, one file per capability.
 
+mod http;
 mod sql;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 pub(super) use crate::invoke::script_host::sql::Cursors;
 use crate::{
     data::Connections,
+    egress::Egress,
     invoke::directory::{Directory, EndpointTarget, TenantRoutes},
     sandbox::capabilities::{Capabilities, ScriptInfo},
 };
@@ -19,6 +21,10 @@ pub(super) struct ScriptHost {
     pub(super) endpoint: Arc<EndpointTarget>,
     pub(super) cursors: Arc<Cursors>,
     pub(super) n_statements: u32,
+    pub(super) egress: Arc<Egress>,
+    pub(super) n_requests: u32,
+    /// When the handler began.
+    pub(super) started: Instant,
 }
 
 impl Capabilities for ScriptHost {

@@ -7,6 +7,9 @@ wasmtime::component::bindgen!({
     imports: {
         "pq:host/sql.fetch": async | trappable,
         "pq:host/sql.next": async | trappable,
+        "pq:host/http.send": async | trappable,
+        "pq:host/http.call": async | trappable,
+        "pq:host/crypto": async | trappable,
         default: trappable,
     },
     exports: { default: async },

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::domain::{
+    http::{HttpError, HttpRequest, HttpResponse},
     names::{ConnectionId, ScriptId, ScriptName, TenantName},
     sql::{Column, Select, SqlError},
 };
@@ -39,7 +40,7 @@ pub struct ScriptInfo {
 /// Given to each invocation; everything a script can reach outside of its sandbox is behind this.
 ///
 /// Calls are made one at a time. Dropping a returned future must be safe: the invocation was cancelled.
-pub trait Capabilities: SqlAccess + Send {
+pub trait Capabilities: SqlAccess + HttpAccess + Send {
     /// Facts about the script.
     fn describe(&self) -> ScriptInfo;
 }
@@ -54,4 +55,17 @@ pub trait SqlAccess {
 
     /// Gives a cursor up; unknown ones are ignored.
     fn close(&mut self, cursor: CursorId);
+}
+
+/// HTTP servers that the tenant may call.
+pub trait HttpAccess {
+    /// Sends a request to a host of the tenant's allow-list.
+    fn send(&mut self, request: HttpRequest) -> BoxFuture<'_, Result<HttpResponse, HttpError>>;
+
+    /// Sends a request to the tenant's HTTP connection of this name; its URL is relative to the connection's.
+    fn call<'a>(
+        &'a mut self,
+        connection: &'a str,
+        request: HttpRequest,
+    ) -> BoxFuture<'a, Result<HttpResponse, HttpError>>;
 }

@@ -124,6 +124,8 @@ impl Runtime {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         host::types::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::sql::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
+        host::http::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
+        host::crypto::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::log::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::context::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::tracing::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;

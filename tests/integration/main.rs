@@ -3,7 +3,10 @@
 
 mod bad_input;
 mod contract;
+mod crypto;
 mod data;
+mod egress;
 mod freshness;
 mod http;
 mod support;
+mod upstream;

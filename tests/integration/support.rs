@@ -12,6 +12,7 @@ use pqhost::{
     config::{Config, DataDir},
     data::ConnectionUrl,
     db::{
+        connections::ConnectionKind,
         endpoints::NewEndpoint,
         invocations::{InvocationRecord, LoggedInvocation},
     },
@@ -151,7 +152,12 @@ impl TestApp {
     pub(crate) async fn connection(&self, tenant: &Tenant, name: &str, url: &str) {
         ConnectionUrl::parse(url).unwrap();
         let seal = |id| self.workspace.vault.seal(&url_context(id), url.as_bytes());
-        self.workspace.db.connections().create_connection(tenant.id, &name.parse().unwrap(), seal).await.unwrap();
+        self.workspace
+            .db
+            .connections()
+            .create_connection(tenant.id, &name.parse().unwrap(), ConnectionKind::Sql, seal)
+            .await
+            .unwrap();
         self.invoker.forget();
     }
 
@@ -185,6 +191,11 @@ impl TestApp {
 
     pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         Answer::of(self.request(Method::POST, path).body(body)).await
+    }
+
+    /// What was changed beside the host counts at once.
+    pub(crate) fn forget(&self) {
+        self.invoker.forget();
     }
 
     pub(crate) fn pool(&self) -> PoolStatus {

@@ -7,6 +7,7 @@
         return dbconn.fetch('dw_2', 'salesforce', 'accounts')
 
 - `dbconnect(connection)`: a database of the tenant, see `pq.Connection`.
+- `connect(connection)`: an HTTP API of the tenant, see `pq.Connector`.
 - `HTTPError(status, message)`: raise it to answer with that status.
 - `DW_NAME`, `DW_ID`: name and id of the tenant's default connection; `INTERFACE_ID`: id of this script.
 
@@ -16,11 +17,12 @@ Everything that fails raises `peliqan.exceptions.PeliqanClientException`.
 from typing import NoReturn
 
 from pq._connection import Connection, dbconnect
+from pq._connector import Connector, connect
 from pq._errors import HTTPError
 from pq._rows import Rows
 from pq.exceptions import OperationNotSupported
 
-__all__ = ["Connection", "HTTPError", "Rows", "dbconnect"]
+__all__ = ["Connection", "Connector", "HTTPError", "Rows", "connect", "dbconnect"]
 
 _NOT_SUPPORTED = {
     "sftpconnect": "scripts have no file transfer; call an HTTP API that has the file",
@@ -39,7 +41,6 @@ _NOT_YET = [
     "get_table",
     "get_schema",
     "list_scripts",
-    "connect",
     "trinoconnect",
     "load_table",
 ]
