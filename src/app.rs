@@ -2,7 +2,11 @@
 //!
 //! Owns: what exists once per process, and the order in which it starts and stops. Never: parses flags, serves HTTP.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::task::JoinHandle;
 
@@ -25,6 +29,9 @@ use crate::{
 
 /// How long the last invocation records may take to be written when a host stops.
 const RECORDS_WAIT: Duration = Duration::from_secs(5);
+
+/// Temporary files older than this are leftovers of a process that was killed; younger ones may be somebody's who publishes.
+const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 
 /// Why a host does not start.
 #[derive(Debug, thiserror::Error)]
@@ -181,18 +188,24 @@ impl Host {
             limits: config.limits,
             records_kept: config.records_kept,
         });
+        for directory in [workspace.data.images(), workspace.data.cache()] {
+            remove_leftovers(&directory);
+        }
         let watching = tokio::spawn(watch(workspace.db.clone(), invoker.clone(), Arc::clone(&workspace.auth)));
         Self { workspace, guests, invoker, pool, recording, keeping, watching }
     }
 
-    /// Stops what runs in the background, after the last invocation records are written.
-    pub async fn stop(self) {
+    /// Stops what runs in the background, after the last invocation records are written. Handlers whose callers have gone may
+    /// finish within [`RECORDS_WAIT`], unless it is to happen `at_once`.
+    pub async fn stop(self, at_once: bool) {
         let Self { workspace, guests, invoker, pool, mut recording, keeping, watching } = self;
         for task in [watching, keeping] {
             task.abort();
             _ = task.await; // it was cancelled
         }
         drop((invoker, pool));
+        // Stopping the guests ends the handlers that still run, and with the last of them the recording.
+        let guests = (!at_once).then_some(guests);
         if tokio::time::timeout(RECORDS_WAIT, &mut recording).await.is_err() {
             tracing::error!("the last invocation records could not be written in time");
         }
@@ -215,5 +228,40 @@ async fn watch(db: Db, invoker: Invoker, auth: Arc<Authenticator>) {
             Err(error) => tracing::error!(%error, "cannot look for changes of the control database"),
         }
         tokio::time::sleep(CHANGE_POLL).await;
+    }
+}
+
+/// Removes old temporary files of writers that were killed. Nothing depends on them but room on the disk.
+fn remove_leftovers(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        if path.extension().is_some_and(|extension| extension == "tmp") && age.is_some_and(|age| age > LEFTOVER_AGE) {
+            match std::fs::remove_file(&path) {
+                Ok(()) => tracing::info!(path = %path.display(), "removed a leftover of a process that was killed"),
+                Err(error) => tracing::warn!(%error, path = %path.display(), "a leftover cannot be removed"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn only_old_temporary_files_are_leftovers() {
+        let directory = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - LEFTOVER_AGE - Duration::from_secs(1);
+        for (name, modified) in [("a.tmp", old), ("b.tmp", SystemTime::now()), ("c.image", old)] {
+            std::fs::File::create(directory.path().join(name)).unwrap().set_modified(modified).unwrap();
+        }
+        remove_leftovers(directory.path());
+        let mut left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["b.tmp", "c.image"]);
+        remove_leftovers(&directory.path().join("nowhere"));
     }
 }

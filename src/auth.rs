@@ -7,7 +7,10 @@
 mod tests;
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -126,6 +129,8 @@ pub struct Authenticator {
     db: Db,
     vault: Arc<Vault>,
     verified: moka::sync::Cache<blake3::Hash, VerifiedToken>,
+    /// Counts [`Self::forget`], so that what was read before a revocation is not remembered after it.
+    forgotten: AtomicU64,
 }
 
 impl Authenticator {
@@ -133,11 +138,12 @@ impl Authenticator {
     #[must_use]
     pub fn new(db: Db, vault: Arc<Vault>) -> Self {
         let verified = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        Self { db, vault, verified }
+        Self { db, vault, verified, forgotten: AtomicU64::new(0) }
     }
 
     /// Reads keys and revocations anew from now on.
     pub fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.verified.invalidate_all();
     }
 
@@ -200,8 +206,12 @@ impl Authenticator {
         let token = match known {
             Some(token) => token,
             None => {
+                let forgotten = self.forgotten.load(Ordering::SeqCst);
                 let token = self.check(tenant, name, text).await?;
                 self.verified.insert(hash, token.clone());
+                if self.forgotten.load(Ordering::SeqCst) != forgotten {
+                    self.verified.invalidate(&hash);
+                }
                 token
             }
         };

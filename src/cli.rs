@@ -27,6 +27,7 @@ pub fn main() -> ExitCode {
     let output = Output { json };
     crate::telemetry::init(json);
     limit_core_dumps();
+    raise_file_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return output.fail(&anyhow::anyhow!("cannot start threads: {error}")),
@@ -57,5 +58,14 @@ fn limit_core_dumps() {
     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
         tracing::warn!(%error, "core dumps cannot be turned off");
+    }
+}
+
+/// Each connection is a file descriptor, and the usual limit of 1,024 is a soft one.
+fn raise_file_limit() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
     }
 }

@@ -143,8 +143,12 @@ impl Config {
         if self.ingress == self.control && self.ingress.port() != 0 {
             return refuse("--control", format!("must be another address than --ingress, {}", self.ingress));
         }
-        if self.guest_threads == 0 {
-            return refuse("--guest-threads", "must be at least 1".to_owned());
+        if self.guest_threads == 0 || self.guest_threads > GUEST_THREADS_MAX {
+            let problem = format!("must be 1 to {GUEST_THREADS_MAX}, not {}", self.guest_threads);
+            return refuse("--guest-threads", problem);
+        }
+        if self.slots_max > SLOTS_MAX {
+            return refuse("--slots", format!("must be at most {SLOTS_MAX}, not {}", self.slots_max));
         }
         if self.slots_max == 0 || self.slots_per_tenant_max == 0 || self.slots_per_tenant_max > self.slots_max {
             let problem = format!("must be 1 to --slots, {}, not {}", self.slots_max, self.slots_per_tenant_max);
@@ -168,6 +172,12 @@ impl Config {
         Ok(self)
     }
 }
+
+/// Guests compute: threads beyond the largest machine's cores only cost memory.
+const GUEST_THREADS_MAX: usize = 1024;
+
+/// Each slot reserves some gigabytes of addresses, of which a process has 128 TiB, and dozens of the 65,530 mappings.
+const SLOTS_MAX: usize = 4096;
 
 /// Longest deadline that may be set.
 const DEADLINE_MAX: Duration = Duration::from_secs(300);
@@ -198,6 +208,8 @@ mod tests {
         for (change, name) in [
             ((|c| c.control = c.ingress) as fn(&mut Config), "--control"),
             (|c| c.guest_threads = 0, "--guest-threads"),
+            (|c| c.guest_threads = 1025, "--guest-threads"),
+            (|c| c.slots_max = usize::MAX, "--slots must"),
             (|c| c.slots_max = 1, "--slots-per-tenant"),
             (|c| c.limits.memory_bytes = 1, "--memory"),
             (|c| c.limits.deadline = Duration::ZERO, "--deadline"),

@@ -8,6 +8,7 @@
 
 mod calendar;
 mod cursor;
+mod examine;
 mod json;
 mod placeholders;
 mod pool;
@@ -29,6 +30,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 
 pub use crate::data::{
     cursor::Cursor,
+    examine::examine,
     url::{ConnectionUrl, InvalidConnectionUrl, URL_BYTES_MAX},
 };
 use crate::{

@@ -15,7 +15,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 
 use crate::{
@@ -27,7 +27,7 @@ use crate::{
         route::{Lookup, MethodSet, RequestPath},
     },
     invoke::{Call, EndpointTarget, InvokeError, Invoker, TenantRoutes},
-    problem::{InvalidResponse, Problem, RequestError},
+    problem::{InvalidResponse, Problem, REQUEST_ID, RequestError},
 };
 
 /// Longest URL, in bytes: what common proxies let through.
@@ -35,8 +35,6 @@ const URL_BYTES_MAX: usize = 8 << 10;
 
 /// Time for a body to arrive. A phone on a bad line sends 2 MiB in half of it.
 const BODY_TIME: Duration = Duration::from_secs(30);
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What can be set.
 #[derive(Debug, Clone, Copy)]
@@ -84,10 +82,15 @@ impl From<RequestError> for Failure {
 
 async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Response {
     let id = InvocationId::generate();
+    // HTTP/1.1 leaves the body out by itself.
+    let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
     let mut response = match ingress.answer(request, id).await {
         Ok(response) => response,
         Err(failure) => ingress.fail(&failure, id),
     };
+    if without_body {
+        *response.body_mut() = Body::empty();
+    }
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -110,6 +113,9 @@ impl Ingress {
         let url = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         if url.len() > URL_BYTES_MAX {
             return Err(RequestError::UrlTooLong { limit_bytes: URL_BYTES_MAX, seen_bytes: url.len() }.into());
+        }
+        if parts.version == Version::HTTP_11 && parts.headers.get_all(header::HOST).iter().count() != 1 {
+            return Err(RequestError::InvalidHost.into());
         }
         let path = RequestPath::parse(parts.uri.path()).map_err(RequestError::from)?;
         let tenant: TenantName = path.tenant().parse().map_err(|_| RequestError::UnknownEndpoint)?;

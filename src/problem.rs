@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
     },
     invoke::InvokeError,
 };
+
+/// Names the invocation in every answer.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Why a request did not reach a handler, besides authorization.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,15 @@ pub enum RequestError {
         /// What was sent.
         seen_bytes: usize,
     },
+    /// There are too many header fields.
+    #[error("the request has more than {limit} header fields")]
+    TooManyHeaders {
+        /// The limit.
+        limit: usize,
+    },
+    /// HTTP/1.1 needs exactly one `Host`.
+    #[error("the request must have one `Host` header field")]
+    InvalidHost,
     /// A field that must be there once was sent several times.
     #[error("the header field `{0}` was sent more than once")]
     RepeatedHeader(&'static str),
@@ -63,7 +75,7 @@ pub enum RequestError {
 
 /// A handler's response that may not be sent.
 #[derive(Debug, thiserror::Error)]
-#[error("the handler's response has a header that may not be sent: {0}")]
+#[error("the handler's response may not be sent: {0}")]
 pub struct InvalidResponse(pub String);
 
 /// An error on its way to a caller.
@@ -99,6 +111,13 @@ impl Problem {
     #[must_use]
     pub fn host_error() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "host_error", Fault::Host, "something went wrong in the host")
+    }
+
+    /// The host compiles its runtime, or opens its data.
+    #[must_use]
+    pub fn host_starting() -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "host_starting", Fault::Host, "the host is starting");
+        Self { retry_after: Some(Duration::from_secs(1)), ..problem }
     }
 
     /// A path of the control listener that does not exist.
@@ -142,6 +161,10 @@ impl Problem {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if let Ok(value) = HeaderValue::from_str(&document.invocation_id) {
+            headers.insert(REQUEST_ID, value);
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -162,6 +185,8 @@ impl From<&RequestError> for Problem {
             RequestError::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             RequestError::InvalidPath(_) => (StatusCode::BAD_REQUEST, "invalid_path"),
             RequestError::UrlTooLong { .. } => (StatusCode::URI_TOO_LONG, "url_too_long"),
+            RequestError::TooManyHeaders { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_headers"),
+            RequestError::InvalidHost => (StatusCode::BAD_REQUEST, "invalid_host"),
             RequestError::RepeatedHeader(_) => (StatusCode::BAD_REQUEST, "repeated_header"),
             RequestError::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             RequestError::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
@@ -173,6 +198,8 @@ impl From<&RequestError> for Problem {
             RequestError::UnknownEndpoint
             | RequestError::InvalidPath(_)
             | RequestError::UrlTooLong { .. }
+            | RequestError::TooManyHeaders { .. }
+            | RequestError::InvalidHost
             | RequestError::RepeatedHeader(_)
             | RequestError::BodyTooLarge { .. }
             | RequestError::BodyTimeout { .. }

@@ -164,7 +164,7 @@ impl ImageWork {
             Ok(()) | Err(Failure::Call(CallError::ObservedHost)) => return Ok((self.per_request().await?, log)),
             Err(failure) => return Err(self.refusal(failure)),
         }
-        let Some(pages) = slot.snapshot() else {
+        let Some(pages) = slot.snapshot().map_err(ImageError::from)? else {
             let what = "keeps more memory than an image has room for".to_owned();
             return Err(PublishError::LimitExceeded { what });
         };

@@ -1,41 +1,82 @@
-//! Listeners: accepting connections, speaking HTTP/1.1 and h2c, draining.
+//! Listeners: accepting connections, speaking HTTP/1.1 and h2c, telling whether the host is ready, draining.
 //!
-//! Owns: limits of connections and header sections, the order of shutting down. Never: knows what a request means.
+//! Owns: limits of connections and header sections, the order of starting and of shutting down. Never: knows what a request
+//! means.
+//!
+//! The listeners answer as soon as they are bound: while a host compiles its runtime, callers get `503` and the reason
+//! instead of a refused connection.
 
-use std::{convert::Infallible, io, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+mod connection;
 
-use axum::{Router, extract::ConnectInfo, response::Response, routing::get};
-use futures::FutureExt as _;
-use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
+
+use axum::{Router, extract::State, routing::get};
+use http::StatusCode;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
+    task::JoinHandle,
 };
 
-use crate::{domain::names::InvocationId, problem::Problem};
+use crate::{
+    domain::names::InvocationId,
+    problem::Problem,
+    server::connection::{Answering, Side},
+};
 
-/// Connections of one listener, at most. Further ones wait in the kernel's queue until one ends.
-const CONNECTIONS_MAX: usize = 10_000;
-
-/// Time for a request's header section, and for which a connection may be idle between requests.
-const HEADER_TIME: Duration = Duration::from_secs(30);
-
-/// Header section of a request, in bytes; more is answered with 431.
-const HEADER_BYTES_MAX: usize = 32 << 10;
-
-/// Header fields of a request; more is answered with 431.
-const HEADERS_MAX: usize = 100;
-
-/// Requests at once on one h2c connection.
-const STREAMS_MAX: u32 = 128;
+/// Connections of the control listener, at most: a few operators and probes.
+const CONTROL_CONNECTIONS_MAX: usize = 64;
 
 /// Pause after the kernel refuses to accept, for example because there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a listener allows its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// Callers' connections, at most. Further ones wait in the kernel's queue until one ends.
+    pub connections: usize,
+    /// Time for a request's header section, and for which an HTTP/1.1 connection may be idle between requests.
+    pub header_time: Duration,
+    /// A connection without any request for this long is closed; checked as often, so it may last twice as long. For HTTP/2,
+    /// and for connections that never say what they speak; the header time ends an idle HTTP/1.1 connection.
+    pub idle_time: Duration,
+    /// Time for the answers that are still being sent when a connection is closed for being idle. Rows stream for at most
+    /// 300 s.
+    pub response_time: Duration,
+    /// A connection whose peer takes none of what was sent for this long is broken off.
+    pub unread_time: Duration,
+}
+
+impl Settings {
+    /// The defaults, with as many connections as this process has file descriptors for: half of them, because databases and
+    /// files need some too.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+        let connections = usize::try_from(files / 2).unwrap_or(usize::MAX).clamp(1, 10_000);
+        Self { connections, ..Self::default() }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            header_time: Duration::from_secs(30),
+            idle_time: Duration::from_secs(30),
+            response_time: Duration::from_secs(300),
+            unread_time: Duration::from_secs(60),
+        }
+    }
+}
 
 /// Two bound listeners.
 #[derive(Debug)]
@@ -61,110 +102,135 @@ pub async fn bind(ingress: SocketAddr, control: SocketAddr) -> io::Result<Bound>
     Ok(Bound { ingress, control, ingress_addr, control_addr })
 }
 
-/// The control listener's paths: `/healthz`, the process is up; `/readyz`, it serves.
-pub fn control_router() -> Router {
-    Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(async || "ok\n"))
-        .fallback(async || Problem::not_found().into_response(InvocationId::generate()))
+/// What a host does at the moment.
+#[derive(Debug, Default)]
+struct Phase {
+    /// What answers callers; absent while the host starts.
+    router: OnceLock<Router>,
+    draining: AtomicBool,
+}
+
+/// How serving ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// All requests in flight were answered.
+    Drained,
+    /// Some were cut off, because the time was over or a second signal came.
+    CutOff,
+}
+
+/// Listeners that answer.
+#[derive(Debug)]
+pub struct Server {
+    /// Where callers connect.
+    pub ingress_addr: SocketAddr,
+    /// Where operators connect.
+    pub control_addr: SocketAddr,
+    phase: Arc<Phase>,
+    ingress: Arc<Side>,
+    control: Arc<Side>,
+    accepting_callers: JoinHandle<()>,
+    accepting_operators: JoinHandle<()>,
 }
 
 impl Bound {
-    /// Serves until SIGTERM or SIGINT, then accepts no more and lets what is in flight finish for `drain`. A second signal
-    /// ends at once.
+    /// Begins to answer: callers get `503` until [`Server::admit`], operators see the host's health.
+    ///
+    /// # Errors
+    /// If the listeners cannot be set up.
+    pub fn open(self, settings: Settings) -> io::Result<Server> {
+        let Self { ingress: callers, control: operators, ingress_addr, control_addr } = self;
+        let phase = Arc::new(Phase::default());
+        let ingress = Arc::new(Side::new(Answering::Callers(Arc::clone(&phase)), settings));
+        let for_control = Settings { connections: CONTROL_CONNECTIONS_MAX, ..settings };
+        let control = Arc::new(Side::new(Answering::Operators(control_router(Arc::clone(&phase))), for_control));
+        for listener in [&callers, &operators] {
+            // Accepted connections inherit it. It ends those that wait for a peer who does not read.
+            let milliseconds = u32::try_from(settings.unread_time.as_millis()).unwrap_or(u32::MAX);
+            rustix::net::sockopt::set_tcp_user_timeout(listener, milliseconds)?;
+        }
+        let accepting_callers = tokio::spawn(accept(callers, Arc::clone(&ingress)));
+        let accepting_operators = tokio::spawn(accept(operators, Arc::clone(&control)));
+        Ok(Server { ingress_addr, control_addr, phase, ingress, control, accepting_callers, accepting_operators })
+    }
+}
+
+impl Server {
+    /// From now on `router` answers callers; until then they are told to come back later.
+    pub fn admit(&self, router: Router) {
+        _ = self.phase.router.set(router); // one host admits its callers once
+    }
+
+    /// Serves until SIGTERM or SIGINT, then refuses new connections and lets what is in flight finish for `drain`. A second
+    /// signal ends at once. Operators are answered until the end.
     ///
     /// # Errors
     /// If signals cannot be received.
-    pub async fn serve(self, ingress: Router, control: Router, drain: Duration) -> io::Result<()> {
+    pub async fn serve(self, drain: Duration) -> io::Result<Stopped> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let mut stop = async move || {
+        let mut told_to_stop = async move || {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         };
-        let (ingress_connections, control_connections) = (GracefulShutdown::new(), GracefulShutdown::new());
-        tokio::select! {
-            () = accept(self.ingress, ingress, &ingress_connections) => {}
-            () = accept(self.control, control, &control_connections) => {}
-            () = stop() => {}
-        }
+        told_to_stop().await;
+
         tracing::info!("stopping: finishing what is in flight");
-        let drained = async { tokio::join!(ingress_connections.shutdown(), control_connections.shutdown()) };
-        tokio::select! {
-            _ = drained => {}
-            () = tokio::time::sleep(drain) => tracing::warn!(?drain, "some requests did not finish in time"),
-            () = stop() => tracing::warn!("told twice to stop: not waiting for requests in flight"),
-        }
-        Ok(())
+        self.phase.draining.store(true, Ordering::Relaxed);
+        self.accepting_callers.abort();
+        let stopped = tokio::select! {
+            () = self.ingress.drain() => Stopped::Drained,
+            () = tokio::time::sleep(drain) => {
+                tracing::warn!(?drain, "some requests did not finish in time");
+                Stopped::CutOff
+            }
+            () = told_to_stop() => {
+                tracing::warn!("told twice to stop: not waiting for requests in flight");
+                Stopped::CutOff
+            }
+        };
+        Ok(stopped)
     }
 }
 
-/// Accepts connections for ever.
-async fn accept(listener: TcpListener, router: Router, connections: &GracefulShutdown) {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let builder = Arc::new(builder());
+impl Drop for Server {
+    fn drop(&mut self) {
+        for accepting in [&self.accepting_callers, &self.accepting_operators] {
+            accepting.abort();
+        }
+        for side in [&self.ingress, &self.control] {
+            side.cut_off();
+        }
+    }
+}
+
+/// The control listener's paths: `/healthz`, the process is up; `/readyz`, it serves.
+fn control_router(phase: Arc<Phase>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(show_readiness))
+        .fallback(async || Problem::not_found().into_response(InvocationId::generate()))
+        .with_state(phase)
+}
+
+async fn show_readiness(State(phase): State<Arc<Phase>>) -> (StatusCode, &'static str) {
+    if phase.draining.load(Ordering::Relaxed) {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if phase.router.get().is_none() {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    } else {
+        (StatusCode::OK, "ok\n")
+    }
+}
+
+/// Accepts connections until aborted.
+async fn accept(listener: TcpListener, side: Arc<Side>) {
     loop {
-        let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let permit = side.permit().await;
+        match listener.accept().await {
+            Ok((stream, peer)) => side.spawn(stream, peer, permit),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
             }
-        };
-        let connection = connection(&builder, stream, peer, router.clone());
-        let connection = connections.watch(connection);
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, %peer, "a connection ended");
-            }
-            drop(permit);
-        });
-    }
-}
-
-fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
-        .max_buf_size(HEADER_BYTES_MAX)
-        .max_headers(HEADERS_MAX);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEADER_TIME)
-        .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(HEADER_BYTES_MAX).expect("it is 32 KiB"));
-    builder
-}
-
-fn connection(
-    builder: &Builder<TokioExecutor>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + 'static {
-    _ = stream.set_nodelay(true); // worth trying: it only costs latency if it fails
-    let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let mut router = router.clone();
-        async move {
-            let answer = tower_service::Service::call(&mut router, request);
-            Ok::<Response, Infallible>(contained(answer).await)
-        }
-    });
-    builder.serve_connection(TokioIo::new(stream), service).into_owned()
-}
-
-/// A panic in a request is a bug, but only that request's.
-async fn contained(answer: impl Future<Output = Result<Response, Infallible>>) -> Response {
-    match AssertUnwindSafe(answer).catch_unwind().await {
-        Ok(Ok(response)) => response,
-        Err(_) => {
-            let id = InvocationId::generate();
-            tracing::error!(invocation.id = %id, "a request panicked");
-            Problem::host_error().into_response(id)
         }
     }
 }

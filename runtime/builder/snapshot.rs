@@ -19,13 +19,21 @@ impl WasiView for State {
     }
 }
 
-/// The component with the state it has after `prime` as its initial state.
-pub(crate) fn take(component: &[u8]) -> Result<Vec<u8>> {
+/// A component that has run `prime`.
+pub(crate) struct Snapshot {
+    /// The component with the state it has after `prime` as its initial state.
+    pub(crate) component: Vec<u8>,
+    /// What `prime` gave: addresses of reference counts.
+    pub(crate) reference_counts: Vec<u32>,
+}
+
+/// Runs `prime`.
+pub(crate) fn take(component: &[u8]) -> Result<Snapshot> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { primed(component).await.map_err(|error| anyhow!("{error:?}")) })
 }
 
-async fn primed(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
+async fn primed(component: &[u8]) -> wasmtime::Result<Snapshot> {
     let wizer = Wizer::new();
     let (context, instrumented) = wizer.instrument_component(component)?;
     let engine = Engine::new(&Config::new())?;
@@ -37,12 +45,15 @@ async fn primed(component: &[u8]) -> wasmtime::Result<Vec<u8>> {
     let wasi = WasiCtx::builder().inherit_stderr().build();
     let mut store = Store::new(&engine, State { wasi, table: ResourceTable::new() });
     let instance = linker.instantiate_async(&mut store, &instrumented).await?;
-    let prime = instance.get_typed_func::<(), ()>(&mut store, "prime")?;
-    prime.call_async(&mut store, ()).await?;
+    let prime = instance.get_typed_func::<(), (Vec<u8>,)>(&mut store, "prime")?;
+    let (addresses,) = prime.call_async(&mut store, ()).await?;
+    let (addresses, _) = addresses.as_chunks();
+    let reference_counts = addresses.iter().copied().map(u32::from_le_bytes).collect();
     if !store.data().table.is_empty() {
         return Err(wasmtime::Error::msg("`prime` left a WASI resource open; a snapshot cannot hold handles"));
     }
-    wizer.snapshot_component(&context, &mut Accessors { store: &mut store, instance }).await
+    let component = wizer.snapshot_component(&context, &mut Accessors { store: &mut store, instance }).await?;
+    Ok(Snapshot { component, reference_counts })
 }
 
 /// Gives `prime` a host that shows what is printed and refuses everything else.

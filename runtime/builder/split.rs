@@ -1,7 +1,7 @@
 //! Takes data segments out of the core modules and adds the export `reset`.
 
 use anyhow::{Context as _, Result, bail, ensure};
-use pqhost::sandbox::{image::PageSet, rewindable::RESET_EXPORT};
+use pqhost::sandbox::rewindable::RESET_EXPORT;
 use wasm_encoder::{
     Alias, CanonicalFunctionSection, CodeSection, ComponentAliasSection, ComponentExportKind, ComponentExportSection,
     ComponentTypeSection, ComponentValType, EntityType, ExportKind, ExportSection, Function, FunctionSection,
@@ -20,7 +20,7 @@ pub(crate) struct Split {
     /// Code without data.
     pub(crate) component: Vec<u8>,
     /// What the memory holds at first.
-    pub(crate) image: PageSet,
+    pub(crate) memory: Vec<u8>,
 }
 
 /// A mutable global with the constant it starts as.
@@ -74,9 +74,8 @@ pub(crate) fn split(snapshot: &[u8]) -> Result<Split> {
         }
     }
     ensure!(!found.memory.is_empty(), "the component defines no memory");
-    let image = PageSet::nonzero(&found.memory);
     add_reset(&mut component, snapshot, &found)?;
-    Ok(Split { component: component.finish(), image })
+    Ok(Split { component: component.finish(), memory: found.memory })
 }
 
 /// The encoded instructions of an expression that is one constant, without its `end`.

@@ -14,11 +14,11 @@ preload.preload()
 class WitWorld(wit_world.WitWorld):
     """Called by the host. State lives in `loader.SCRIPT`; the host rewinds it after each call."""
 
-    def prime(self) -> None:
-        """Makes the base image: everything imported, every path warm, memory free."""
+    def prime(self) -> bytes:
+        """Makes the base image: everything imported, every path warm, memory free and in order."""
         try:
             stdio.install()
-            warmup.run(self)
+            return warmup.run(self)
         except BaseException:
             # An exception that leaves `prime` is an abort without a word.
             os.write(2, traceback.format_exc().encode())

@@ -37,6 +37,7 @@ pub(super) async fn demo(data: &Path, args: ListenArgs, output: Output) -> Resul
     config.control = args.control;
     let ready = serve::start(config, output).await?;
     let tenant = set_up(&ready).await.context("setting up the demo")?;
+    ready.admit_callers();
     announce(&ready, &tenant, output).await?;
     ready.serve().await
 }

@@ -55,6 +55,7 @@ pub(super) async fn dev(data: &Path, args: DevArgs, output: Output) -> Result<()
     if workspace.db.endpoints().list_endpoints(tenant.id).await?.is_empty() {
         nouns::create_endpoint(workspace, &tenant, "ANY".parse()?, &ROUTE.parse()?, &script, AuthMode::Public).await?;
     }
+    ready.admit_callers();
     let url = format!("{}/{NAME}/", ready.ingress_url());
     output.done(&format!("serving `{}` at {url}", file.display()), &json!({ "url": url }));
 

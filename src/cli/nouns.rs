@@ -15,7 +15,7 @@ use crate::{
         serve::{compiling, data_dir},
     },
     config::Config,
-    data::ConnectionUrl,
+    data::{self, ConnectionUrl},
     db::{connections::ConnectionKind, endpoints::NewEndpoint, tenants::Tenant, versions::LoadMode},
     domain::{
         exchange::AuthMode,
@@ -58,20 +58,26 @@ pub(super) async fn tenant(data: &Path, command: TenantCommand, output: Output) 
     Ok(())
 }
 
-pub(super) async fn connection(data: &Path, command: ConnectionCommand, output: Output) -> Result<()> {
-    let workspace = Workspace::open(&data_dir(data)).await?;
+pub(super) async fn connection(directory: &Path, command: ConnectionCommand, output: Output) -> Result<()> {
+    let workspace = Workspace::open(&data_dir(directory)).await?;
     match command {
         ConnectionCommand::Create { tenant, name, url, header, headers_from } => {
             let tenant = find_tenant(&workspace, &tenant).await?;
-            let id = if HttpConnection::is_http(&url) {
-                create_http_connection(&workspace, &tenant, &name, &url, header, headers_from).await?
+            let (id, warnings) = if HttpConnection::is_http(&url) {
+                (create_http_connection(&workspace, &tenant, &name, &url, header, headers_from).await?, Vec::new())
             } else if header.is_empty() && headers_from.is_none() {
-                create_connection(&workspace, &tenant, &name, &url).await?
+                let id = create_connection(&workspace, &tenant, &name, &url).await?;
+                (id, data::examine(&ConnectionUrl::parse(&url)?, &workspace.data.sqlite()).await)
             } else {
                 bail!("--header and --headers-from go with a connection whose URL is https:// or http://");
             };
             let sentence = format!("created connection `{name}` of tenant `{}`", tenant.name);
-            output.done(&sentence, &json!({ "id": id, "name": name }));
+            output.done(&sentence, &json!({ "id": id, "name": name, "warnings": warnings }));
+            if !output.json {
+                for warning in &warnings {
+                    output.progress(&format!("warning: {}", escaped(warning)));
+                }
+            }
         }
         ConnectionCommand::List { tenant } => {
             let tenant = find_tenant(&workspace, &tenant).await?;

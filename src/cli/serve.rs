@@ -11,7 +11,7 @@ use crate::{
     cli::{args::ServeArgs, output::Output},
     config::{Config, DataDir},
     ingress,
-    server::{self, Bound},
+    server::{self, Server, Stopped},
 };
 
 pub(super) fn data_dir(data: &Path) -> DataDir {
@@ -23,20 +23,27 @@ pub(super) fn compiling(output: Output) {
     output.progress("first start: compiling the Python runtime for this machine, which takes some seconds ...");
 }
 
-/// A host whose listeners are bound, but that does not serve yet.
+/// A host that tells callers to come back later until they are admitted.
 pub(super) struct Ready {
     pub(super) host: Host,
-    pub(super) bound: Bound,
+    server: Server,
     config: Config,
 }
 
 impl Ready {
     pub(super) fn ingress_url(&self) -> String {
-        format!("http://{}", self.bound.ingress_addr)
+        format!("http://{}", self.server.ingress_addr)
     }
 
     pub(super) fn control_url(&self) -> String {
-        format!("http://{}", self.bound.control_addr)
+        format!("http://{}", self.server.control_addr)
+    }
+
+    /// Lets callers in. To be done before anybody is told that the host serves.
+    pub(super) fn admit_callers(&self) {
+        let Self { host, server, config } = self;
+        let settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
+        server.admit(ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings));
     }
 
     /// Serves until the process is told to stop, then drains.
@@ -46,15 +53,13 @@ impl Ready {
 
     /// Serves while `companions` run, which are aborted before the host stops.
     pub(super) async fn serve_beside(self, companions: Vec<JoinHandle<()>>) -> Result<()> {
-        let Self { host, bound, config } = self;
-        let settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
-        let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
-        bound.serve(router, server::control_router(), config.drain).await?;
+        let Self { host, server, config } = self;
+        let stopped = server.serve(config.drain).await?;
         for companion in companions {
             companion.abort();
             _ = companion.await; // it was cancelled
         }
-        host.stop().await;
+        host.stop(stopped == Stopped::CutOff).await;
         Ok(())
     }
 }
@@ -63,10 +68,16 @@ impl Ready {
 pub(super) async fn start(config: Config, output: Output) -> Result<Ready> {
     let config = config.validated()?;
     let bound = server::bind(config.ingress, config.control).await.context("cannot listen")?;
+    let server = bound.open(server::Settings::of_this_process()).context("cannot listen")?;
     let workspace = Workspace::open(&config.data).await?;
-    let (guests, _) = Guests::start(&config, &workspace, || compiling(output))?;
+    // On a thread of its own: the listeners answer meanwhile.
+    let starting = tokio::task::spawn_blocking(move || {
+        let guests = Guests::start(&config, &workspace, || compiling(output));
+        guests.map(|(guests, _)| (config, workspace, guests))
+    });
+    let (config, workspace, guests) = starting.await??;
     let host = Host::start(&config, workspace, guests);
-    Ok(Ready { host, bound, config })
+    Ok(Ready { host, server, config })
 }
 
 pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Result<()> {
@@ -95,6 +106,7 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
     config.rewind_by_discarding = rewind_by_discarding;
     config.verify_every = verify_every;
     let ready = start(config, output).await?;
+    ready.admit_callers();
     let (ingress, control) = (ready.ingress_url(), ready.control_url());
     output.done(
         &format!("serving tenants' endpoints on {ingress}, control on {control}"),

@@ -16,6 +16,7 @@
 mod decode;
 mod encode;
 mod error;
+mod examine;
 mod numeric;
 
 use std::{sync::Arc, time::Duration};
@@ -28,7 +29,7 @@ use sqlx::{
 };
 use tokio::time::{Instant, Sleep, timeout, timeout_at};
 
-pub(crate) use crate::data::postgres::decode::Decoder;
+pub(crate) use crate::data::postgres::{decode::Decoder, examine::examine};
 use crate::{
     data::{
         DataSettings,

@@ -36,6 +36,10 @@ const VERSION: HeaderName = HeaderName::from_static("x-script-version");
 /// Builds the response. With `without_body`, for HEAD: what GET would say, without its body.
 pub(super) fn respond(answer: Answer, id: InvocationId, without_body: bool) -> Result<Response<Body>, InvalidResponse> {
     let Answer { response: HandlerResponse { status, headers, body }, version } = answer;
+    // Below 200 are answers that do not end a request: a guest that was tampered with could hold up its connection.
+    if !(200..=599).contains(&status) {
+        return Err(InvalidResponse(format!("status {status}")));
+    }
     let status = StatusCode::from_u16(status).map_err(|_| InvalidResponse(format!("status {status}")))?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -145,6 +149,8 @@ mod tests {
             assert!(answer(200, &[(name, value)]).is_err(), "{name}: {value}");
         }
         assert!(answer(200, &vec![("x-a", "b"); HEADERS_MAX + 1]).is_err());
-        assert!(answer(99, &[]).is_err());
+        for status in [0, 99, 100, 101, 199, 600, 999, 1000] {
+            assert!(answer(status, &[]).is_err(), "{status}");
+        }
     }
 }

@@ -17,7 +17,7 @@ const GAP_PAGES_MAX: usize = 6;
 /// Largest memory an image may describe, in pages: 1 GiB.
 const PAGES_MAX: u32 = 1 << 18;
 
-const MAGIC: &[u8; 8] = b"pqimage1";
+const MAGIC: &[u8; 8] = b"pqimage2";
 
 /// A run of consecutive pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,15 +36,28 @@ impl PageRun {
     }
 }
 
+/// Which pages of a linear memory an image holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PageTable {
+    memory_pages: u32,
+    /// Ascending, not touching, not empty.
+    runs: Vec<PageRun>,
+}
+
 /// The pages of a linear memory that differ from a reference: from zeros for the base image, from the base image for a
 /// script's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageSet {
-    memory_pages: u32,
-    /// Ascending, not touching, not empty.
-    runs: Vec<PageRun>,
+    table: PageTable,
     /// The runs' contents, one after the other.
     content: Vec<u8>,
+}
+
+/// An image file whose table is sound; its content is still compressed.
+#[derive(Debug)]
+pub(crate) struct EncodedImage<'a> {
+    table: PageTable,
+    compressed: &'a [u8],
 }
 
 /// Why bytes are no page set.
@@ -61,6 +74,51 @@ pub enum ImageFormatError {
     Table,
 }
 
+impl PageTable {
+    /// Size of the memory this describes, in bytes.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_pages as usize * PAGE_BYTES
+    }
+
+    /// The runs, ascending.
+    pub(crate) fn runs(&self) -> &[PageRun] {
+        &self.runs
+    }
+
+    /// Size of all runs together, in bytes.
+    pub(crate) fn content_bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.bytes().len()).sum()
+    }
+
+    /// Reads the table at the start of `file`; gives what is behind it, too. Nothing is trusted: every position is checked.
+    fn parse(file: &[u8]) -> Result<(Self, &[u8]), ImageFormatError> {
+        let mut rest = file;
+        let mut word = || {
+            let (word, behind) = rest.split_first_chunk().ok_or(ImageFormatError::Table)?;
+            rest = behind;
+            Ok(u32::from_le_bytes(*word))
+        };
+        let memory_pages = word()?;
+        let n_runs = word()?;
+        if memory_pages > PAGES_MAX || n_runs > memory_pages {
+            return Err(ImageFormatError::Table);
+        }
+        let mut runs = Vec::with_capacity(n_runs as usize);
+        let mut free_from = 0;
+        for _ in 0..n_runs {
+            let run = PageRun { first: word()?, count: word()? };
+            let end =
+                run.first.checked_add(run.count).filter(|end| *end <= memory_pages).ok_or(ImageFormatError::Table)?;
+            if run.count == 0 || run.first < free_from {
+                return Err(ImageFormatError::Table);
+            }
+            free_from = end;
+            runs.push(run);
+        }
+        Ok((Self { memory_pages, runs }, rest))
+    }
+}
+
 impl PageSet {
     /// What of `memory` is not zero.
     ///
@@ -68,7 +126,7 @@ impl PageSet {
     /// If the length is no multiple of [`PAGE_BYTES`].
     #[must_use]
     pub fn nonzero(memory: &[u8]) -> Self {
-        Self::collect(memory, |_, page| page.iter().any(|byte| *byte != 0))
+        Self::collect(memory, 0..memory.len() / PAGE_BYTES, |_, page| page.iter().any(|byte| *byte != 0))
     }
 
     /// What of `memory` differs from `reference`, which has the same length.
@@ -77,16 +135,25 @@ impl PageSet {
     /// If the lengths differ or are no multiple of [`PAGE_BYTES`].
     #[must_use]
     pub fn difference(memory: &[u8], reference: &[u8]) -> Self {
-        assert_eq!(memory.len(), reference.len(), "an image and its reference have one size");
-        Self::collect(memory, |range, page| reference[range] != *page)
+        Self::difference_among(memory, reference, 0..memory.len() / PAGE_BYTES)
     }
 
-    fn collect(memory: &[u8], differs: impl Fn(Range<usize>, &[u8]) -> bool) -> Self {
+    /// [`Self::difference`] if all other pages than `candidates`, in ascending order, are known to be equal.
+    pub(crate) fn difference_among(memory: &[u8], reference: &[u8], candidates: impl Iterator<Item = usize>) -> Self {
+        assert_eq!(memory.len(), reference.len(), "an image and its reference have one size");
+        Self::collect(memory, candidates, |range, page| reference[range] != *page)
+    }
+
+    fn collect(
+        memory: &[u8],
+        candidates: impl Iterator<Item = usize>,
+        differs: impl Fn(Range<usize>, &[u8]) -> bool,
+    ) -> Self {
         assert_eq!(memory.len() % PAGE_BYTES, 0, "linear memories consist of whole pages");
         let mut runs: Vec<PageRun> = Vec::new();
-        for (index, page) in memory.chunks_exact(PAGE_BYTES).enumerate() {
-            let start = index * PAGE_BYTES;
-            if !differs(start..start + PAGE_BYTES, page) {
+        for index in candidates {
+            let range = index * PAGE_BYTES..(index + 1) * PAGE_BYTES;
+            if !differs(range.clone(), &memory[range]) {
                 continue;
             }
             let index = u32::try_from(index).expect("a wasm32 memory has at most 2^20 pages");
@@ -99,13 +166,13 @@ impl PageSet {
         }
         let content = runs.iter().flat_map(|run| &memory[run.bytes()]).copied().collect();
         let memory_pages = u32::try_from(memory.len() / PAGE_BYTES).expect("a wasm32 memory has at most 2^20 pages");
-        Self { memory_pages, runs, content }
+        Self { table: PageTable { memory_pages, runs }, content }
     }
 
     /// Size of the memory this describes, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        self.memory_pages as usize * PAGE_BYTES
+        self.table.memory_bytes()
     }
 
     /// Number of stored pages.
@@ -114,15 +181,16 @@ impl PageSet {
         self.content.len() / PAGE_BYTES
     }
 
-    pub(crate) fn runs(&self) -> &[PageRun] {
-        &self.runs
+    pub(crate) fn table(&self) -> &PageTable {
+        &self.table
     }
 
     pub(crate) fn content(&self) -> &[u8] {
         &self.content
     }
 
-    /// The file format: magic, then zstd of (pages of the memory, number of runs, runs, contents), all little endian.
+    /// The file format: magic; pages of the memory, number of runs, first page and length of each, all `u32` in little
+    /// endian; then the contents, compressed with zstd.
     ///
     /// Contents are stored as their exclusive or with `reference` (the base image; empty for zeros), because most bytes of a
     /// page that differs are equal: that makes files five times smaller. `level` is zstd's. Equal page sets give equal bytes.
@@ -130,70 +198,52 @@ impl PageSet {
     /// # Errors
     /// If the compressor fails, for want of memory.
     pub fn encode(&self, level: i32, reference: &[u8]) -> std::io::Result<Vec<u8>> {
-        let mut plain = Vec::with_capacity(8 + self.runs.len() * 8 + self.content.len());
-        plain.extend(self.memory_pages.to_le_bytes());
-        plain.extend(u32::try_from(self.runs.len()).expect("fewer runs than pages").to_le_bytes());
-        for run in &self.runs {
-            plain.extend(run.first.to_le_bytes());
-            plain.extend(run.count.to_le_bytes());
-        }
-        let content_at = plain.len();
-        plain.extend(&self.content);
-        exclusive_or(&self.runs, &mut plain[content_at..], reference);
+        let Self { table: PageTable { memory_pages, runs }, content } = self;
         let mut file = MAGIC.to_vec();
-        file.extend(zstd::bulk::compress(&plain, level)?);
+        file.extend(memory_pages.to_le_bytes());
+        file.extend(u32::try_from(runs.len()).expect("fewer runs than pages").to_le_bytes());
+        for run in runs {
+            file.extend(run.first.to_le_bytes());
+            file.extend(run.count.to_le_bytes());
+        }
+        let mut content = content.clone();
+        exclusive_or(runs, &mut content, reference);
+        file.extend(zstd::bulk::compress(&content, level)?);
         Ok(file)
     }
+}
 
-    /// Reads [`Self::encode`]'s format.
+impl<'a> EncodedImage<'a> {
+    /// Reads the table of [`PageSet::encode`]'s format.
     ///
     /// # Errors
-    /// If the bytes are anything else. Nothing in them is trusted: every length and position is checked.
-    pub fn decode(file: &[u8], reference: &[u8]) -> Result<Self, ImageFormatError> {
-        let compressed = file.strip_prefix(MAGIC).ok_or(ImageFormatError::Magic)?;
-        let plain_bytes_max = PAGES_MAX as usize * (PAGE_BYTES + 8) + 8;
-        let plain_bytes = zstd::zstd_safe::get_frame_content_size(compressed)
-            .ok()
-            .flatten()
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .filter(|bytes| *bytes <= plain_bytes_max)
-            .ok_or(ImageFormatError::Table)?;
-        let plain = zstd::bulk::decompress(compressed, plain_bytes)
-            .map_err(|error| ImageFormatError::Compression(error.to_string()))?;
-        let mut pages = Self::parse(&plain)?;
-        if !reference.is_empty() && reference.len() != pages.memory_bytes() {
-            return Err(ImageFormatError::Table);
-        }
-        exclusive_or(&pages.runs, &mut pages.content, reference);
-        Ok(pages)
+    /// If there is none, or it contradicts itself.
+    pub(crate) fn parse(file: &'a [u8]) -> Result<Self, ImageFormatError> {
+        let (table, compressed) = PageTable::parse(file.strip_prefix(MAGIC).ok_or(ImageFormatError::Magic)?)?;
+        Ok(Self { table, compressed })
     }
 
-    fn parse(plain: &[u8]) -> Result<Self, ImageFormatError> {
-        let mut words = plain.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-        let mut word = || words.next().ok_or(ImageFormatError::Table);
-        let memory_pages = word()?;
-        let n_runs = word()? as usize;
-        if memory_pages > PAGES_MAX || n_runs > memory_pages as usize {
+    /// Which pages the image holds.
+    pub(crate) fn table(&self) -> &PageTable {
+        &self.table
+    }
+
+    /// Fills `content`, which has the size that the table says, with the runs' contents. `reference` is that of
+    /// [`PageSet::encode`].
+    ///
+    /// # Errors
+    /// If the content is damaged, or `reference` is of a memory of another size.
+    pub(crate) fn decode_into(&self, content: &mut [u8], reference: &[u8]) -> Result<(), ImageFormatError> {
+        if !reference.is_empty() && reference.len() != self.table.memory_bytes() {
             return Err(ImageFormatError::Table);
         }
-        let mut runs = Vec::with_capacity(n_runs);
-        let (mut free_from, mut n_pages) = (0, 0_usize);
-        for _ in 0..n_runs {
-            let run = PageRun { first: word()?, count: word()? };
-            let end =
-                run.first.checked_add(run.count).filter(|end| *end <= memory_pages).ok_or(ImageFormatError::Table)?;
-            if run.count == 0 || run.first < free_from {
-                return Err(ImageFormatError::Table);
-            }
-            free_from = end;
-            n_pages += run.count as usize;
-            runs.push(run);
-        }
-        let content = &plain[8 + n_runs * 8..];
-        if content.len() != n_pages * PAGE_BYTES {
+        let n_bytes = zstd::bulk::decompress_to_buffer(self.compressed, content)
+            .map_err(|error| ImageFormatError::Compression(error.to_string()))?;
+        if n_bytes != content.len() {
             return Err(ImageFormatError::Table);
         }
-        Ok(Self { memory_pages, runs, content: content.to_vec() })
+        exclusive_or(&self.table.runs, content, reference);
+        Ok(())
     }
 }
 
@@ -222,10 +272,17 @@ mod tests {
         memory
     }
 
+    fn decode(file: &[u8], reference: &[u8]) -> Result<PageSet, ImageFormatError> {
+        let encoded = EncodedImage::parse(file)?;
+        let mut content = vec![0; encoded.table().content_bytes()];
+        encoded.decode_into(&mut content, reference)?;
+        Ok(PageSet { table: encoded.table, content })
+    }
+
     #[test]
     fn keeps_the_pages_that_differ_and_bridges_small_gaps() {
         let set = PageSet::nonzero(&memory(100, &[0, 1, 5, 40, 99]));
-        let runs: Vec<_> = set.runs().iter().map(|run| (run.first, run.count)).collect();
+        let runs: Vec<_> = set.table().runs().iter().map(|run| (run.first, run.count)).collect();
         assert_eq!(runs, [(0, 6), (40, 1), (99, 1)]);
         assert_eq!(set.n_pages(), 8);
         assert_eq!(set.memory_bytes(), 100 * PAGE_BYTES);
@@ -234,51 +291,67 @@ mod tests {
     #[test]
     fn a_difference_counts_pages_that_became_zero() {
         let set = PageSet::difference(&memory(10, &[]), &memory(10, &[3]));
-        assert_eq!(set.runs(), [PageRun { first: 3, count: 1 }]);
+        assert_eq!(set.table().runs(), [PageRun { first: 3, count: 1 }]);
         assert!(set.content().iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn a_difference_among_candidates_keeps_those_that_differ() {
+        let (now, before) = (memory(100, &[2, 50, 70]), memory(100, &[50]));
+        let all = PageSet::difference(&now, &before);
+        assert_eq!(PageSet::difference_among(&now, &before, [1, 2, 50, 70, 99].into_iter()), all);
     }
 
     #[test]
     fn survives_its_file_format() {
         for dirty in [&[][..], &[0], &[0, 9, 30, 63]] {
             let set = PageSet::nonzero(&memory(64, dirty));
-            assert_eq!(PageSet::decode(&set.encode(3, &[]).unwrap(), &[]), Ok(set.clone()));
+            assert_eq!(decode(&set.encode(3, &[]).unwrap(), &[]), Ok(set.clone()));
             let reference = memory(64, &[0, 1, 40]);
             let set = PageSet::difference(&memory(64, dirty), &reference);
-            assert_eq!(PageSet::decode(&set.encode(3, &reference).unwrap(), &reference), Ok(set));
+            assert_eq!(decode(&set.encode(3, &reference).unwrap(), &reference), Ok(set));
         }
     }
 
     #[test]
     fn refuses_damaged_files() {
         let file = PageSet::nonzero(&memory(64, &[0, 9, 30, 63])).encode(3, &[]).unwrap();
-        assert_eq!(PageSet::decode(b"", &[]), Err(ImageFormatError::Magic));
-        assert_eq!(PageSet::decode(&[b"pqimage0", &file[8..]].concat(), &[]), Err(ImageFormatError::Magic));
+        assert_eq!(decode(b"", &[]), Err(ImageFormatError::Magic));
+        assert_eq!(decode(&[b"pqimage0", &file[8..]].concat(), &[]), Err(ImageFormatError::Magic));
         for end in 8..file.len() {
-            assert!(PageSet::decode(&file[..end], &[]).is_err(), "cut at {end}");
+            assert!(decode(&file[..end], &[]).is_err(), "cut at {end}");
+        }
+        assert_eq!(decode(&file, &memory(63, &[])), Err(ImageFormatError::Table), "another base image");
+    }
+
+    #[test]
+    fn refuses_contents_of_another_size() {
+        let file = PageSet::nonzero(&memory(64, &[0, 20])).encode(3, &[]).unwrap();
+        let (table, _) = file.split_at(MAGIC.len() + 8 + 2 * 8);
+        for n_pages in [0, 1, 3] {
+            let content = zstd::bulk::compress(&vec![1; n_pages * PAGE_BYTES], 3).unwrap();
+            assert!(decode(&[table, &content].concat(), &[]).is_err(), "{n_pages} pages instead of 2");
         }
     }
 
     #[test]
     fn refuses_tables_that_lie() {
-        let table = |words: &[u32], n_pages: usize| {
-            let mut plain: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-            plain.resize(plain.len() + n_pages * PAGE_BYTES, 1);
-            PageSet::parse(&plain)
+        let table = |words: &[u32]| {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            PageTable::parse(&bytes).map(|(_, rest)| rest.len())
         };
-        assert!(table(&[4, 1, 0, 1], 1).is_ok());
-        for (what, words, n_pages) in [
-            ("empty run", vec![4, 1, 0, 0], 0),
-            ("run past the end", vec![4, 1, 3, 2], 2),
-            ("overflowing run", vec![4, 1, u32::MAX, 2], 2),
-            ("overlapping runs", vec![4, 2, 0, 2, 1, 1], 3),
-            ("descending runs", vec![4, 2, 2, 1, 0, 1], 2),
-            ("content too short", vec![4, 1, 0, 2], 1),
-            ("content too long", vec![4, 1, 0, 1], 2),
-            ("more runs than pages", vec![4, 5], 0),
-            ("memory too large", vec![PAGES_MAX + 1, 0], 0),
+        assert_eq!(table(&[4, 1, 0, 1, 7]), Ok(4));
+        for (what, words) in [
+            ("empty run", vec![4, 1, 0, 0]),
+            ("run past the end", vec![4, 1, 3, 2]),
+            ("overflowing run", vec![4, 1, u32::MAX, 2]),
+            ("overlapping runs", vec![4, 2, 0, 2, 1, 1]),
+            ("descending runs", vec![4, 2, 2, 1, 0, 1]),
+            ("table too short", vec![4, 2, 0, 1]),
+            ("more runs than pages", vec![4, 5]),
+            ("memory too large", vec![PAGES_MAX + 1, 0]),
         ] {
-            assert_eq!(table(&words, n_pages), Err(ImageFormatError::Table), "{what}");
+            assert_eq!(table(&words), Err(ImageFormatError::Table), "{what}");
         }
     }
 }

@@ -5,11 +5,7 @@
 
 use std::{fs, io, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
-use crate::sandbox::{
-    image::{ImageFormatError, PageSet},
-    memory::MappedImage,
-    runtime::Runtime,
-};
+use crate::sandbox::{image::PageSet, memory::MappedImage, runtime::Runtime};
 
 /// Bytes of mapped images that are kept for the next call, beyond those that slots show.
 const CACHE_BYTES: u64 = 32 << 20;
@@ -77,7 +73,7 @@ impl ImageLibrary {
     /// # Errors
     /// If it cannot be written.
     pub(crate) fn save(&self, pages: &PageSet) -> Result<StoredImage, ImageError> {
-        let file = pages.encode(ZSTD_LEVEL, self.base.content())?;
+        let file = pages.encode(ZSTD_LEVEL, self.base.whole())?;
         let hash = blake3::hash(&file).to_hex().to_string();
         let path = self.path(&hash);
         let stored = StoredImage { hash, bytes: file.len() as u64 };
@@ -111,10 +107,8 @@ impl ImageLibrary {
         if blake3::hash(&file).to_hex().as_str() != hash {
             return Err(unusable("its content does not match its name".to_owned()));
         }
-        let pages = PageSet::decode(&file, self.base.content())
-            .map_err(|error: ImageFormatError| unusable(error.to_string()))?;
         let image =
-            MappedImage::new(&pages, Some(Arc::clone(&self.base))).map_err(|error| unusable(error.to_string()))?;
+            MappedImage::decode(&file, Some(Arc::clone(&self.base))).map_err(|error| unusable(error.to_string()))?;
         let image = Arc::new(image);
         self.mapped.insert(hash.to_owned(), Arc::clone(&image));
         Ok(image)

@@ -23,6 +23,7 @@ use std::{
     ffi::c_void,
     fs::File,
     io,
+    ops::Range,
     os::fd::{AsFd, OwnedFd},
     pin::Pin,
     ptr::NonNull,
@@ -40,7 +41,7 @@ use rustix::{
 };
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, Store};
 
-use crate::sandbox::image::{PAGE_BYTES, PageRun, PageSet};
+use crate::sandbox::image::{EncodedImage, ImageFormatError, PAGE_BYTES, PageRun, PageSet, PageTable};
 
 /// Most private pages a slot keeps between calls, in pages: 8 MiB.
 ///
@@ -57,10 +58,17 @@ pub(crate) struct MappedImage {
     base: Option<Arc<Self>>,
     /// Sealed; holds the runs' contents one after the other.
     file: OwnedFd,
-    runs: Vec<PageRun>,
-    /// The whole image, mapped read-only: where rewinding copies from.
+    runs: Vec<PlacedRun>,
+    /// Where rewinding copies from, mapped read-only: the whole memory for a base image, `file` for one that has a base.
     view: Reservation,
     bytes: usize,
+}
+
+/// A run, and the offset of its content in the image's file.
+#[derive(Debug, Clone, Copy)]
+struct PlacedRun {
+    run: PageRun,
+    offset: usize,
 }
 
 impl std::fmt::Debug for MappedImage {
@@ -78,17 +86,50 @@ impl MappedImage {
     /// # Errors
     /// If the kernel refuses memory or address space, or `base` has another size.
     pub(crate) fn new(pages: &PageSet, base: Option<Arc<Self>>) -> io::Result<Self> {
-        let bytes = pages.memory_bytes();
+        Self::filled(pages.table(), base, |content| {
+            content.copy_from_slice(pages.content());
+            Ok(())
+        })
+    }
+
+    /// Makes an image file mountable.
+    ///
+    /// # Errors
+    /// As for [`Self::new`], or if the file is damaged.
+    pub(crate) fn decode(file: &[u8], base: Option<Arc<Self>>) -> io::Result<Self> {
+        let damaged = |error: ImageFormatError| io::Error::new(io::ErrorKind::InvalidData, error);
+        let encoded = EncodedImage::parse(file).map_err(damaged)?;
+        let reference = base.clone();
+        let reference = reference.as_deref().map_or(&[][..], Self::whole);
+        Self::filled(encoded.table(), base, |content| encoded.decode_into(content, reference).map_err(damaged))
+    }
+
+    /// `fill` is given zeros of the size of all runs.
+    fn filled(
+        table: &PageTable,
+        base: Option<Arc<Self>>,
+        fill: impl FnOnce(&mut [u8]) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let bytes = table.memory_bytes();
         if base.as_ref().is_some_and(|base| base.bytes != bytes) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the image was made for another base image"));
         }
-        let file = sealed_file(pages.content())?;
-        let view = Reservation::new(bytes)?;
-        let mut image = Self { base, file, runs: pages.runs().to_vec(), view, bytes };
-        let address = image.view.address;
+        let content_bytes = table.content_bytes();
+        let file = sealed_file(content_bytes, fill)?;
+        let mut offset = 0;
+        let place = |run: &PageRun| {
+            let placed = PlacedRun { run: *run, offset };
+            offset += run.bytes().len();
+            placed
+        };
+        let runs = table.runs().iter().map(place).collect();
+        if base.is_some() {
+            let view = Reservation::of_file(&file, content_bytes, ProtFlags::READ, MapFlags::PRIVATE)?;
+            return Ok(Self { base, file, runs, view, bytes });
+        }
+        let image = Self { base, file, runs, view: Reservation::new(bytes)?, bytes };
         // SAFETY: the view is a fresh reservation of exactly `bytes`, to which nothing refers yet.
-        unsafe { image.map_at(address, ProtFlags::READ)? };
-        image.runs.shrink_to_fit();
+        unsafe { image.map(image.view.address, 0..bytes, ProtFlags::READ)? };
         Ok(image)
     }
 
@@ -99,56 +140,147 @@ impl MappedImage {
 
     /// Bytes of memory that this image alone holds.
     pub(crate) fn resident_bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.bytes().len()).sum()
+        self.runs.iter().map(|placed| placed.run.bytes().len()).sum()
     }
 
-    /// The whole image.
-    pub(crate) fn content(&self) -> &[u8] {
+    /// The whole image, for one without a base.
+    pub(crate) fn whole(&self) -> &[u8] {
+        assert!(self.base.is_none(), "only base images are mapped as a whole");
+        self.view()
+    }
+
+    fn view(&self) -> &[u8] {
         // JUSTIFICATION: rewinding and comparing read the image as it is mapped, without a second copy of 90 MB.
-        // SAFETY: `view` covers `bytes` readable bytes for as long as `self` lives, and they never change: they are private
-        // read-only mappings of sealed files and of untouched anonymous zeros.
-        unsafe { std::slice::from_raw_parts(self.view.address.as_ptr(), self.bytes) }
+        // SAFETY: all of `view` is mapped readable for as long as `self` lives, and never changes: it consists of private
+        // read-only mappings of a sealed file and of untouched anonymous zeros.
+        unsafe { std::slice::from_raw_parts(self.view.address.as_ptr(), self.view.bytes) }
     }
 
-    /// Maps the image privately over `[address, address + bytes)`, replacing what is mapped there.
+    /// The content of `range`, in pieces that follow one another, each with its offset.
+    fn pieces(&self, range: Range<usize>) -> impl Iterator<Item = (usize, &[u8])> {
+        let mut at = range.start;
+        let mut next = self.runs.partition_point(|placed| placed.run.bytes().end <= at);
+        std::iter::from_fn(move || {
+            if at >= range.end {
+                return None;
+            }
+            let start = at;
+            let Some(base) = self.base.as_deref() else {
+                at = range.end;
+                return Some((start, &self.whole()[range.clone()]));
+            };
+            let (piece, end) = match self.runs.get(next) {
+                Some(PlacedRun { run, offset }) if run.bytes().start <= start => {
+                    next += 1;
+                    let end = run.bytes().end.min(range.end);
+                    let skipped = start - run.bytes().start;
+                    (&self.view()[offset + skipped..][..end - start], end)
+                }
+                later => {
+                    let end = later.map_or(range.end, |placed| placed.run.bytes().start.min(range.end));
+                    (&base.whole()[start..end], end)
+                }
+            };
+            at = end;
+            Some((start, piece))
+        })
+    }
+
+    /// Maps the content of `range` privately into the memory that starts at `memory`, replacing what is mapped there.
     ///
     /// # Safety
-    /// The range must lie inside a reservation of ours, and nothing may refer to its contents.
-    unsafe fn map_at(&self, address: NonNull<u8>, protection: ProtFlags) -> io::Result<()> {
-        match &self.base {
-            // SAFETY: the caller's promise covers the same range.
-            Some(base) => unsafe { base.map_at(address, protection)? },
-            // SAFETY: the caller's promise; anonymous memory reads as zeros, which is what a base image lies upon.
-            None => unsafe {
-                let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-                rustix::mm::mmap_anonymous(address.as_ptr().cast(), self.bytes, protection, flags)?;
-                // A huge page would turn one dirtied byte into 2 MiB to clear and copy. Kernels without huge pages refuse
-                // the advice; they need none.
-                _ = rustix::mm::madvise(address.as_ptr().cast(), self.bytes, Advice::LinuxNoHugepage);
-            },
-        }
-        let mut offset = 0;
-        for run in &self.runs {
-            let range = run.bytes();
-            // SAFETY: `PageSet` guarantees that the run lies within `bytes`; the rest is the caller's promise.
-            unsafe {
-                let at = address.add(range.start).as_ptr().cast();
-                let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-                rustix::mm::mmap(at, range.len(), protection, flags, &self.file, offset)?;
+    /// `memory` must be the start of a reservation of ours of at least `bytes`, and nothing may refer to its contents.
+    unsafe fn map(&self, memory: NonNull<u8>, range: Range<usize>, protection: ProtFlags) -> io::Result<()> {
+        let mut at = range.start;
+        let first = self.runs.partition_point(|placed| placed.run.bytes().end <= at);
+        for PlacedRun { run, offset } in &self.runs[first..] {
+            let covered = run.bytes().start.max(at)..run.bytes().end.min(range.end);
+            if covered.is_empty() {
+                break;
             }
-            offset += range.len() as u64;
+            // SAFETY: `PageSet` guarantees that runs lie within `bytes`, so both ranges do; the rest is the caller's promise.
+            unsafe {
+                self.map_beneath(memory, at..covered.start, protection)?;
+                let offset = (offset + covered.start - run.bytes().start) as u64;
+                let (address, flags) = (memory.add(covered.start).as_ptr().cast(), REPLACE);
+                rustix::mm::mmap(address, covered.len(), protection, flags, &self.file, offset)?;
+            }
+            at = covered.end;
+        }
+        // SAFETY: as above.
+        unsafe { self.map_beneath(memory, at..range.end, protection) }
+    }
+
+    /// Maps what the runs lie upon.
+    ///
+    /// # Safety
+    /// As for [`Self::map`].
+    unsafe fn map_beneath(&self, memory: NonNull<u8>, range: Range<usize>, protection: ProtFlags) -> io::Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        if let Some(base) = &self.base {
+            // SAFETY: the caller's promise covers the same range.
+            return unsafe { base.map(memory, range, protection) };
+        }
+        // SAFETY: the caller's promise; anonymous memory reads as zeros, which is what a base image lies upon.
+        unsafe {
+            let address = memory.add(range.start).as_ptr().cast();
+            rustix::mm::mmap_anonymous(address, range.len(), protection, REPLACE)?;
+            // A huge page would turn one dirtied byte into 2 MiB to clear and copy. Kernels without huge pages refuse the
+            // advice; they need none.
+            _ = rustix::mm::madvise(address, range.len(), Advice::LinuxNoHugepage);
+        }
+        Ok(())
+    }
+
+    /// The image that all runs lie upon in the end: itself for a base image.
+    fn root(&self) -> &Self {
+        self.base.as_deref().unwrap_or(self)
+    }
+
+    /// The runs in which the image differs from its root.
+    fn runs_above_root(&self) -> &[PlacedRun] {
+        if self.base.is_some() { &self.runs } else { &[] }
+    }
+
+    /// Maps this image where `shown` is mapped, which has the same root: only where they differ.
+    ///
+    /// # Safety
+    /// As for [`Self::map`]; and the memory must equal `shown`.
+    unsafe fn map_over(&self, shown: &Self, memory: NonNull<u8>, protection: ProtFlags) -> io::Result<()> {
+        for PlacedRun { run, .. } in shown.runs_above_root() {
+            let range = run.bytes();
+            let ours = self.runs_above_root();
+            let next = ours.partition_point(|placed| placed.run.bytes().end < range.end);
+            let is_mapped_below = ours.get(next).is_some_and(|placed| placed.run.bytes().start <= range.start);
+            if !is_mapped_below {
+                // SAFETY: the caller's promise.
+                unsafe { self.root().map(memory, range, protection)? };
+            }
+        }
+        for PlacedRun { run, .. } in self.runs_above_root() {
+            // SAFETY: the caller's promise.
+            unsafe { self.map(memory, run.bytes(), protection)? };
         }
         Ok(())
     }
 }
 
-/// A memory file with this content that can never change again.
-fn sealed_file(content: &[u8]) -> io::Result<OwnedFd> {
+/// How mappings of ours replace others.
+const REPLACE: MapFlags = MapFlags::PRIVATE.union(MapFlags::FIXED).union(MapFlags::NORESERVE);
+
+/// A memory file, filled by `fill`, that can never change again.
+fn sealed_file(bytes: usize, fill: impl FnOnce(&mut [u8]) -> io::Result<()>) -> io::Result<OwnedFd> {
     let file = rustix::fs::memfd_create(c"pqhost-image", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    let mut file = File::from(file);
-    io::Write::write_all(&mut file, content)?;
+    rustix::fs::ftruncate(&file, bytes as u64)?;
+    let writable = Reservation::of_file(&file, bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED)?;
+    // JUSTIFICATION: images are decompressed into their file; a buffer of their size would be filled and copied each time.
+    // SAFETY: `bytes` bytes are mapped writable, and nobody else knows the new file.
+    fill(unsafe { std::slice::from_raw_parts_mut(writable.address.as_ptr(), bytes) })?;
+    drop(writable); // the kernel seals no file that is mapped writable
     rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
-    Ok(file.into())
+    Ok(file)
 }
 
 /// A range of address space, inaccessible until something is mapped into it.
@@ -171,10 +303,24 @@ impl Reservation {
         let address = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("the kernel mapped address 0"))?;
         Ok(Self { address, bytes })
     }
+
+    /// A file, mapped from its start.
+    fn of_file(file: &OwnedFd, bytes: usize, protection: ProtFlags, flags: MapFlags) -> io::Result<Self> {
+        if bytes == 0 {
+            return Ok(Self { address: NonNull::dangling(), bytes });
+        }
+        // SAFETY: as above.
+        let address = unsafe { rustix::mm::mmap(std::ptr::null_mut(), bytes, protection, flags, file, 0)? };
+        let address = NonNull::new(address.cast()).ok_or_else(|| io::Error::other("the kernel mapped address 0"))?;
+        Ok(Self { address, bytes })
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
         // SAFETY: the range is ours alone and `self` was the last that knew its address.
         let unmapped = unsafe { rustix::mm::munmap(self.address.as_ptr().cast(), self.bytes) };
         debug_assert!(unmapped.is_ok(), "unmapping our own reservation: {unmapped:?}");
@@ -213,7 +359,24 @@ impl GuestMemory {
         }
         // SAFETY: the image has the memory's size, so the range lies in our reservation; nobody refers to its contents, as
         // the caller promises.
-        unsafe { image.map_at(self.reservation.address, ProtFlags::READ | ProtFlags::WRITE) }
+        unsafe { image.map(self.reservation.address, 0..image.bytes, ProtFlags::READ | ProtFlags::WRITE) }
+    }
+
+    /// Shows `image` instead of `shown`: [`Self::mount`] for a memory that equals `shown`, in a third of the time. What lies
+    /// outside of both images' runs keeps its private pages, so the next call pays no faults for them.
+    ///
+    /// # Safety
+    /// As for [`Self::mount`]; and the memory must equal `shown`.
+    ///
+    /// # Errors
+    /// As for [`Self::mount`].
+    unsafe fn mount_over(&self, shown: &MappedImage, image: &MappedImage) -> io::Result<()> {
+        if self.bytes() != shown.bytes || !std::ptr::eq(shown.root(), image.root()) {
+            // SAFETY: the caller's promise.
+            return unsafe { self.mount(image) };
+        }
+        // SAFETY: the sizes are equal (`MappedImage` checks that of a base), the rest is the caller's promise.
+        unsafe { image.map_over(shown, self.reservation.address, ProtFlags::READ | ProtFlags::WRITE) }
     }
 
     /// Makes the memory equal to `image` again, which must be the one mounted last. Returns how many pages were private.
@@ -238,22 +401,33 @@ impl GuestMemory {
         for region in &rewinder.dirty {
             let start = usize::try_from(region.start).expect("an address") - address.as_ptr() as usize;
             let length = usize::try_from(region.end - region.start).expect("a length");
-            let content = &image.content()[start..start + length];
-            // SAFETY: the slice above proves that the range lies within `bytes`, which is mapped writable; source and
-            // destination are different reservations; the caller promises that nobody is using the destination.
-            unsafe { std::ptr::copy_nonoverlapping(content.as_ptr(), address.add(start).as_ptr(), length) };
+            for (offset, content) in image.pieces(start..start + length) {
+                // SAFETY: pieces lie within the image and so within `bytes`, which is mapped writable; source and
+                // destination are different reservations; the caller promises that nobody is using the destination.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(content.as_ptr(), address.add(offset).as_ptr(), content.len());
+                }
+            }
         }
         Ok(n_pages)
     }
 
-    /// The pages that differ from `reference`, copied.
+    /// The pages that differ from `base`, which must be the image mounted last, copied.
     ///
     /// # Safety
     /// No guest code may be running in this memory.
-    unsafe fn snapshot(&self, reference: &MappedImage) -> PageSet {
+    unsafe fn snapshot(&self, base: &MappedImage, rewinder: &mut Rewinder) -> io::Result<PageSet> {
+        rewinder.forget();
+        let n_private = rewinder.collect_dirty(self.reservation.address, base.bytes)?;
         // SAFETY: `accessible` bytes are mapped readable, and nobody writes meanwhile, as the caller promises.
         let memory = unsafe { std::slice::from_raw_parts(self.reservation.address.as_ptr(), self.bytes()) };
-        PageSet::difference(memory, reference.content())
+        if n_private.is_none() {
+            return Ok(PageSet::difference(memory, base.whole()));
+        }
+        let start = self.reservation.address.as_ptr() as usize;
+        let page = |address: u64| (usize::try_from(address).expect("an address") - start) / PAGE_BYTES;
+        let private = rewinder.dirty.iter().flat_map(|region| page(region.start)..page(region.end));
+        Ok(PageSet::difference_among(memory, base.whole(), private))
     }
 
     /// Offset of the first byte that differs from `image`, comparing all of it.
@@ -263,12 +437,15 @@ impl GuestMemory {
     unsafe fn first_difference(&self, image: &MappedImage) -> Option<usize> {
         // SAFETY: as in `snapshot`.
         let memory = unsafe { std::slice::from_raw_parts(self.reservation.address.as_ptr(), self.bytes()) };
-        let expected = image.content();
-        if memory == expected {
-            return None;
+        let common = memory.len().min(image.bytes);
+        for (offset, expected) in image.pieces(0..common) {
+            let found = &memory[offset..][..expected.len()];
+            if found != expected {
+                let differs = found.iter().zip(expected).position(|(byte, expected)| byte != expected);
+                return differs.map(|position| offset + position);
+            }
         }
-        let differs = memory.iter().zip(expected).position(|(byte, expected)| byte != expected);
-        differs.or(Some(memory.len().min(expected.len())))
+        (memory.len() != image.bytes).then_some(common)
     }
 }
 
@@ -278,6 +455,8 @@ pub(crate) struct RewindableStore<T: 'static> {
     memory: Arc<GuestMemory>,
     mounted: Arc<MappedImage>,
     rewinder: Rewinder,
+    /// Whether the memory is known to equal `mounted`.
+    is_rewound: bool,
 }
 
 /// Runs a guest's call and counts the page faults of whatever thread runs it.
@@ -330,11 +509,13 @@ impl<T> RewindableStore<T> {
         mounted: Arc<MappedImage>,
         rewinder: Rewinder,
     ) -> Self {
-        Self { store, memory, mounted, rewinder }
+        // Whatever instantiation dirtied is still there.
+        Self { store, memory, mounted, rewinder, is_rewound: false }
     }
 
     /// To call into the instance. The store must not be exchanged for another.
     pub(crate) fn store(&mut self) -> &mut Store<T> {
+        self.is_rewound = false;
         &mut self.store
     }
 
@@ -353,10 +534,17 @@ impl<T> RewindableStore<T> {
     /// # Errors
     /// If the memory has grown or the kernel refuses. The store must then be dropped.
     pub(crate) fn mount(&mut self, image: Arc<MappedImage>) -> io::Result<()> {
-        // SAFETY: see above.
-        unsafe { self.memory.mount(&image)? };
         self.rewinder.forget();
+        // SAFETY: see above.
+        unsafe {
+            if self.is_rewound {
+                self.memory.mount_over(&self.mounted, &image)?;
+            } else {
+                self.memory.mount(&image)?;
+            }
+        }
         self.mounted = image;
+        self.is_rewound = true;
         Ok(())
     }
 
@@ -371,13 +559,18 @@ impl<T> RewindableStore<T> {
             self.rewinder.forget();
         }
         // SAFETY: see above.
-        unsafe { self.memory.rewind(&self.mounted, &mut self.rewinder) }
+        let n_pages = unsafe { self.memory.rewind(&self.mounted, &mut self.rewinder)? };
+        self.is_rewound = true;
+        Ok(n_pages)
     }
 
-    /// The pages that differ from the mounted image.
-    pub(crate) fn snapshot(&mut self) -> PageSet {
+    /// The pages that differ from the mounted image, which must be a base image.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(crate) fn snapshot(&mut self) -> io::Result<PageSet> {
         // SAFETY: see above.
-        unsafe { self.memory.snapshot(&self.mounted) }
+        unsafe { self.memory.snapshot(&self.mounted, &mut self.rewinder) }
     }
 
     /// Offset of the first byte that differs from the mounted image, comparing all of the memory.

@@ -202,9 +202,17 @@ impl Pool {
         loop {
             let missing = SPARES.saturating_sub(self.state().spares.len());
             for _ in 0..missing {
-                match self.create().await {
-                    Ok(slot) => self.state().spares.push(slot),
-                    Err(error) => tracing::error!(%error, "cannot make a spare slot"),
+                let mut slot = match self.create().await {
+                    Ok(slot) => slot,
+                    Err(error) => {
+                        tracing::error!(%error, "cannot make a spare slot");
+                        break;
+                    }
+                };
+                // Mounting an image over a memory that is known to be clean takes a third of the time.
+                match slot.rewind().await {
+                    Ok(_) => self.state().spares.push(slot),
+                    Err(error) => tracing::error!(%error, "a new slot cannot be rewound"),
                 }
             }
             _ = tokio::time::timeout(IDLE_MAX / 4, self.spare_taken.notified()).await; // either way it is time to look

@@ -13,7 +13,6 @@ use wasmtime::{
 use crate::sandbox::{
     artifact::{ArtifactCache, ArtifactOrigin},
     bindings::{ScriptRuntime, ScriptRuntimeIndices, pq::host},
-    image::{ImageFormatError, PageSet},
     memory::{MappedImage, RewindMethod, RewindableStore, Rewinder, SlotMemories},
     rewindable::{self, NotRewindable, RESET_EXPORT},
     slot::Slot,
@@ -45,9 +44,6 @@ pub enum RuntimeError {
     /// The embedded component breaks a rule: rewinding it would not be safe.
     #[error("the embedded Python runtime cannot be rewound safely: {0}")]
     NotRewindable(#[from] NotRewindable),
-    /// The embedded image is damaged.
-    #[error("the embedded base image is damaged: {0}")]
-    Image(#[from] ImageFormatError),
     /// Wasmtime refused.
     #[error("the Python runtime does not start: {0:#}")]
     Wasmtime(wasmtime::Error),
@@ -110,8 +106,7 @@ impl Runtime {
         let component = zstd::bulk::decompress(COMPONENT, COMPONENT_BYTES_MAX)
             .map_err(io_error("decompressing the Python runtime"))?;
         rewindable::check(&component)?;
-        let base =
-            MappedImage::new(&PageSet::decode(BASE_IMAGE, &[])?, None).map_err(io_error("mapping the base image"))?;
+        let base = MappedImage::decode(BASE_IMAGE, None).map_err(io_error("mapping the base image"))?;
         let base = Arc::new(base);
 
         let memories = Arc::new(SlotMemories::new());

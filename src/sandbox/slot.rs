@@ -17,6 +17,7 @@ use crate::{
     sandbox::{
         bindings::{ScriptRuntime, SourceFile as GuestSourceFile, pq::host::types},
         capabilities::{Capabilities, CursorId},
+        image::PageSet,
         memory::{MappedImage, RewindableStore, WithFaults},
         request,
         runtime::FUEL_YIELD_INTERVAL,
@@ -222,8 +223,11 @@ impl Slot {
     /// The pages in which memory now differs from the mounted image; for making a script's image after `load`.
     ///
     /// `None` if the memory has grown: the script needs more at rest than images have room for.
-    pub(crate) fn snapshot(&mut self) -> Option<crate::sandbox::image::PageSet> {
-        (!self.store.has_grown()).then(|| self.store.snapshot())
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub(crate) fn snapshot(&mut self) -> std::io::Result<Option<PageSet>> {
+        if self.store.has_grown() { Ok(None) } else { self.store.snapshot().map(Some) }
     }
 
     /// Makes the slot as it was when its image was mounted. Returns the number of pages that were private.

@@ -21,6 +21,7 @@ async fn outcome(body: &str) -> (u16, String) {
     })
     .await;
     let acme = app.acme().await;
+    app.accounts(&acme).await;
     app.serve(&acme, "good", GOOD).await;
     let body: String = body.lines().map(|line| format!("    {line}\n")).collect();
     app.serve(&acme, "bad", &format!("import sys, os, json\ndef handler(request):\n{body}")).await;
@@ -64,6 +65,16 @@ bad! {
     os_abort: "os.abort()" => 500 "script_trap";
     a_response_of_7_megabytes: "return 'x' * 7_000_000" => 500 "script_response_too_large";
     an_unknown_connection: "return pq.dbconnect('nope').fetch('nope', 's', 't')" => 500 "script_error";
+    an_sql_error: "return list(pq.dbconnect('dw_2').fetch('dw_2', query='SELEC 1'))" => 500 "script_error";
+    an_sql_error_nobody_looks_at: "return pq.dbconnect('dw_2').fetch('dw_2', query='SELECT * FROM nope')" => 500 "script_error";
+    a_table_name_with_quotes:
+        "return list(pq.dbconnect('dw_2').fetch('dw_2', 'salesforce', 'a\"; DROP TABLE accounts; --'))" => 500 "script_error";
+    a_table_name_of_a_megabyte:
+        "return list(pq.dbconnect('dw_2').fetch('dw_2', 'salesforce', 'a' * 1_000_000))" => 500 "script_error";
+    a_table_name_with_nul: "return list(pq.dbconnect('dw_2').fetch('dw_2', 'salesforce', 'a\\0b'))" => 500 "script_error";
+// `repr` looks at every list that it is in for each that it enters.
+    deep_recursion_in_repr: "a = []\nfor _ in range(100_000): a = [a]\nreturn repr(a)" => 500 "script_fuel";
+    a_deep_response: "a = []\nfor _ in range(100_000): a = [a]\nreturn a" => 500 "script_bad_return";
     an_exception_that_lies: "class E(Exception):\n    def __str__(self): raise SystemExit\nraise E" => 500 "script_error";
 }
 
@@ -131,8 +142,16 @@ async fn scripts_that_are_not_sound_are_not_published() {
     assert!(matches!(app.try_publish(&acme, "bad", deep).await, Err(PublishError::Rejected(_))));
     let endless = app.try_publish(&acme, "bad", "while True: pass").await;
     assert!(matches!(endless, Err(PublishError::LimitExceeded { .. })), "{endless:?}");
+    assert!(app.workspace.db.scripts().list_scripts(acme.id).await.unwrap().is_empty());
     // Nothing was stored, and a sound script is version 1.
-    assert_eq!(app.try_publish(&acme, "bad", "def handler(r): return 1").await.unwrap().version.number, 1);
+    assert_eq!(app.serve(&acme, "bad", "def handler(r): return [1]").await.version.number, 1);
+    // What is refused leaves the version before it in place.
+    rejected(b"def handler(r: return [2]").await;
+    let answer = app.get("/acme/bad").await;
+    assert_eq!(
+        (answer.status, answer.body.as_str(), &answer.headers["x-script-version"]),
+        (200, "[1]", &"1".parse().unwrap())
+    );
 }
 
 #[tokio::test]

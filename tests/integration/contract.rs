@@ -194,3 +194,33 @@ pub(crate) async fn play(app: &TestApp, tenant: &Tenant, name: &str) {
     let answer = Answer::of(builder.body(request["body"].as_str().unwrap().to_owned())).await;
     assert_eq!(json!({"status": answer.status, "body": answer.json()}), expected, "{name}");
 }
+
+#[tokio::test]
+async fn time_zones_are_known() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    let source = "
+import datetime, zoneinfo
+BRUSSELS = zoneinfo.ZoneInfo('Europe/Brussels')
+def known(name):
+    try: return zoneinfo.ZoneInfo(name).key == name
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError): return False
+def handler(request):
+    noon = datetime.datetime(2024, 7, 1, 12, tzinfo=BRUSSELS)
+    there = [noon.astimezone(zoneinfo.ZoneInfo(name)) for name in ('America/New_York', 'Asia/Kolkata', 'UTC')]
+    names = zoneinfo.available_timezones()
+    return [noon, *there, len(names) > 500, all(map(known, names)), [known(n) for n in ('Nowhere', '../etc/passwd', '/etc', '')]]
+";
+    let published = app.serve(&acme, "zones", source).await;
+    assert_eq!(published.version.loaded.reason, None, "knowing a zone is no look at the world");
+    let expected = json!([
+        "2024-07-01T12:00:00+02:00",
+        "2024-07-01T06:00:00-04:00",
+        "2024-07-01T15:30:00+05:30",
+        "2024-07-01T10:00:00+00:00",
+        true,
+        true,
+        [false, false, false, false],
+    ]);
+    assert_eq!(app.get("/acme/zones").await.json(), expected);
+}

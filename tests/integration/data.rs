@@ -163,6 +163,14 @@ row = db.fetch('dw_2', query=\"SELECT '2024-07-01 00:00:00+00'::timestamptz AS a
 return [str(row['at']), str(row['n'])]
 ";
     assert_eq!(run(&app, "types", body.trim()).await, json!(["2024-07-01 00:00:00+00:00", "1.10"]));
+    // Brussels is two hours ahead in summer and one in winter.
+    let body = "
+rows = db.fetch('dw_2', query=\"SELECT '2024-07-01 00:00:00+00'::timestamptz AS at UNION ALL SELECT '2024-12-01 00:00:00+00' ORDER BY 1\",
+                enable_datetime_as_string=False, tz='Europe/Brussels')
+return [str(row['at']) for row in rows]
+";
+    let expected = json!(["2024-07-01 02:00:00+02:00", "2024-12-01 01:00:00+01:00"]);
+    assert_eq!(run(&app, "zone", body.trim()).await, expected);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use pqhost::domain::exchange::AuthMode;
 use reqwest::Method;
 use serde_json::json;
@@ -35,8 +36,26 @@ async fn tokens_open_what_is_closed() {
     }
     let other = app.tenant("other").await;
     let foreign = app.token(&other).await;
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let (header, claims) = signed.split_once('.').unwrap();
+    let none = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+    let kid = String::from_utf8(URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+    let none_with_kid = URL_SAFE_NO_PAD.encode(kid.replace("HS256", "none"));
     let mut texts = Vec::new();
-    for authorization in ["", "Bearer", "Bearer x.y.z", &format!("Bearer {foreign}"), "Basic YTpi"] {
+    for authorization in [
+        "",
+        "Bearer",
+        "Bearer x.y.z",
+        &format!("Bearer {foreign}"),
+        "Basic YTpi",
+        &format!("Bearer {none}.{claims}."),
+        &format!("Bearer {none_with_kid}.{claims}."),
+        &format!("Bearer {none_with_kid}.{claims}.{signature}"),
+        &format!("Bearer {signed}."),
+        &format!("Bearer {signed}"),
+        &format!("Bearer {header}.{}.{signature}", URL_SAFE_NO_PAD.encode("{}")),
+        &format!("Bearer {}", "x".repeat(20_000)),
+    ] {
         let answer = Answer::of(app.request(Method::GET, "/acme/closed").header("authorization", authorization)).await;
         assert_eq!(answer.problem(), (401, "unauthorized".to_owned()), "{authorization}");
         assert_eq!(answer.headers["www-authenticate"], "Bearer");
@@ -147,6 +166,37 @@ async fn requests_cannot_be_smuggled() {
         ("a space before the colon", "GET /acme/open HTTP/1.1\r\nhost : x\r\n\r\n"),
         ("a folded field", "GET /acme/open HTTP/1.1\r\nhost: x\r\na: b\r\n c\r\n\r\n"),
         ("no version", "GET /acme/open\r\n\r\n"),
+        (
+            "two encodings",
+            "POST /acme/open HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\ntransfer-encoding: identity\r\n\r\n0\r\n\r\n",
+        ),
+        (
+            "chunked is not last",
+            "POST /acme/open HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        ),
+        (
+            "an encoding in HTTP/1.0",
+            "POST /acme/open HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
+        ("a list of lengths", "POST /acme/open HTTP/1.1\r\nhost: x\r\ncontent-length: 3, 3\r\n\r\nabc"),
+        ("a hexadecimal length", "POST /acme/open HTTP/1.1\r\nhost: x\r\ncontent-length: 0x3\r\n\r\nabc"),
+        (
+            "a chunk size that is no number",
+            "POST /acme/open HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n-1\r\n\r\n",
+        ),
+        (
+            "a chunk size beyond all bounds",
+            "POST /acme/open HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nfffffffffffffffff\r\n\r\n",
+        ),
+        (
+            "a chunk size that ends in a bare line feed",
+            "POST /acme/open HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\nx\r\n0\r\n\r\n",
+        ),
+        ("a bare carriage return", "GET /acme/open HTTP/1.1\r\nhost: x\r\na: b\rc: d\r\n\r\n"),
+        ("a NUL in a field", "GET /acme/open HTTP/1.1\r\nhost: x\r\na: b\0\r\n\r\n"),
+        ("a field without a name", "GET /acme/open HTTP/1.1\r\nhost: x\r\n: b\r\n\r\n"),
+        ("no host", "GET /acme/open HTTP/1.1\r\n\r\n"),
+        ("two hosts", "GET /acme/open HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n"),
     ] {
         let answer = raw(&app, request).await;
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{what}: {answer}");
@@ -155,6 +205,24 @@ async fn requests_cannot_be_smuggled() {
     let both = "POST /acme/open HTTP/1.1\r\nhost: x\r\ncontent-length: 40\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /acme/nope HTTP/1.1\r\nhost: x\r\n\r\n";
     let answer = raw(&app, both).await;
     assert!(!answer.contains("\"POST\",\"/open\",40"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "what follows is not taken for a request: {answer}");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_not_waited_for() {
+    let app = TestApp::with_ingress(|settings| settings.body_time = Duration::from_millis(300)).await;
+    let acme = app.acme().await;
+    app.serve(&acme, "open", ECHO).await;
+    let request = "POST /acme/open HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n";
+    for (body, what) in [("\r\nabc", "half of it"), ("expect: 100-continue\r\n\r\n", "none of it")] {
+        let mut stream = TcpStream::connect(app.url.strip_prefix("http://").unwrap()).await.unwrap();
+        stream.write_all(format!("{request}{body}").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        tokio::time::timeout(HANG_GUARD, stream.read_to_end(&mut answer)).await.expect("the host closes").unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains("HTTP/1.1 408") && answer.contains("body_timeout"), "{what}: {answer}");
+    }
+    assert_eq!(app.post("/acme/open", "abc").await.json()[2], 3);
 }
 
 #[tokio::test]
@@ -175,6 +243,10 @@ async fn http2_works_without_negotiation() {
     for response in futures::future::join_all(calls).await {
         let response = response.unwrap();
         assert_eq!((response.version(), response.status().as_u16()), (reqwest::Version::HTTP_2, 200));
+    }
+    for (path, status) in [("/acme/open", 200), ("/acme/nope", 404)] {
+        let head = Answer::of(client.head(format!("{}{path}", app.url))).await;
+        assert_eq!((head.status, head.body.as_str()), (status, ""), "{path}");
     }
 }
 

@@ -8,5 +8,7 @@ mod data;
 mod egress;
 mod freshness;
 mod http;
+mod program;
+mod server;
 mod support;
 mod upstream;

@@ -73,12 +73,17 @@ impl TestApp {
 
     /// A host with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start(change, |_| ()).await
+    }
+
+    /// A host with other settings of its data plane.
+    pub(crate) async fn with_ingress(change: impl FnOnce(&mut ingress::Settings)) -> Self {
+        Self::start(|_| (), change).await
+    }
+
+    async fn start(change: impl FnOnce(&mut Config), change_ingress: impl FnOnce(&mut ingress::Settings)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        // All tests share one compiled copy of the runtime.
-        let cache = std::env::var_os("PQHOST_TEST_CACHE").map(PathBuf::from);
-        let cache = cache.unwrap_or_else(|| std::env::temp_dir().join("pqhost-test-cache"));
-        std::fs::create_dir_all(&cache).unwrap();
-        std::os::unix::fs::symlink(cache, directory.path().join("cache")).unwrap();
+        share_cache(directory.path());
         let mut config = Config::new(DataDir::new(directory.path().to_owned()));
         config.verify_every = 1;
         change(&mut config);
@@ -90,10 +95,13 @@ impl TestApp {
         let (guests, _) = Guests::start(&config, &workspace, || ()).unwrap();
         let host = Host::start(&config, workspace, guests);
         let (url, control_url) = (format!("http://{}", bound.ingress_addr), format!("http://{}", bound.control_addr));
-        let settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
+        let mut settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
+        change_ingress(&mut settings);
         let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
+        let server = bound.open(server::Settings::of_this_process()).unwrap();
+        server.admit(router);
         let serving = tokio::spawn(async move {
-            bound.serve(router, server::control_router(), Duration::from_secs(10)).await.unwrap();
+            server.serve(Duration::from_secs(10)).await.unwrap();
         });
         Self {
             workspace: Workspace::open(&config.data).await.unwrap(),
@@ -264,6 +272,14 @@ impl Answer {
         assert_eq!(document["invocation_id"], self.headers["x-request-id"].to_str().unwrap());
         (self.status, document["code"].as_str().unwrap().to_owned())
     }
+}
+
+/// All tests share one compiled copy of the runtime.
+pub(crate) fn share_cache(data: &Path) {
+    let cache = std::env::var_os("PQHOST_TEST_CACHE").map(PathBuf::from);
+    let cache = cache.unwrap_or_else(|| std::env::temp_dir().join("pqhost-test-cache"));
+    std::fs::create_dir_all(&cache).unwrap();
+    std::os::unix::fs::symlink(cache, data.join("cache")).unwrap();
 }
 
 /// `examples/NAME/FILE`.

@@ -7,7 +7,7 @@ import pkgutil
 import sys
 import warnings
 
-from pqhost_runtime import libraries
+from pqhost_runtime import libraries, timezones
 
 # Not importable here, or not meant to be imported.
 _SKIPPED = {
@@ -32,6 +32,7 @@ def preload() -> None:
         warnings.simplefilter("ignore")
         for name in sorted(sys.stdlib_module_names - _SKIPPED):
             _import(name)
+    timezones.install()
     libraries.install()
 
 

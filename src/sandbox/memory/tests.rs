@@ -46,11 +46,11 @@ fn base_image() -> Arc<MappedImage> {
 
 /// `base` with a few pages changed, one of them in the hole and one to zeros.
 fn script_image(base: &Arc<MappedImage>) -> MappedImage {
-    let mut content = base.content().to_vec();
+    let mut content = base.whole().to_vec();
     content[3 * PAGE_BYTES] = 99;
     content[500 * PAGE_BYTES..501 * PAGE_BYTES].fill(0);
     content[2000 * PAGE_BYTES] = 98;
-    MappedImage::new(&PageSet::difference(&content, base.content()), Some(Arc::clone(base))).unwrap()
+    MappedImage::new(&PageSet::difference(&content, base.whole()), Some(Arc::clone(base))).unwrap()
 }
 
 fn methods() -> Vec<RewindMethod> {
@@ -72,6 +72,69 @@ fn a_mounted_memory_equals_its_image() {
         (read(&memory, 3 * PAGE_BYTES), read(&memory, 500 * PAGE_BYTES), read(&memory, 2000 * PAGE_BYTES)),
         (99, 0, 98)
     );
+}
+
+#[test]
+fn an_image_mounted_over_another_shows_nothing_of_it() {
+    let base = base_image();
+    let changed = |pages: &[usize]| {
+        let mut content = base.whole().to_vec();
+        pages.iter().for_each(|page| content[page * PAGE_BYTES + 5] ^= 0x55);
+        let pages = PageSet::difference(&content, base.whole());
+        Arc::new(MappedImage::new(&pages, Some(Arc::clone(&base))).unwrap())
+    };
+    // Runs that are equal, overlap at either end, contain one another, lie in the hole, at the first and the last page.
+    let images = [
+        Arc::clone(&base),
+        changed(&[0, 1, 2, 100, 101, 102, 2000, PAGES - 1]),
+        changed(&[1, 2, 3, 100, 101, 102, 1999, 2000, 2001]),
+        changed(&[99, 103, 996, 1003, 3000]),
+        changed(&[]),
+    ];
+    for from in &images {
+        for to in &images {
+            let memory = mounted(from);
+            // Pages that stay private over the change, inside and outside of runs.
+            for page in [0, 50, 100, 1001, 2000, 4000, PAGES - 1] {
+                write(&memory, page * PAGE_BYTES + 9, 0xAA);
+            }
+            let mut rewinder = Rewinder::new(RewindMethod::PagemapScan).unwrap();
+            rewind(&memory, from, &mut rewinder).unwrap();
+            // SAFETY: no instance uses this memory.
+            unsafe { memory.mount_over(from, to).unwrap() };
+            assert_eq!(first_difference(&memory, to), None);
+            write(&memory, 2000 * PAGE_BYTES, 0xAA);
+            rewind(&memory, to, &mut rewinder).unwrap();
+            assert_eq!(first_difference(&memory, to), None);
+        }
+    }
+}
+
+#[test]
+fn an_image_of_another_base_is_mounted_as_a_whole() {
+    let (base, other) = (base_image(), base_image());
+    let (from, to) = (script_image(&base), script_image(&other));
+    let memory = mounted(&from);
+    // SAFETY: no instance uses this memory.
+    unsafe { memory.mount_over(&from, &to).unwrap() };
+    assert_eq!(first_difference(&memory, &to), None);
+}
+
+#[test]
+fn a_snapshot_has_the_pages_that_differ_with_either_method() {
+    let base = base_image();
+    let mut content = base.whole().to_vec();
+    for method in methods() {
+        let memory = mounted(&base);
+        for page in [0, 999, 1000, 1500, PAGES - 1] {
+            write(&memory, page * PAGE_BYTES + 1, 0xAA);
+            content[page * PAGE_BYTES + 1] = 0xAA;
+        }
+        write(&memory, 5 * PAGE_BYTES, read(&memory, 5 * PAGE_BYTES)); // private, but equal
+        // SAFETY: no instance uses this memory.
+        let pages = unsafe { memory.snapshot(&base, &mut Rewinder::new(method).unwrap()) }.unwrap();
+        assert_eq!(pages, PageSet::difference(&content, base.whole()), "{method:?}");
+    }
 }
 
 #[test]
@@ -160,11 +223,11 @@ fn images_cannot_be_written_to_or_shrunk() {
 fn writing_to_a_memory_changes_neither_image_nor_other_memories() {
     let base = base_image();
     let (one, other) = (mounted(&base), mounted(&base));
-    let before = base.content().to_vec();
+    let before = base.whole().to_vec();
     for page in 0..PAGES {
         write(&one, page * PAGE_BYTES, 0xAA);
     }
-    assert!(base.content() == before);
+    assert!(base.whole() == before);
     assert_eq!(first_difference(&other, &base), None);
 }
 
