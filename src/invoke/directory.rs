@@ -2,7 +2,14 @@
 
 mod http;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::Hash,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{
     data::{ConnectionUrl, Target},
@@ -81,11 +88,13 @@ pub(crate) struct Directory {
     targets: moka::sync::Cache<(TenantId, ConnectionName), Target>,
     rules: moka::sync::Cache<TenantId, Arc<[AllowRule]>>,
     http_connections: moka::sync::Cache<(TenantId, ConnectionName), Arc<HttpConnection>>,
+    /// Counts [`Self::forget`], so that what was read before a change is not remembered after it.
+    forgotten: AtomicU64,
 }
 
 fn cache<K, V>() -> moka::sync::Cache<K, V>
 where
-    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    K: Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build()
@@ -94,23 +103,38 @@ where
 impl Directory {
     pub(crate) fn new(db: Db, vault: Arc<Vault>, limits: Limits) -> Self {
         let (routes, targets, rules, http_connections) = (cache(), cache(), cache(), cache());
-        Self { db, vault, limits, routes, targets, rules, http_connections }
+        Self { db, vault, limits, routes, targets, rules, http_connections, forgotten: AtomicU64::new(0) }
     }
 
     /// Reads everything anew from now on.
     pub(crate) fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.routes.invalidate_all();
         self.targets.invalidate_all();
         self.rules.invalidate_all();
         self.http_connections.invalidate_all();
     }
 
+    /// Keeps what was read when [`Self::forget`] had been called `forgotten` times.
+    fn remember<K, V>(&self, cache: &moka::sync::Cache<K, V>, key: K, value: V, forgotten: u64)
+    where
+        K: Hash + Eq + Clone + Send + Sync + 'static,
+        V: Clone + Send + Sync + 'static,
+    {
+        cache.insert(key.clone(), value);
+        // Looked at after inserting: a change in between finds the entry, or is seen here.
+        if self.forgotten.load(Ordering::SeqCst) != forgotten {
+            cache.invalidate(&key);
+        }
+    }
+
     pub(crate) async fn find_routes(&self, name: &TenantName) -> Result<Option<Arc<TenantRoutes>>, InvokeError> {
         if let Some(known) = self.routes.get(name) {
             return Ok(known);
         }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
         let routes = self.read_routes(name).await?.map(Arc::new);
-        self.routes.insert(name.clone(), routes.clone());
+        self.remember(&self.routes, name.clone(), routes.clone(), forgotten);
         Ok(routes)
     }
 
@@ -173,6 +197,7 @@ impl Directory {
         if let Some(target) = self.targets.get(&(tenant, name.clone())) {
             return Ok(target);
         }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
         let unavailable = |error: &dyn std::fmt::Display| {
             tracing::error!(tenant.id = %tenant, connection.name = %name, %error, "a connection cannot be read");
             SqlError::new(SqlErrorCode::Unavailable, format!("connection `{name}` cannot be used right now"))
@@ -185,7 +210,7 @@ impl Directory {
         let url = url.expose_str().map_err(|error| unavailable(&error))?;
         let url = ConnectionUrl::parse(url).map_err(|error| unavailable(&error))?;
         let target = Target { tenant, connection: row.id, revision: row.revision, name: name.clone(), url };
-        self.targets.insert((tenant, name), target.clone());
+        self.remember(&self.targets, (tenant, name), target.clone(), forgotten);
         Ok(target)
     }
 

@@ -50,8 +50,8 @@ def _parts_of_code(objects: list) -> list:
 def fill_holes(free_bytes: int) -> None:
     """Occupies all free blocks of the heap but its end, where `free_bytes` are left free.
 
-    After all that was imported and done, there are holes everywhere: a request would take a block here and a block there.
-    Without them it takes blocks that follow one another.
+    After all that was imported and done, there are holes everywhere: a request would take a block here and a block
+    there. Without them it takes blocks that follow one another.
     """
     kept: list[bytes | None] = [None] * _HOLES_MAX
     n_kept = 0

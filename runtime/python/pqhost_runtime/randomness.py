@@ -1,16 +1,14 @@
 """`random` seeds itself from the host when a request first uses it.
 
-An image holds no seed, or all requests would see the same numbers. Seeding each request's generator in advance would cost
-as much as running a small handler.
+An image holds no seed, or all requests would see the same numbers. Seeding each request's generator in advance would
+cost as much as running a small handler.
 """
 
 import os
 import random
 
 # Functions of the module that are methods of its hidden generator.
-_FUNCTIONS = [
-    name for name, value in vars(random).items() if getattr(value, "__self__", None) is random._inst
-]
+_FUNCTIONS = [name for name, value in vars(random).items() if getattr(value, "__self__", None) is random._inst]
 
 
 class Unseeded(random.Random):

@@ -75,7 +75,7 @@ def make(incoming: bytes, body: bytes, files: list[bytes]) -> dict:
         data = body.decode(errors="surrogateescape")
         parsed = _json(body, headers)
     if files:
-        uploads = {field: _file(*upload) for field, *upload in zip(uploads, uploads.values(), files)}
+        uploads = {field: _file(*uploads[field], content) for field, content in zip(uploads, files, strict=True)}
     return {
         "method": method,
         "url": url,
@@ -105,6 +105,5 @@ def _json(body: bytes, headers: Headers) -> object:
         return None
 
 
-def _file(description: tuple[str, str], content: bytes) -> dict:
-    name, content_type = description
+def _file(name: str, content_type: str, content: bytes) -> dict:
     return {"name": name, "content_type": content_type, "content": content}

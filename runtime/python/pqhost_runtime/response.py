@@ -170,8 +170,8 @@ def _without_nan_key(key: object) -> object:
     return str(key) if isinstance(key, float) and not math.isfinite(key) else key
 
 
-# What `json.JSONEncoder(...).encode` makes anew for each value. It does not keep track of containers it is inside of: those
-# that contain themselves are found by their depth.
+# What `json.JSONEncoder(...).encode` makes anew for each value. It does not keep track of the containers it is in:
+# those that contain themselves are found by their depth.
 _encode = json.encoder.c_make_encoder(
     None, _default, json.encoder.encode_basestring, None, ":", ",", False, False, False
 )

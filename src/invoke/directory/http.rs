@@ -1,6 +1,9 @@
 //! Allow-lists and HTTP connections of tenants.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
 
 use crate::{
     db::connections::ConnectionKind,
@@ -22,12 +25,13 @@ impl Directory {
         if let Some(rules) = self.rules.get(&tenant) {
             return Ok(rules);
         }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
         let rows = self.db.egress().list_rules(tenant).await.map_err(|error| {
             tracing::error!(tenant.id = %tenant, %error, "an allow-list cannot be read");
             HttpError::new(HttpErrorCode::NotAllowed, "the tenant's allow-list cannot be read right now")
         })?;
         let rules: Arc<[AllowRule]> = rows.into_iter().map(|row| row.rule).collect();
-        self.rules.insert(tenant, Arc::clone(&rules));
+        self.remember(&self.rules, tenant, Arc::clone(&rules), forgotten);
         Ok(rules)
     }
 
@@ -47,6 +51,7 @@ impl Directory {
         if let Some(known) = self.http_connections.get(&(tenant, name.clone())) {
             return Ok(known);
         }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
         let unavailable = |error: &dyn fmt::Display| {
             tracing::error!(tenant.id = %tenant, connection.name = %name, %error, "a connection cannot be read");
             HttpError::new(HttpErrorCode::ConnectFailed, format!("connection `{name}` cannot be used right now"))
@@ -57,7 +62,7 @@ impl Directory {
         let text = text.expose_str().map_err(|error| unavailable(&error))?;
         let connection = HttpConnection::from_sealed_text(text).map_err(|error| unavailable(&error))?;
         let connection = Arc::new(connection);
-        self.http_connections.insert((tenant, name), Arc::clone(&connection));
+        self.remember(&self.http_connections, (tenant, name), Arc::clone(&connection), forgotten);
         Ok(connection)
     }
 }
