@@ -17,6 +17,7 @@ use crate::{
     config::{Config, DataDir, vault_keys_from_environment},
     data::{Connections, DataSettings},
     db::{Db, DbError},
+    egress::Egress,
     invoke::{self, CHANGE_POLL, Invoker},
     publish::Publisher,
     sandbox::{
@@ -182,6 +183,7 @@ impl Host {
             db: workspace.db.clone(),
             vault: Arc::clone(&workspace.vault),
             connections: Arc::new(Connections::new(DataSettings::new(workspace.data.sqlite()))),
+            egress: Arc::new(Egress::new(config.egress_private.clone())),
             pool: Arc::clone(&pool),
             images: Arc::clone(&guests.images),
             publisher: Arc::clone(&guests.publisher),

@@ -5,6 +5,7 @@
 mod args;
 mod demo;
 mod dev;
+mod egress;
 mod logs;
 mod nouns;
 mod output;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
             Command::Logs(args) => logs::logs(&data, args, output).await,
             Command::Tenant(command) => nouns::tenant(&data, command, output).await,
             Command::Connection(command) => nouns::connection(&data, command, output).await,
+            Command::Egress(command) => egress::egress(&data, command, output).await,
             Command::Script(command) => nouns::script(&data, command, output).await,
             Command::Endpoint(command) => nouns::endpoint(&data, command, output).await,
             Command::Token(command) => nouns::token(&data, command, output).await,

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
+
 use crate::domain::{
     limits::{HEADROOM_BYTES, Limits},
     secret::Secret,
@@ -96,6 +98,9 @@ pub struct Config {
     pub queue_wait: Duration,
     /// What an invocation may use.
     pub limits: Limits,
+    /// Networks that are not public and that scripts may reach all the same, if their tenant may call the host. None: an
+    /// operator has to know what listens there and trusts whoever comes from this machine.
+    pub egress_private: Vec<IpNet>,
     /// Invocation records kept for each tenant.
     pub records_kept: u32,
     /// How long requests in flight may take to finish when the host is told to stop.
@@ -123,6 +128,7 @@ impl Config {
             queue_max: 1024,
             queue_wait: Duration::from_secs(5),
             limits: Limits::default(),
+            egress_private: Vec::new(),
             records_kept: 100_000,
             drain: Duration::from_secs(30),
             dev: false,

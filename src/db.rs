@@ -26,11 +26,13 @@ use sqlx::{
 
 pub use crate::db::error::DbError;
 use crate::db::{
-    connections::Connections, endpoints::Endpoints, invocations::Invocations, scripts::Scripts, sealed::Sealed,
-    secrets::Secrets, signing_keys::SigningKeys, state::State, tenants::Tenants, tokens::Tokens, versions::Versions,
+    connections::Connections, egress::Egress, endpoints::Endpoints, invocations::Invocations, scripts::Scripts,
+    sealed::Sealed, secrets::Secrets, signing_keys::SigningKeys, state::State, tenants::Tenants, tokens::Tokens,
+    versions::Versions,
 };
 
 pub mod connections;
+pub mod egress;
 pub mod endpoints;
 mod error;
 pub mod invocations;
@@ -144,6 +146,12 @@ impl Db {
     #[must_use]
     pub fn connections(&self) -> Connections<'_> {
         Connections(self)
+    }
+
+    /// Hosts that tenants' scripts may call.
+    #[must_use]
+    pub fn egress(&self) -> Egress<'_> {
+        Egress(self)
     }
 
     /// Secrets of scripts.

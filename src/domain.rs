@@ -2,7 +2,9 @@
 //!
 //! Owns: names, ids, limits, faults, and what a script and a database say to each other. Never: I/O.
 
+pub mod egress;
 pub mod exchange;
+pub mod http;
 pub mod limits;
 pub mod names;
 pub mod percent;

@@ -33,6 +33,7 @@ use crate::{
         names::TenantName,
         sql::SqlError,
     },
+    egress::Egress,
     invoke::{
         directory::{Directory, RunnableVersion},
         recorder::Recorder,
@@ -82,6 +83,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// The tenants' databases.
     pub connections: Arc<Connections>,
+    /// Outbound HTTP.
+    pub egress: Arc<Egress>,
     /// The slots.
     pub pool: Arc<Pool>,
     /// The scripts' images.
@@ -106,6 +109,7 @@ struct Inner {
     vault: Arc<Vault>,
     directory: Arc<Directory>,
     connections: Arc<Connections>,
+    egress: Arc<Egress>,
     pool: Arc<Pool>,
     images: Arc<ImageLibrary>,
     publisher: Arc<Publisher>,
@@ -117,13 +121,11 @@ impl Invoker {
     /// An invoker, and the task that writes its records, which ends when the last clone is gone.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, JoinHandle<()>) {
-        let Parts { db, vault, connections, pool, images, publisher, guests, limits, records_kept } = parts;
+        let Parts { db, vault, connections, egress, pool, images, publisher, guests, limits, records_kept } = parts;
         let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits));
         let (recorder, writing) = Recorder::start(db.clone(), records_kept);
-        (
-            Self(Arc::new(Inner { db, vault, directory, connections, pool, images, publisher, guests, recorder })),
-            writing,
-        )
+        let inner = Inner { db, vault, directory, connections, egress, pool, images, publisher, guests, recorder };
+        (Self(Arc::new(inner)), writing)
     }
 
     /// The routes of a tenant; `None` if there is no such tenant.
@@ -257,6 +259,9 @@ impl Invocation {
             vault: Arc::clone(&self.inner.vault),
             revealed: Arc::clone(revealed),
             transactions: Transactions::default(),
+            egress: Arc::clone(&self.inner.egress),
+            n_requests: 0,
+            started: Instant::now(),
         };
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);

@@ -1,4 +1,4 @@
-"""Partners see their own orders. They authenticate with tokens that are kept, hashed, in a table of yours: see README.md."""
+"""Partners see their own orders. Their tokens are kept, hashed, in a table of yours: see README.md."""
 
 import hashlib
 import hmac

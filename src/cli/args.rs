@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use ipnet::IpNet;
+
 use crate::domain::{
+    egress::AllowRule,
     exchange::AuthMode,
     names::{ConnectionName, ScriptName, SecretName, TenantName},
     route::{MethodSet, RoutePattern},
@@ -37,9 +40,12 @@ pub(super) enum Command {
     /// Tenants
     #[command(subcommand)]
     Tenant(TenantCommand),
-    /// Databases of a tenant
+    /// Databases and HTTP APIs of a tenant
     #[command(subcommand)]
     Connection(ConnectionCommand),
+    /// Hosts that a tenant's scripts may call
+    #[command(subcommand)]
+    Egress(EgressCommand),
     /// Scripts of a tenant
     #[command(subcommand)]
     Script(ScriptCommand),
@@ -89,6 +95,9 @@ pub(super) struct ServeArgs {
     /// Memory of one invocation above the runtime's own, in MiB
     #[arg(long, value_name = "MIB")]
     pub(super) memory: Option<u64>,
+    /// Network that is not public and that scripts may reach, if their tenant may call the host; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub(super) egress_private: Vec<IpNet>,
     /// Rewind memory as on kernels without `PAGEMAP_SCAN`: slower, for comparison
     #[arg(long)]
     pub(super) rewind_by_discarding: bool,
@@ -104,6 +113,9 @@ pub(super) struct DevArgs {
     /// Port on 127.0.0.1; 0 picks a free one
     #[arg(long, value_name = "N", default_value_t = 8080)]
     pub(super) port: u16,
+    /// Network that is not public and that the handler may reach, for example 127.0.0.0/8; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub(super) egress_private: Vec<IpNet>,
 }
 
 #[derive(Debug, Args)]
@@ -131,10 +143,30 @@ pub(super) enum ConnectionCommand {
     Create {
         tenant: TenantName,
         name: ConnectionName,
-        /// `postgres://USER:PASSWORD@HOST/DATABASE`, the same with `mysql://`, or `sqlite:FOLDER`
+        /// `postgres://USER:PASSWORD@HOST/DATABASE`, the same with `mysql://`, `sqlite:FOLDER`, or `https://HOST/PATH` of an API
         url: String,
+        /// Header field that the host adds to each request of an API, for example `Authorization: Bearer ...`
+        #[arg(long, value_name = "NAME: VALUE")]
+        header: Vec<String>,
+        /// File with such header fields, one a line; `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        headers_from: Option<PathBuf>,
     },
     /// List connections
+    List { tenant: TenantName },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum EgressCommand {
+    /// Let the tenant's scripts call a host
+    Allow {
+        tenant: TenantName,
+        /// `HOST`, `HOST:PORT` or `*.DOMAIN`; https, unless `http://` stands in front
+        host: AllowRule,
+    },
+    /// Take a host off the list, written as `list` shows it
+    Deny { tenant: TenantName, host: AllowRule },
+    /// List the hosts that may be called
     List { tenant: TenantName },
 }
 

@@ -33,13 +33,14 @@ const ROUTE: &str = "/**";
 const POLL: Duration = Duration::from_millis(200);
 
 pub(super) async fn dev(data: &Path, args: DevArgs, output: Output) -> Result<()> {
-    let DevArgs { file, port } = args;
+    let DevArgs { file, port, egress_private } = args;
     let mut source = ScriptSource::new(file.clone());
     let files = source.read(output)?;
     let mut config = Config::new(data_dir(data));
     config.ingress.set_port(port);
     config.control.set_port(0);
     config.dev = true;
+    config.egress_private = egress_private;
     let ready = serve::start(config, output).await?;
 
     let workspace = &ready.host.workspace;

@@ -10,19 +10,21 @@ use crate::{
     auth::TokenRequest,
     cli::{
         args::{ConnectionCommand, EndpointCommand, ScriptCommand, TenantCommand, TokenCommand},
+        egress::create_http_connection,
         output::{Output, escaped},
         serve::{compiling, data_dir},
         sources::ScriptSource,
     },
     config::Config,
     data::{self, ConnectionUrl},
-    db::{endpoints::NewEndpoint, tenants::Tenant, versions::LoadMode},
+    db::{connections::ConnectionKind, endpoints::NewEndpoint, tenants::Tenant, versions::LoadMode},
     domain::{
         exchange::AuthMode,
         names::{ConnectionName, ScriptName, TenantName},
         route::{MethodSet, RoutePattern, RouteTable},
         script::SourceFile,
     },
+    egress::HttpConnection,
     invoke::directory::url_context,
     publish::{PublishError, Publisher},
 };
@@ -60,10 +62,16 @@ pub(super) async fn tenant(data: &Path, command: TenantCommand, output: Output) 
 pub(super) async fn connection(directory: &Path, command: ConnectionCommand, output: Output) -> Result<()> {
     let workspace = Workspace::open(&data_dir(directory)).await?;
     match command {
-        ConnectionCommand::Create { tenant, name, url } => {
+        ConnectionCommand::Create { tenant, name, url, header, headers_from } => {
             let tenant = find_tenant(&workspace, &tenant).await?;
-            let id = create_connection(&workspace, &tenant, &name, &url).await?;
-            let warnings = data::examine(&ConnectionUrl::parse(&url)?, &workspace.data.sqlite()).await;
+            let (id, warnings) = if HttpConnection::is_http(&url) {
+                (create_http_connection(&workspace, &tenant, &name, &url, header, headers_from).await?, Vec::new())
+            } else if header.is_empty() && headers_from.is_none() {
+                let id = create_connection(&workspace, &tenant, &name, &url).await?;
+                (id, data::examine(&ConnectionUrl::parse(&url)?, &workspace.data.sqlite()).await)
+            } else {
+                bail!("--header and --headers-from go with a connection whose URL is https:// or http://");
+            };
             let sentence = format!("created connection `{name}` of tenant `{}`", tenant.name);
             output.done(&sentence, &json!({ "id": id, "name": name, "warnings": warnings }));
             if !output.json {
@@ -79,10 +87,16 @@ pub(super) async fn connection(directory: &Path, command: ConnectionCommand, out
                 .iter()
                 .map(|row| {
                     let default = tenant.default_connection == Some(row.id);
-                    vec![json!(row.id), json!(row.name), json!(default), time(row.created_at_ms)]
+                    vec![
+                        json!(row.id),
+                        json!(row.name),
+                        json!(row.kind.to_string()),
+                        json!(default),
+                        time(row.created_at_ms),
+                    ]
                 })
                 .collect();
-            output.table(&["id", "name", "default", "created_at"], &rows);
+            output.table(&["id", "name", "kind", "default", "created_at"], &rows);
         }
     }
     Ok(())
@@ -96,7 +110,7 @@ pub(super) async fn create_connection(
 ) -> Result<crate::domain::names::ConnectionId> {
     ConnectionUrl::parse(url)?;
     let seal = |id| workspace.vault.seal(&url_context(id), url.as_bytes());
-    let id = workspace.db.connections().create_connection(tenant.id, name, seal).await?;
+    let id = workspace.db.connections().create_connection(tenant.id, name, ConnectionKind::Sql, seal).await?;
     if tenant.default_connection.is_none() {
         workspace.db.tenants().set_default_connection(tenant.id, id).await?;
     }

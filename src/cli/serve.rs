@@ -89,6 +89,7 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
         deadline,
         fuel,
         memory,
+        egress_private,
         rewind_by_discarding,
         verify_every,
     } = args;
@@ -101,6 +102,7 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
     config.limits.deadline = deadline.unwrap_or(config.limits.deadline);
     config.limits.fuel = fuel.unwrap_or(config.limits.fuel);
     config.limits.memory_bytes = memory.map_or(config.limits.memory_bytes, |mib| mib.saturating_mul(1 << 20));
+    config.egress_private = egress_private;
     config.rewind_by_discarding = rewind_by_discarding;
     config.verify_every = verify_every;
     let ready = start(config, output).await?;

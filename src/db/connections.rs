@@ -1,4 +1,6 @@
-//! Connections: the databases that a tenant's scripts may use.
+//! Connections: the databases and HTTP APIs that a tenant's scripts may use.
+
+use std::{fmt, str::FromStr};
 
 use crate::{
     db::{
@@ -11,6 +13,41 @@ use crate::{
 
 const NAME_TAKEN: Unique = Unique { name: "connection_name_taken", columns: "connection.tenant_id, connection.name" };
 
+/// What a connection leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionKind {
+    /// A database.
+    Sql,
+    /// An HTTP API.
+    Http,
+}
+
+impl ConnectionKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sql => "sql",
+            Self::Http => "http",
+        }
+    }
+}
+
+impl fmt::Display for ConnectionKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for ConnectionKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Sql, Self::Http]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| format!("`{text}` is neither sql nor http"))
+    }
+}
+
 /// A connection as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionRow {
@@ -18,6 +55,8 @@ pub struct ConnectionRow {
     pub id: ConnectionId,
     /// Its name.
     pub name: ConnectionName,
+    /// What it leads to.
+    pub kind: ConnectionKind,
     /// Counts changes of the URL, from 1.
     pub revision: i64,
     /// Ciphertext of the vault.
@@ -26,7 +65,7 @@ pub struct ConnectionRow {
     pub created_at_ms: i64,
 }
 
-type Row = (i64, String, i64, Vec<u8>, i64);
+type Row = (i64, String, String, i64, Vec<u8>, i64);
 
 /// Statements about connections.
 #[derive(Debug, Clone, Copy)]
@@ -41,15 +80,18 @@ impl Connections<'_> {
         self,
         tenant: TenantId,
         name: &ConnectionName,
+        kind: ConnectionKind,
         seal: impl FnOnce(ConnectionId) -> Vec<u8> + Send,
     ) -> Result<ConnectionId, DbError> {
         let mut tx = self.0.begin_change().await?;
         let id: i64 = sqlx::query_scalar(
-            "INSERT INTO connection (tenant_id, name, revision, sealed_url, created_at_ms) VALUES ($1, $2, 1, $3, $4)
+            "INSERT INTO connection (tenant_id, name, kind, revision, sealed_url, created_at_ms)
+             VALUES ($1, $2, $3, 1, $4, $5)
              RETURNING id",
         )
         .bind(tenant.0)
         .bind(name.as_str())
+        .bind(kind.as_str())
         .bind(&[][..]) // nobody sees it: the next statement is in the same transaction
         .bind(now_ms())
         .fetch_one(&mut *tx)
@@ -83,7 +125,8 @@ impl Connections<'_> {
         name: &ConnectionName,
     ) -> Result<Option<ConnectionRow>, DbError> {
         sqlx::query_as::<_, Row>(
-            "SELECT id, name, revision, sealed_url, created_at_ms FROM connection WHERE tenant_id = $1 AND name = $2",
+            "SELECT id, name, kind, revision, sealed_url, created_at_ms FROM connection
+             WHERE tenant_id = $1 AND name = $2",
         )
         .bind(tenant.0)
         .bind(name.as_str())
@@ -99,7 +142,8 @@ impl Connections<'_> {
     /// The database fails.
     pub async fn list_connections(self, tenant: TenantId) -> Result<Vec<ConnectionRow>, DbError> {
         sqlx::query_as::<_, Row>(
-            "SELECT id, name, revision, sealed_url, created_at_ms FROM connection WHERE tenant_id = $1 ORDER BY name",
+            "SELECT id, name, kind, revision, sealed_url, created_at_ms FROM connection
+             WHERE tenant_id = $1 ORDER BY name",
         )
         .bind(tenant.0)
         .fetch_all(&self.0.readers)
@@ -110,10 +154,11 @@ impl Connections<'_> {
     }
 }
 
-fn connection((id, name, revision, sealed_url, created_at_ms): Row) -> Result<ConnectionRow, DbError> {
+fn connection((id, name, kind, revision, sealed_url, created_at_ms): Row) -> Result<ConnectionRow, DbError> {
     Ok(ConnectionRow {
         id: ConnectionId(id),
         name: name.try_into().map_err(|error| DbError::corrupt("connection name", error))?,
+        kind: kind.parse().map_err(|error| DbError::corrupt("connection kind", error))?,
         revision,
         sealed_url,
         created_at_ms,

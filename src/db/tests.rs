@@ -11,6 +11,7 @@ use std::{
 use crate::{
     db::{
         Db, DbError,
+        connections::ConnectionKind,
         endpoints::NewEndpoint,
         invocations::InvocationRecord,
         tenants::Tenant,
@@ -161,11 +162,17 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
     let (mine, theirs) = (create_tenant(&db, "mine").await, create_tenant(&db, "theirs").await);
     let script = ensure_script(&db, theirs, "hello").await;
     let version = db.versions().insert_version(theirs, new_version(script)).await.unwrap();
-    let connection = db.connections().create_connection(theirs, &"dw".parse().unwrap(), |_| vec![1]).await.unwrap();
+    let connection = db
+        .connections()
+        .create_connection(theirs, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![1])
+        .await
+        .unwrap();
     db.endpoints().create_endpoint(theirs, new_endpoint(script, "GET", "/a")).await.unwrap();
     let token = NewToken { id: "t1".to_owned(), name: "ci".to_owned(), endpoint_route: None, expires_at_ms: i64::MAX };
     db.tokens().insert_token(theirs, &token).await.unwrap();
     db.signing_keys().insert(theirs, "k1", || b"sealed".to_vec()).await.unwrap();
+    let rule = "api.example.com".parse().unwrap();
+    db.egress().allow(theirs, &rule).await.unwrap();
     let logged = InvocationRecord { tenant: theirs, ..record(theirs) };
     db.invocations().insert_batch(std::slice::from_ref(&logged)).await.unwrap();
 
@@ -182,6 +189,9 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
     assert!(!db.tokens().revoke_token(mine, "t1").await.unwrap());
     assert_eq!(db.tokens().find_token(theirs, "t1").await.unwrap().unwrap().revoked_at_ms, None);
     assert_eq!(db.signing_keys().list(mine).await.unwrap(), []);
+    assert_eq!(db.egress().list_rules(mine).await.unwrap(), []);
+    assert!(!db.egress().deny(mine, &rule).await.unwrap());
+    assert_eq!(db.egress().list_rules(theirs).await.unwrap().len(), 1);
     assert_eq!(db.connections().find_connection(mine, &"dw".parse().unwrap()).await.unwrap(), None);
     assert_eq!(db.connections().list_connections(mine).await.unwrap(), []);
     assert_eq!(db.invocations().list(mine, None, 10).await.unwrap(), []);
@@ -203,12 +213,31 @@ async fn a_connection_is_sealed_for_its_own_id() {
     let tenant = create_tenant(&db, "acme").await;
     let dw = "dw_2".parse().unwrap();
     let seal = |id: ConnectionId| format!("sealed for {id}").into_bytes();
-    let id = db.connections().create_connection(tenant, &dw, seal).await.unwrap();
+    let id = db.connections().create_connection(tenant, &dw, ConnectionKind::Sql, seal).await.unwrap();
     let row = db.connections().find_connection(tenant, &dw).await.unwrap().unwrap();
     assert_eq!((row.id, row.revision, row.sealed_url), (id, 1, format!("sealed for {id}").into_bytes()));
-    let error = db.connections().create_connection(tenant, &dw, seal).await.unwrap_err();
+    let error = db.connections().create_connection(tenant, &dw, ConnectionKind::Sql, seal).await.unwrap_err();
     assert_eq!(error.to_string(), "there is already a connection `dw_2`");
-    let error = db.connections().create_connection(TenantId(99), &dw, seal).await.unwrap_err();
+    let error = db.connections().create_connection(TenantId(99), &dw, ConnectionKind::Sql, seal).await.unwrap_err();
+    assert!(matches!(error, DbError::Unknown { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn hosts_are_allowed_once_and_denied_as_they_are_listed() {
+    let (db, _dir) = open().await;
+    let tenant = create_tenant(&db, "acme").await;
+    for text in ["https://API.example.com:443", "api.example.com", "*.example.com:8443", "http://api.example.com"] {
+        db.egress().allow(tenant, &text.parse().unwrap()).await.unwrap();
+    }
+    let listed = async || {
+        let rows = db.egress().list_rules(tenant).await.unwrap();
+        rows.into_iter().map(|row| row.rule.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, ["*.example.com:8443", "api.example.com", "http://api.example.com"]);
+    assert!(db.egress().deny(tenant, &"api.example.com".parse().unwrap()).await.unwrap());
+    assert!(!db.egress().deny(tenant, &"api.example.com".parse().unwrap()).await.unwrap());
+    assert_eq!(listed().await, ["*.example.com:8443", "http://api.example.com"]);
+    let error = db.egress().allow(TenantId(99), &"a.example.com".parse().unwrap()).await.unwrap_err();
     assert!(matches!(error, DbError::Unknown { .. }), "{error}");
 }
 
@@ -308,10 +337,18 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
     expect_change("revoke_token").await;
     db.signing_keys().insert(tenant, "k", || b"s".to_vec()).await.unwrap();
     expect_change("insert of a signing key").await;
-    let connection = db.connections().create_connection(tenant, &"dw".parse().unwrap(), |_| vec![]).await.unwrap();
+    let connection = db
+        .connections()
+        .create_connection(tenant, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![])
+        .await
+        .unwrap();
     expect_change("create_connection").await;
     db.tenants().set_default_connection(tenant, connection).await.unwrap();
     expect_change("set_default_connection").await;
+    db.egress().allow(tenant, &"api.example.com".parse().unwrap()).await.unwrap();
+    expect_change("allow").await;
+    db.egress().deny(tenant, &"api.example.com".parse().unwrap()).await.unwrap();
+    expect_change("deny").await;
 
     let before = watcher.change_counter().await.unwrap();
     db.invocations().insert_batch(&[record(tenant)]).await.unwrap();

@@ -34,6 +34,8 @@ pub struct Limits {
     pub log_bytes: u64,
     /// What a script may ask of databases.
     pub sql: SqlLimits,
+    /// What a script may ask of HTTP servers.
+    pub http: HttpLimits,
 }
 
 /// What one invocation may ask of databases.
@@ -58,6 +60,26 @@ pub struct SqlLimits {
 /// Reads of secrets, and of lists of scripts and connections, in one invocation: each is a query to the control database.
 pub const CONTROL_READS_MAX: u32 = 200;
 
+/// What one invocation may ask of HTTP servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Requests in one invocation, redirects included.
+    pub requests: u32,
+    /// Body of one request, in bytes.
+    pub request_bytes: usize,
+    /// Body of one response, in bytes. An endless one is cut here.
+    pub response_bytes: usize,
+    /// Header fields of one request, and of one response.
+    pub headers: usize,
+    /// Names and values of these, in bytes.
+    pub header_bytes: usize,
+    /// Time for one request, from connecting to the last byte of its response.
+    ///
+    /// Besides, every request ends when nine tenths of the deadline have passed, so that a handler whose server is slow can
+    /// still answer.
+    pub time: Duration,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -68,6 +90,7 @@ impl Default for Limits {
             response_body_bytes: 6 * MIB,
             log_bytes: 64 * KIB,
             sql: SqlLimits::default(),
+            http: HttpLimits::default(),
         }
     }
 }
@@ -81,6 +104,19 @@ impl Default for SqlLimits {
             guest_bytes: 8 * MIB,
             streamed_rows: 1_000_000,
             stream_time: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            requests: 50,
+            request_bytes: 8 << 20,
+            response_bytes: 8 << 20,
+            headers: 100,
+            header_bytes: 64 << 10,
+            time: Duration::from_secs(60),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What is published, as invocations need it: routes and connections of tenants, cached until something changes.
 
+mod http;
+
 use std::{
     hash::Hash,
     sync::{
@@ -13,9 +15,11 @@ use crate::{
     data::{ConnectionUrl, Target},
     db::{
         Db,
+        connections::ConnectionKind,
         versions::{LoadMode, Version},
     },
     domain::{
+        egress::AllowRule,
         exchange::AuthMode,
         limits::Limits,
         names::{ConnectionId, ConnectionName, EndpointId, ScriptId, ScriptName, SecretId, TenantId, TenantName},
@@ -23,6 +27,7 @@ use crate::{
         script::SourceFile,
         sql::{SqlError, SqlErrorCode},
     },
+    egress::HttpConnection,
     invoke::InvokeError,
     vault::Vault,
 };
@@ -81,15 +86,24 @@ pub(crate) struct Directory {
     limits: Limits,
     routes: moka::sync::Cache<TenantName, Option<Arc<TenantRoutes>>>,
     targets: moka::sync::Cache<(TenantId, ConnectionName), Target>,
+    rules: moka::sync::Cache<TenantId, Arc<[AllowRule]>>,
+    http_connections: moka::sync::Cache<(TenantId, ConnectionName), Arc<HttpConnection>>,
     /// Counts [`Self::forget`], so that what was read before a change is not remembered after it.
     forgotten: AtomicU64,
 }
 
+fn cache<K, V>() -> moka::sync::Cache<K, V>
+where
+    K: Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build()
+}
+
 impl Directory {
     pub(crate) fn new(db: Db, vault: Arc<Vault>, limits: Limits) -> Self {
-        let routes = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        let targets = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        Self { db, vault, limits, routes, targets, forgotten: AtomicU64::new(0) }
+        let (routes, targets, rules, http_connections) = (cache(), cache(), cache(), cache());
+        Self { db, vault, limits, routes, targets, rules, http_connections, forgotten: AtomicU64::new(0) }
     }
 
     /// Reads everything anew from now on.
@@ -97,6 +111,8 @@ impl Directory {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.routes.invalidate_all();
         self.targets.invalidate_all();
+        self.rules.invalidate_all();
+        self.http_connections.invalidate_all();
     }
 
     /// Keeps what was read when [`Self::forget`] had been called `forgotten` times.
@@ -187,7 +203,9 @@ impl Directory {
             SqlError::new(SqlErrorCode::Unavailable, format!("connection `{name}` cannot be used right now"))
         };
         let row = self.db.connections().find_connection(tenant, &name).await.map_err(|error| unavailable(&error))?;
-        let Some(row) = row else { return Err(self.unknown_connection(tenant, name.as_str()).await) };
+        let Some(row) = row.filter(|row| row.kind == ConnectionKind::Sql) else {
+            return Err(self.unknown_connection(tenant, name.as_str()).await);
+        };
         let url = self.vault.unseal(&url_context(row.id), &row.sealed_url).map_err(|error| unavailable(&error))?;
         let url = url.expose_str().map_err(|error| unavailable(&error))?;
         let url = ConnectionUrl::parse(url).map_err(|error| unavailable(&error))?;
@@ -212,12 +230,17 @@ impl Directory {
     }
 
     async fn unknown_connection(&self, tenant: TenantId, name: &str) -> SqlError {
+        SqlError::new(SqlErrorCode::UnknownConnection, self.unknown(tenant, name, ConnectionKind::Sql).await)
+    }
+
+    /// A sentence that names the connections of this kind that there are.
+    async fn unknown(&self, tenant: TenantId, name: &str, kind: ConnectionKind) -> String {
         let known = self.db.connections().list_connections(tenant).await.unwrap_or_default();
-        let known: Vec<_> = known.iter().map(|row| format!("`{}`", row.name)).collect();
+        let known: Vec<_> = known.iter().filter(|row| row.kind == kind).map(|row| format!("`{}`", row.name)).collect();
         let known =
             if known.is_empty() { "there are none".to_owned() } else { format!("there is {}", known.join(", ")) };
         let name: String = name.chars().take(80).flat_map(char::escape_default).collect();
-        SqlError::new(SqlErrorCode::UnknownConnection, format!("unknown connection `{name}`: {known}"))
+        format!("unknown connection `{name}`: {known}")
     }
 }
 

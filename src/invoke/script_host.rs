@@ -1,16 +1,18 @@
 //! What a running script is granted, one file per capability.
 
+mod http;
 mod secrets;
 mod sql;
 mod state;
 mod tenant;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 pub(super) use crate::invoke::script_host::sql::{Cursors, Transactions};
 use crate::{
     data::Connections,
     db::Db,
+    egress::Egress,
     invoke::{
         directory::{Directory, EndpointTarget, TenantRoutes},
         redaction::Revealed,
@@ -34,6 +36,10 @@ pub(super) struct ScriptHost {
     /// Secrets that the script was given.
     pub(super) revealed: Arc<Revealed>,
     pub(super) transactions: Transactions,
+    pub(super) egress: Arc<Egress>,
+    pub(super) n_requests: u32,
+    /// When the handler began.
+    pub(super) started: Instant,
 }
 
 impl Capabilities for ScriptHost {

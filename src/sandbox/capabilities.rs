@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::domain::{
+    http::{HttpError, HttpRequest, HttpResponse},
     names::{ConnectionId, ConnectionName, ScriptId, ScriptName, TenantName},
     secret::{Secret, SecretError},
     sql::{Change, Column, NewTable, Select, SqlError, TableColumn, TableName, TableWrite},
@@ -69,7 +70,7 @@ pub struct ScriptInfo {
 /// Given to each invocation; everything a script can reach outside of its sandbox is behind this.
 ///
 /// Calls are made one at a time. Dropping a returned future must be safe: the invocation was cancelled.
-pub trait Capabilities: SqlAccess + StateAccess + SecretAccess + TenantMetadata + Send {
+pub trait Capabilities: SqlAccess + StateAccess + SecretAccess + HttpAccess + TenantMetadata + Send {
     /// Facts about the script.
     fn describe(&self) -> ScriptInfo;
 }
@@ -170,4 +171,17 @@ pub trait TenantMetadata {
 
     /// Its scripts by name.
     fn list_scripts(&mut self) -> BoxFuture<'_, Result<Vec<ScriptSummary>, MetadataError>>;
+}
+
+/// HTTP servers that the tenant may call.
+pub trait HttpAccess {
+    /// Sends a request to a host of the tenant's allow-list.
+    fn send(&mut self, request: HttpRequest) -> BoxFuture<'_, Result<HttpResponse, HttpError>>;
+
+    /// Sends a request to the tenant's HTTP connection of this name; its URL is relative to the connection's.
+    fn call<'a>(
+        &'a mut self,
+        connection: &'a str,
+        request: HttpRequest,
+    ) -> BoxFuture<'a, Result<HttpResponse, HttpError>>;
 }

@@ -3,6 +3,8 @@
 //! Owns: conversion between WIT and domain types, and checking what a guest passes. Never: does the work behind a
 //! capability.
 
+mod crypto;
+mod http;
 mod secrets;
 mod sql;
 mod state;

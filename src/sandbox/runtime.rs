@@ -122,6 +122,8 @@ impl Runtime {
         host::secrets::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::tenant::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::state::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
+        host::http::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
+        host::crypto::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::log::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::context::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::tracing::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;

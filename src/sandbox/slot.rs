@@ -135,7 +135,7 @@ impl Slot {
         let growth = usize::try_from(limits.memory_bytes.saturating_sub(HEADROOM_BYTES)).unwrap_or(usize::MAX);
         let memory_bytes_max = self.store.mounted().bytes().saturating_add(growth);
         let store = self.store.store();
-        store.data_mut().begin(capabilities, memory_bytes_max, limits.log_bytes);
+        store.data_mut().begin(capabilities, memory_bytes_max, limits.log_bytes, limits.fuel);
         store.set_fuel(limits.fuel)
     }
 
@@ -215,8 +215,9 @@ impl Slot {
 
     /// What the last call used of `limits`.
     pub(crate) fn usage(&mut self, limits: &Limits) -> Usage {
-        let left = self.store.store().get_fuel().unwrap_or(0);
-        Usage { fuel: limits.fuel.saturating_sub(left) }
+        let store = self.store.store();
+        let (left, host_left) = (store.get_fuel().unwrap_or(0), store.data().host_fuel);
+        Usage { fuel: limits.fuel.saturating_sub(left) + limits.fuel.saturating_sub(host_left) }
     }
 
     /// The pages in which memory now differs from the mounted image; for making a script's image after `load`.
@@ -244,7 +245,7 @@ impl Slot {
         if !store.data().table.is_empty() {
             return Err(NotReusable::ResourcesLeft);
         }
-        store.data_mut().begin(None, usize::MAX, 0);
+        store.data_mut().begin(None, usize::MAX, 0, 0);
         store.set_fuel(RESET_FUEL).map_err(|error| NotReusable::Reset(error.to_string()))?;
         let call = self.reset.call_async(&mut *store, ());
         let (outcome, faults) = WithFaults::new(std::pin::pin!(call)).await;

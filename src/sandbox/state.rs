@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{ResourceLimiter, component::ResourceTable};
+use wasmtime::{ResourceLimiter, Trap, component::ResourceTable};
 use wasmtime_wasi::{
     HostMonotonicClock, HostWallClock, Rng, WasiCtx, WasiCtxView, WasiView,
     clocks::{MonotonicClock, WallClock},
@@ -180,6 +180,8 @@ pub(crate) struct SlotState {
     /// Absent while module-level code is loaded for an image.
     pub(crate) capabilities: Option<Box<dyn Capabilities>>,
     pub(crate) log: Log,
+    /// Fuel that the host may still use for what the guest has it compute: as much again as the guest's own.
+    pub(super) host_fuel: u64,
     /// The author's line that is being run, while a load is explained.
     pub(super) line: Option<(String, u32)>,
     /// What was observed first, and where.
@@ -208,6 +210,7 @@ impl SlotState {
             witness,
             capabilities: None,
             log: Log::default(),
+            host_fuel: 0,
             line: None,
             observed: None,
         }
@@ -219,11 +222,13 @@ impl SlotState {
         capabilities: Option<Box<dyn Capabilities>>,
         memory_bytes_max: usize,
         log_bytes: u64,
+        host_fuel: u64,
     ) {
         self.capabilities = capabilities;
         self.memory.bytes_max = memory_bytes_max;
         self.memory.refused_bytes = None;
         self.log = Log::new(log_bytes);
+        self.host_fuel = host_fuel;
         self.line = None;
         self.observed = None;
         self.witness.take();
@@ -233,6 +238,25 @@ impl SlotState {
     pub(crate) fn note_observations(&mut self) {
         if let Some(what) = self.witness.take() {
             self.observed.get_or_insert((what, self.line.take()));
+        }
+    }
+
+    /// Remembers that the guest is about to see random numbers of the host.
+    pub(super) fn saw_random(&self) {
+        self.witness.saw(Witness::RANDOM);
+    }
+
+    /// Pays for what the host is about to compute.
+    ///
+    /// # Errors
+    /// As when the guest itself runs out of fuel.
+    pub(super) fn charge(&mut self, fuel: u64) -> wasmtime::Result<()> {
+        match self.host_fuel.checked_sub(fuel) {
+            Some(left) => {
+                self.host_fuel = left;
+                Ok(())
+            }
+            None => Err(Trap::OutOfFuel.into()),
         }
     }
 

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Answer, TestApp, example};
+use crate::support::{Answer, Tenant, TestApp, example};
 
 #[tokio::test]
 async fn a_handler_receives_the_request_in_full() {
@@ -177,17 +177,22 @@ async fn each_example_answers_as_its_folder_says() {
     let acme = app.acme().await;
     app.accounts(&acme).await;
     for name in ["hello", "accounts", "webhook", "crud", "webhook-store"] {
-        app.serve(&acme, name, &example(name, "handler.py")).await;
-        let request: serde_json::Value = serde_json::from_str(&example(name, "request.json")).unwrap();
-        let expected: serde_json::Value = serde_json::from_str(&example(name, "answer.json")).unwrap();
-        let method = request["method"].as_str().unwrap().parse().unwrap();
-        let mut builder = app.request(method, &format!("/acme{}", request["path"].as_str().unwrap()));
-        for (field, value) in request["headers"].as_object().unwrap() {
-            builder = builder.header(field, value.as_str().unwrap());
-        }
-        let answer = Answer::of(builder.body(request["body"].as_str().unwrap().to_owned())).await;
-        assert_eq!(json!({"status": answer.status, "body": answer.json()}), expected, "{name}");
+        play(&app, &acme, name).await;
     }
+}
+
+/// Sends the request of an example and compares what comes back with its answer.
+pub(crate) async fn play(app: &TestApp, tenant: &Tenant, name: &str) {
+    app.serve(tenant, name, &example(name, "handler.py")).await;
+    let request: serde_json::Value = serde_json::from_str(&example(name, "request.json")).unwrap();
+    let expected: serde_json::Value = serde_json::from_str(&example(name, "answer.json")).unwrap();
+    let method = request["method"].as_str().unwrap().parse().unwrap();
+    let mut builder = app.request(method, &format!("/{}{}", tenant.name, request["path"].as_str().unwrap()));
+    for (field, value) in request["headers"].as_object().unwrap() {
+        builder = builder.header(field, value.as_str().unwrap());
+    }
+    let answer = Answer::of(builder.body(request["body"].as_str().unwrap().to_owned())).await;
+    assert_eq!(json!({"status": answer.status, "body": answer.json()}), expected, "{name}");
 }
 
 #[tokio::test]

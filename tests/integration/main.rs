@@ -3,8 +3,10 @@
 
 mod bad_input;
 mod contract;
+mod crypto;
 mod custom_auth;
 mod data;
+mod egress;
 mod freshness;
 mod http;
 mod packages;
@@ -14,4 +16,5 @@ mod server;
 mod state;
 mod stubs;
 mod support;
+mod upstream;
 mod writes;

@@ -12,6 +12,7 @@ use pqhost::{
     config::{Config, DataDir},
     data::ConnectionUrl,
     db::{
+        connections::ConnectionKind,
         endpoints::NewEndpoint,
         invocations::{InvocationRecord, LoggedInvocation},
     },
@@ -168,7 +169,12 @@ impl TestApp {
     pub(crate) async fn connection(&self, tenant: &Tenant, name: &str, url: &str) {
         ConnectionUrl::parse(url).unwrap();
         let seal = |id| self.workspace.vault.seal(&url_context(id), url.as_bytes());
-        self.workspace.db.connections().create_connection(tenant.id, &name.parse().unwrap(), seal).await.unwrap();
+        self.workspace
+            .db
+            .connections()
+            .create_connection(tenant.id, &name.parse().unwrap(), ConnectionKind::Sql, seal)
+            .await
+            .unwrap();
         self.invoker.forget();
     }
 

@@ -1,4 +1,4 @@
-"""Imports the standard library while the component is built: afterwards there is no file system to import from."""
+"""Imports libraries while the component is built: afterwards there is no file system to import from."""
 
 import contextlib
 import importlib
@@ -7,7 +7,7 @@ import pkgutil
 import sys
 import warnings
 
-from pqhost_runtime import timezones
+from pqhost_runtime import libraries, timezones
 
 # Not importable here, or not meant to be imported.
 _SKIPPED = {
@@ -26,13 +26,14 @@ _SKIPPED = {
 
 
 def preload() -> None:
-    """Imports every module of the standard library that can be imported here."""
+    """Imports every module of the standard library that can be imported here, and the libraries that scripts expect."""
     output = io.StringIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         warnings.simplefilter("ignore")
         for name in sorted(sys.stdlib_module_names - _SKIPPED):
             _import(name)
     timezones.install()
+    libraries.install()
 
 
 def _import(name: str) -> None:

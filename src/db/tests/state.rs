@@ -89,7 +89,11 @@ async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
     assert_eq!(known, columns);
 
     let tenant = create_tenant(&db, "acme").await;
-    let connection = db.connections().create_connection(tenant, &"dw".parse().unwrap(), |_| vec![1]).await.unwrap();
+    let connection = db
+        .connections()
+        .create_connection(tenant, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![1])
+        .await
+        .unwrap();
     db.signing_keys().insert(tenant, "k", || vec![2]).await.unwrap();
     let name = "key".parse().unwrap();
     let secret = db.secrets().set_secret(tenant, &name, &Readers::Unchanged, |_| vec![3]).await.unwrap();

@@ -6,6 +6,7 @@
         dbconn = pq.dbconnect('dw_2')
         return dbconn.fetch('dw_2', 'salesforce', 'accounts')
 
+- `connect(connection)`: an HTTP API of the tenant, see `pq.Connector`.
 - `dbconnect(connection)`: a database of the tenant, see `pq.Connection`. `trinoconnect()` and `load_table()` read its
   default connection; `list_databases()`, `get_schema(id)` and `get_table(id)` tell what there is.
 - `get_state()`, `set_state(data)`, `update_state(fn)`: what this script remembers between requests.
@@ -18,18 +19,20 @@ Everything that fails raises `peliqan.exceptions.PeliqanClientException`.
 """
 
 from pq._connection import Connection, dbconnect, load_table, trinoconnect
+from pq._connector import Connector, connect
 from pq._errors import HTTPError
 from pq._metadata import get_schema, get_table, list_databases
 from pq._rows import Rows
 from pq._state import get_interface_state, get_state, set_interface_state, set_state, update_state
 from pq._tenant import describe, get_secret, list_connections, list_scripts
 from pq._unsupported import refusal
-from pq.exceptions import OperationNotSupported
 
 __all__ = [
     "Connection",
+    "Connector",
     "HTTPError",
     "Rows",
+    "connect",
     "dbconnect",
     "get_interface_state",
     "get_schema",
@@ -46,24 +49,10 @@ __all__ = [
     "update_state",
 ]
 
-_NOT_YET = [
-    "connect",
-]
-
-
-def _refuse(name: str, reason: str) -> object:
-    def refuse(*_args: object, **_kwargs: object) -> object:
-        raise OperationNotSupported(f"pq.{name}() is not supported: {reason}")
-
-    refuse.__name__ = name
-    return refuse
-
 
 def __getattr__(name: str) -> object:
     if name in ("DW_NAME", "DW_ID", "INTERFACE_ID"):
         return describe(name)
-    if name in _NOT_YET:
-        return _refuse(name, "this release of pqhost does not have it yet")
     refuse = refusal(name)
     if refuse is None:
         raise AttributeError(f"module 'pq' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Primitives, by the names under which libraries import them."""

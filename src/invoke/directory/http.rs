@@ -1,0 +1,68 @@
+//! Allow-lists and HTTP connections of tenants.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use crate::{
+    db::connections::ConnectionKind,
+    domain::{
+        egress::AllowRule,
+        http::{HttpError, HttpErrorCode},
+        names::{ConnectionName, TenantId},
+    },
+    egress::HttpConnection,
+    invoke::directory::{Directory, url_context},
+};
+
+impl Directory {
+    /// The hosts that a tenant's scripts may call.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(crate) async fn find_rules(&self, tenant: TenantId) -> Result<Arc<[AllowRule]>, HttpError> {
+        if let Some(rules) = self.rules.get(&tenant) {
+            return Ok(rules);
+        }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
+        let rows = self.db.egress().list_rules(tenant).await.map_err(|error| {
+            tracing::error!(tenant.id = %tenant, %error, "an allow-list cannot be read");
+            HttpError::new(HttpErrorCode::NotAllowed, "the tenant's allow-list cannot be read right now")
+        })?;
+        let rules: Arc<[AllowRule]> = rows.into_iter().map(|row| row.rule).collect();
+        self.remember(&self.rules, tenant, Arc::clone(&rules), forgotten);
+        Ok(rules)
+    }
+
+    /// The HTTP connection that a script names.
+    ///
+    /// # Errors
+    /// If the tenant has none of this name; the message names those that it has.
+    pub(crate) async fn find_http_connection(
+        &self,
+        tenant: TenantId,
+        name: &str,
+    ) -> Result<Arc<HttpConnection>, HttpError> {
+        let unknown = async || {
+            HttpError::new(HttpErrorCode::UnknownConnection, self.unknown(tenant, name, ConnectionKind::Http).await)
+        };
+        let Ok(name) = name.parse::<ConnectionName>() else { return Err(unknown().await) };
+        if let Some(known) = self.http_connections.get(&(tenant, name.clone())) {
+            return Ok(known);
+        }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
+        let unavailable = |error: &dyn fmt::Display| {
+            tracing::error!(tenant.id = %tenant, connection.name = %name, %error, "a connection cannot be read");
+            HttpError::new(HttpErrorCode::ConnectFailed, format!("connection `{name}` cannot be used right now"))
+        };
+        let row = self.db.connections().find_connection(tenant, &name).await.map_err(|error| unavailable(&error))?;
+        let Some(row) = row.filter(|row| row.kind == ConnectionKind::Http) else { return Err(unknown().await) };
+        let text = self.vault.unseal(&url_context(row.id), &row.sealed_url).map_err(|error| unavailable(&error))?;
+        let text = text.expose_str().map_err(|error| unavailable(&error))?;
+        let connection = HttpConnection::from_sealed_text(text).map_err(|error| unavailable(&error))?;
+        let connection = Arc::new(connection);
+        self.remember(&self.http_connections, (tenant, name), Arc::clone(&connection), forgotten);
+        Ok(connection)
+    }
+}
