@@ -19,9 +19,12 @@ from load import BenchError, Target, ratio, run_rounds
 HELLO_FASTAPI_MIN = 1.1
 HELLO_FLASK_MIN = 2.0
 HELLO_P99_FASTAPI_MAX = 1.0
+HELLO_CPU_US_MAX = 100
 ACCOUNTS_FASTAPI_MIN = 2.0
 PUBLISH_MS_MAX = 100
 FIRST_CALL_MS_MAX = 5
+# With the runtime compiled before.
+START_SECONDS_MAX = 1
 IDLE_BYTES_MAX = 50 * 2**20
 DISK_BYTES_PER_SCRIPT_MAX = 300 * 2**10
 
@@ -67,6 +70,7 @@ def hello(host, fastapi, flask, options):
             check("hello: requests/s vs FastAPI", ratio(ours, theirs, rate), HELLO_FASTAPI_MIN, True, "x"),
             check("hello: requests/s vs Flask", ratio(ours, flask_target, rate), HELLO_FLASK_MIN, True, "x"),
             check("hello: p99 vs FastAPI", ratio(ours, theirs, "p99_us"), HELLO_P99_FASTAPI_MAX, False, "x"),
+            check("hello: CPU, rewinding included", ours.median("cpu_us_per_request"), HELLO_CPU_US_MAX, unit=" us"),
         ]
     return result
 
@@ -261,6 +265,7 @@ def publish(host, options):
         "image_bytes": spread([entry.get("image_bytes") or 0 for entry in published]),
         "disk_bytes_per_script": disk_each,
         "checks": [
+            check("start of a host that has started before", host.start_seconds, START_SECONDS_MAX, unit=" s"),
             check("publish: 50 lines, median", statistics.median(publish_ms), PUBLISH_MS_MAX, unit=" ms"),
             check("first call: median in the host", statistics.median(first_ms), FIRST_CALL_MS_MAX, unit=" ms"),
             check(f"idle: RSS of {numbers} scripts - of one", grown / 2**20, IDLE_BYTES_MAX / 2**20, unit=" MiB"),

@@ -62,6 +62,7 @@ class Server:
         self.name = name
         self.command = pinned(command)
         self.log = work / f"{name}.log"
+        self.started = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command, cwd=HERE / "peers", env={**os.environ, **(env or {})}, stdout=stdout or log, stderr=log
@@ -135,6 +136,7 @@ class Pqhost(Server):
         line = self.process.stdout.readline() if ready else b""
         if not line:
             raise BenchError(f"`pqhost demo` did not become ready: see {self.log}")
+        self.start_seconds = time.monotonic() - self.started
         announced = json.loads(line)
         self.token = announced["token"]
         self.base = f"{announced['ingress']}/{self.TENANT}"
