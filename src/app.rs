@@ -199,7 +199,7 @@ impl Host {
     }
 
     /// Stops what runs in the background, after the last invocation records are written. Handlers whose callers have gone may
-    /// finish within [`RECORDS_WAIT`], unless it is to happen `at_once`.
+    /// finish within 5 seconds, unless it is to happen `at_once`.
     pub async fn stop(self, at_once: bool) {
         let Self { workspace, guests, invoker, pool, mut recording, keeping, watching } = self;
         for task in [watching, keeping] {
