@@ -5,13 +5,13 @@ use std::time::Duration;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as URL_SAFE_NO_PAD};
 use pqhost::domain::exchange::AuthMode;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
-use crate::support::{Answer, HANG_GUARD, TestApp};
+use crate::support::{Answer, HANG_GUARD, Tenant, TestApp};
 
 const ECHO: &str = "def handler(request): return [request['method'], request['path'], len(request['body'])]";
 
@@ -54,6 +54,7 @@ async fn tokens_open_what_is_closed() {
         &format!("Bearer {signed}."),
         &format!("Bearer {signed}"),
         &format!("Bearer {header}.{}.{signature}", URL_SAFE_NO_PAD.encode("{}")),
+        &format!("Bearer {}", expired(&app, &acme, &token).await),
         &format!("Bearer {}", "x".repeat(20_000)),
     ] {
         let answer = Answer::of(app.request(Method::GET, "/acme/closed").header("authorization", authorization)).await;
@@ -65,6 +66,24 @@ async fn tokens_open_what_is_closed() {
     assert_eq!(texts.len(), 1, "wrong, missing and foreign tokens look the same");
     let twice = app.request(Method::GET, "/acme/closed").header("authorization", "a").header("authorization", "b");
     assert_eq!(Answer::of(twice).await.problem(), (400, "repeated_header".to_owned()));
+}
+
+/// The token, signed anew by the tenant's own key as it would be two hours after its expiry.
+async fn expired(app: &TestApp, tenant: &Tenant, token: &str) -> String {
+    let header = jsonwebtoken::decode_header(token).unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let mut claims: Value = serde_json::from_slice(&claims).unwrap();
+    let key = app.workspace.db.signing_keys().list(tenant.id).await.unwrap().remove(0);
+    let context = format!("signing-key:{}:{}", tenant.id, key.kid);
+    let secret = app.workspace.vault.unseal(&context, &key.sealed).unwrap();
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.expose());
+    let again = jsonwebtoken::encode(&header, &claims, &key).unwrap();
+    let request = app.request(Method::GET, "/acme/closed").header("authorization", format!("Bearer {again}"));
+    assert_eq!(Answer::of(request).await.status, 200, "it is the expiry alone that is refused");
+    for claim in ["iat", "exp"] {
+        claims[claim] = (claims[claim].as_u64().unwrap() - 7200).into();
+    }
+    jsonwebtoken::encode(&header, &claims, &key).unwrap()
 }
 
 #[tokio::test]
