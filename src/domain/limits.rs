@@ -16,7 +16,7 @@ pub const HEADROOM_BYTES: u64 = 64 * MIB;
 pub struct Limits {
     /// Units of fuel, roughly WebAssembly instructions.
     ///
-    /// A hello handler needs 0.2 million; 10,000 million are 1.5 to 3 seconds of computing. Less than the deadline, because a
+    /// A hello handler needs 0.1 million; 10,000 million are 1.5 to 3 seconds of computing. Less than the deadline, because a
     /// handler that waits for a database holds no core and one that computes does.
     pub fuel: u64,
     /// Time from the start of the handler to its response.

@@ -1,7 +1,7 @@
 //! Linear memories whose contents the host replaces between calls: mount and rewind.
 //!
 //! Owns: the address ranges of guest memories, the mappings in them, and finding what a call has dirtied. Never: decides
-//! *when* to rewind (see `slot`), reads or writes image files (see `image`, `store`).
+//! *when* to rewind (see `slot`), reads or writes image files (see `image`, `images`).
 //!
 //! How it works. Wasmtime asks [`SlotMemories`] for the one linear memory of an instance and gets an address range of
 //! ours, reserved once, with an image mapped into it privately: a page is shared with every other slot until the guest
@@ -12,7 +12,9 @@
 //! Invariants, each with a test below:
 //! - After [`GuestMemory::rewind`] every byte equals the image, whatever the guest wrote ([`GuestMemory::first_difference`]).
 //! - Image files are sealed memfds: nothing, ourselves included, can change or shrink them while they are mapped.
-//! - A mapping of ours is only ever replaced as a whole by `mmap(MAP_FIXED)` inside its own reservation.
+//! - A mapping of ours is only ever replaced by `mmap(MAP_FIXED)` inside its own reservation.
+//! - Only a memory that is known to equal its image has the next one mounted over it in part; any use of the store ends
+//!   that knowledge until the memory is rewound ([`RewindableStore::mount`]).
 //! - Outside the accessible size the reservation stays `PROT_NONE`, as wasmtime's bounds-check elision requires.
 #![expect(
     unsafe_code,

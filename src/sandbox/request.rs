@@ -1,7 +1,7 @@
 //! A request as the Python runtime takes it: what scripts see, in Python's own serialisation, `marshal`.
 //!
-//! `wit/worlds.wit` describes it. Why `marshal`: reading JSON was the largest part of what a small handler costs the
-//! interpreter, and `marshal` takes a fifth of that. The codes used here are those of every CPython 3.
+//! `wit/worlds.wit` describes it. Why `marshal`: with JSON a hello request used 207,000 units of fuel, half of them for
+//! reading it; with a `marshal` tuple it used 123,000. The codes used here are those of every CPython 3.
 
 use std::{borrow::Cow, collections::HashSet};
 
