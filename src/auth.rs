@@ -1,10 +1,12 @@
-//! Who is calling: tokens (JWT) of tenants.
+//! Who is calling: tokens (JWT) of tenants' callers; users, passwords and API tokens of the control API (`people`).
 //!
-//! Owns: issuing and verifying tokens, the tenants' signing keys. Never: decides which endpoints need a token (see `ingress`).
+//! Owns: issuing and verifying tokens, the tenants' signing keys, passwords. Never: decides which endpoints need a token (see `ingress`).
 //! Invariants: the key fixes the algorithm, never the token's header; a token whose row is missing or revoked is refused.
 
+pub mod people;
 #[cfg(test)]
 mod tests;
+mod throttle;
 
 use std::{
     sync::{
@@ -147,17 +149,18 @@ impl Authenticator {
         self.verified.invalidate_all();
     }
 
-    /// Issues a token of the tenant; its first one makes its signing key.
+    /// Issues a token of the tenant; its first one makes its signing key. `db` tells who does.
     ///
     /// # Errors
     /// If the key cannot be used, or the lifetime is absurd.
     pub async fn create_token(
         &self,
+        db: &Db,
         tenant: TenantId,
         name: &TenantName,
         new: TokenRequest,
     ) -> Result<IssuedToken, AuthError> {
-        let key = self.signing_key(tenant).await?;
+        let key = self.signing_key(db, tenant).await?;
         let issued_at = now();
         let expires_at = issued_at.checked_add(new.expires_in.as_secs()).ok_or(AuthError::InvalidExpiry)?;
         let expires_at_ms =
@@ -170,19 +173,19 @@ impl Authenticator {
         let text = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret.expose()))
             .map_err(|error| AuthError::Signing(error.to_string()))?;
         let row = NewToken { id: id.clone(), name: new.name, endpoint_route: new.endpoint_route, expires_at_ms };
-        self.db.tokens().insert_token(tenant, &row).await?;
+        db.tokens().insert_token(tenant, &row).await?;
         Ok(IssuedToken { id, text: text.into(), expires_at_ms })
     }
 
-    async fn signing_key(&self, tenant: TenantId) -> Result<SigningKey, AuthError> {
-        if let Some(key) = self.db.signing_keys().list(tenant).await?.into_iter().next() {
+    async fn signing_key(&self, db: &Db, tenant: TenantId) -> Result<SigningKey, AuthError> {
+        if let Some(key) = db.signing_keys().list(tenant).await?.into_iter().next() {
             return Ok(key);
         }
         let mut bytes = zeroize::Zeroizing::new([0; KEY_BYTES]);
         getrandom::fill(&mut *bytes).map_err(|error| AuthError::Signing(error.to_string()))?;
         let kid = uuid::Uuid::new_v4().simple().to_string();
         let seal = || self.vault.seal(&key_context(tenant, &kid), &*bytes);
-        Ok(self.db.signing_keys().insert(tenant, &kid, seal).await?)
+        Ok(db.signing_keys().insert(tenant, &kid, seal).await?)
     }
 
     /// The token in an `Authorization` field, if it is valid for this tenant and route.

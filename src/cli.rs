@@ -3,29 +3,35 @@
 //! Owns: flags, what people and machines read on stdout, exit codes. Never: does the work of a command's module.
 
 mod args;
+mod client;
 mod demo;
 mod dev;
-mod egress;
+mod login;
 mod logs;
 mod nouns;
 mod output;
+mod people;
+mod scripts;
 mod secrets;
 mod serve;
 mod sources;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 
 use crate::cli::{
     args::{Cli, Command, VaultCommand},
+    client::Target,
     output::Output,
 };
 
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { data, json, command } = Cli::parse();
+    let Cli { data, host, json, command } = Cli::parse();
+    let target = Target { url: host, data };
     let output = Output { json };
     crate::telemetry::init(json);
     limit_core_dumps();
@@ -36,18 +42,28 @@ pub fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
-            Command::Serve(args) => serve::serve(&data, args, output).await,
-            Command::Demo(args) => demo::demo(&data, args, output).await,
-            Command::Dev(args) => dev::dev(&data, args, output).await,
-            Command::Logs(args) => logs::logs(&data, args, output).await,
-            Command::Tenant(command) => nouns::tenant(&data, command, output).await,
-            Command::Connection(command) => nouns::connection(&data, command, output).await,
-            Command::Egress(command) => egress::egress(&data, command, output).await,
-            Command::Script(command) => nouns::script(&data, command, output).await,
-            Command::Endpoint(command) => nouns::endpoint(&data, command, output).await,
-            Command::Token(command) => nouns::token(&data, command, output).await,
-            Command::Secret(command) => secrets::secret(&data, command, output).await,
-            Command::Vault(VaultCommand::Rotate) => secrets::rotate(&data, output).await,
+            Command::Serve(args) => serve::serve(&target.data(), args, output).await,
+            Command::Demo(args) => demo::demo(&target.data(), args, output).await,
+            Command::Dev(args) => dev::dev(&target.data(), args, output).await,
+            Command::Logs(args) => logs::logs(&target, args, output).await,
+            Command::Tenant(command) => nouns::tenant(&target, command, output).await,
+            Command::Connection(command) => nouns::connection(&target, command, output).await,
+            Command::Egress(command) => nouns::egress(&target, command, output).await,
+            Command::Script(command) => scripts::script(&target, command, output).await,
+            Command::Endpoint(command) => nouns::endpoint(&target, command, output).await,
+            Command::Token(command) => nouns::token(&target, command, output).await,
+            Command::Secret(command) => secrets::secret(&target, command, output).await,
+            Command::Vault(VaultCommand::Rotate) => secrets::rotate(&target.data(), output).await,
+            Command::Login(args) => login::login(args, output).await,
+            Command::Logout => login::logout(output).await,
+            Command::Whoami => login::whoami(&target, output).await,
+            Command::User(command) => people::user(&target, command, output).await,
+            Command::Member(command) => people::member(&target, command, output).await,
+            Command::ApiToken(command) => people::api_token(&target, command, output).await,
+            Command::OperatorToken(command) => people::operator_token(&target, command, output).await,
+            Command::Audit { tenant } => people::audit(&target, tenant, output).await,
+            Command::Completions { shell } => Ok(output.completions(shell)),
+            Command::ManPages { folder } => args::write_man_pages(&folder).context("cannot write manual pages"),
         }
     });
     runtime.shutdown_background();

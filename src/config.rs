@@ -196,6 +196,22 @@ pub fn vault_keys_from_environment() -> Option<(Secret, Option<Secret>)> {
     Some((variable(VAULT_KEY_VARIABLE)?, variable(NEXT_VAULT_KEY_VARIABLE)))
 }
 
+/// The control API's token from the environment.
+#[must_use]
+pub fn api_token_from_environment() -> Option<Secret> {
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    std::env::var("PQHOST_TOKEN").ok().map(Secret::from)
+}
+
+/// Where `pqhost login` keeps what it knows: in the user's configuration folder, if there is one.
+#[must_use]
+pub fn login_file() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    let folder = |name| std::env::var(name).ok().filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let folder = folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")))?;
+    Some(folder.join("pqhost/login.json"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,7 +39,7 @@ use tokio::{runtime::Handle, sync::Semaphore};
 pub use crate::data::{
     cursor::Cursor,
     database::Database,
-    examine::examine,
+    examine::{Examination, examine},
     transaction::Transaction,
     url::{ConnectionUrl, InvalidConnectionUrl, URL_BYTES_MAX},
 };

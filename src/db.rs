@@ -15,6 +15,7 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -25,17 +26,27 @@ use sqlx::{
 };
 
 pub use crate::db::error::DbError;
-use crate::db::{
-    connections::Connections, egress::Egress, endpoints::Endpoints, invocations::Invocations, scripts::Scripts,
-    sealed::Sealed, secrets::Secrets, signing_keys::SigningKeys, state::State, tenants::Tenants, tokens::Tokens,
-    versions::Versions,
+use crate::{
+    db::{
+        audit::AuditLog, connections::Connections, credentials::Credentials, drafts::Drafts, egress::Egress,
+        endpoints::Endpoints, idempotency::Idempotency, invocations::Invocations, members::Members, previews::Previews,
+        scripts::Scripts, sealed::Sealed, secrets::Secrets, signing_keys::SigningKeys, state::State, tenants::Tenants,
+        tokens::Tokens, users::Users, versions::Versions,
+    },
+    domain::names::TenantId,
 };
 
+pub mod audit;
 pub mod connections;
+pub mod credentials;
+pub mod drafts;
 pub mod egress;
 pub mod endpoints;
 mod error;
+pub mod idempotency;
 pub mod invocations;
+pub mod members;
+pub mod previews;
 pub mod scripts;
 pub mod sealed;
 pub mod secrets;
@@ -45,6 +56,7 @@ pub mod tenants;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+pub mod users;
 pub mod versions;
 
 static MIGRATIONS: Migrator = {
@@ -76,7 +88,12 @@ pub struct Db {
     writer: SqlitePool,
     /// One connection that does not wait for the disk: the log may lose its last moments in a power failure.
     log_writer: SqlitePool,
+    /// Who makes the changes, for the audit log.
+    actor: Arc<str>,
 }
+
+/// The actor of changes that a command on this machine makes.
+pub const LOCAL_ACTOR: &str = "local command";
 
 impl Db {
     /// Opens the database at `path`, creates it (mode 0600) when there is none, and brings its schema up to date.
@@ -101,9 +118,64 @@ impl Db {
             readers: pool(READERS_MAX).connect_lazy_with(options.clone().pragma("query_only", "ON")),
             writer: pool(1).connect_lazy_with(options.clone().synchronous(SqliteSynchronous::Full)),
             log_writer: pool(1).connect_lazy_with(options.synchronous(SqliteSynchronous::Normal)),
+            actor: LOCAL_ACTOR.into(),
         };
         MIGRATIONS.run(&db.writer).await.map_err(|cause| DbError::Open { path: path.to_owned(), cause })?;
         Ok(db)
+    }
+
+    /// The same database; the audit log will say that `actor` made its changes.
+    #[must_use]
+    pub fn acting_as(&self, actor: &str) -> Self {
+        Self { actor: actor.into(), ..self.clone() }
+    }
+
+    /// Who makes changes through this handle.
+    #[must_use]
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
+    /// Users of the control API.
+    #[must_use]
+    pub fn users(&self) -> Users<'_> {
+        Users(self)
+    }
+
+    /// What users may do in tenants.
+    #[must_use]
+    pub fn members(&self) -> Members<'_> {
+        Members(self)
+    }
+
+    /// What the control API accepts.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials<'_> {
+        Credentials(self)
+    }
+
+    /// Who changed what.
+    #[must_use]
+    pub fn audit(&self) -> AuditLog<'_> {
+        AuditLog(self)
+    }
+
+    /// Answers to requests that may be sent twice.
+    #[must_use]
+    pub fn idempotency(&self) -> Idempotency<'_> {
+        Idempotency(self)
+    }
+
+    /// Drafts of scripts.
+    #[must_use]
+    pub fn drafts(&self) -> Drafts<'_> {
+        Drafts(self)
+    }
+
+    /// Addresses of versions that are not served yet.
+    #[must_use]
+    pub fn previews(&self) -> Previews<'_> {
+        Previews(self)
     }
 
     /// Tenants.
@@ -192,16 +264,36 @@ impl Db {
 
     /// Closes all connections after their current statement; the last process to close also empties the write-ahead log.
     pub async fn close(&self) {
-        let Self { readers, writer, log_writer } = self;
+        let Self { readers, writer, log_writer, actor: _ } = self;
         readers.close().await;
         log_writer.close().await;
         writer.close().await;
     }
 
-    /// Begins a transaction that changes something. Dropping it undoes everything.
+    /// Begins a transaction that changes something, and notes in it who did what. Dropping it undoes everything.
+    async fn begin_change(
+        &self,
+        tenant: impl Into<Option<TenantId>>,
+        action: &str,
+        target: &str,
+    ) -> Result<Tx, DbError> {
+        let tenant: Option<TenantId> = tenant.into();
+        let mut tx = self.begin_derived_change().await?;
+        sqlx::query("INSERT INTO audit (tenant_id, actor, action, target, at_ms) VALUES ($1, $2, $3, $4, $5)")
+            .bind(tenant.map(|tenant| tenant.0))
+            .bind(&*self.actor)
+            .bind(action)
+            .bind(target)
+            .bind(now_ms())
+            .execute(&mut *tx)
+            .await?;
+        Ok(tx)
+    }
+
+    /// Begins a transaction that changes what follows from something else, so that nobody did it.
     ///
     /// The counter's row also makes such transactions take turns where the database itself would not (PostgreSQL).
-    async fn begin_change(&self) -> Result<Tx, DbError> {
+    async fn begin_derived_change(&self) -> Result<Tx, DbError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE change SET counter = counter + 1 WHERE id = 1").execute(&mut *tx).await?;
         Ok(tx)

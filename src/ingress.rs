@@ -118,10 +118,14 @@ impl Ingress {
             return Err(RequestError::InvalidHost.into());
         }
         let path = RequestPath::parse(parts.uri.path()).map_err(RequestError::from)?;
+        let (preview, path) = match path.without_preview() {
+            Ok((token, path)) => (Some(token), path),
+            Err(path) => (None, path),
+        };
         let tenant: TenantName = path.tenant().parse().map_err(|_| RequestError::UnknownEndpoint)?;
         let routes = self.invoker.find_routes(&tenant).await.map_err(Failure::Invoke)?;
         let routes = routes.ok_or(RequestError::UnknownEndpoint)?;
-        let (endpoint, path_params, head_as_get) = match routes.table.find(parts.method.as_str(), &path) {
+        let (mut endpoint, path_params, head_as_get) = match routes.table.find(parts.method.as_str(), &path) {
             Lookup::Found(found) => (Arc::clone(found.target), found.params, found.head_as_get),
             Lookup::MethodNotAllowed(methods) if parts.method == Method::OPTIONS => {
                 return Err(Failure::Options(methods));
@@ -129,6 +133,10 @@ impl Ingress {
             Lookup::MethodNotAllowed(methods) => return Err(RequestError::MethodNotAllowed(methods).into()),
             Lookup::Unknown => return Err(RequestError::UnknownEndpoint.into()),
         };
+        if let Some(token) = preview {
+            let previewed = self.invoker.preview(routes.tenant_id, &token, &endpoint).await.map_err(Failure::Invoke)?;
+            endpoint = previewed.ok_or(RequestError::UnknownEndpoint)?;
+        }
         let path = path.below_tenant();
         Ok(Routed { routes, endpoint, path, path_params, head_as_get })
     }

@@ -30,7 +30,8 @@ use crate::{
     domain::{
         exchange::{HandlerBody, HandlerRequest, HandlerResponse},
         limits::Limits,
-        names::TenantName,
+        names::{TenantId, TenantName},
+        preview::PreviewToken,
         sql::SqlError,
     },
     egress::Egress,
@@ -134,6 +135,19 @@ impl Invoker {
     /// If the control database fails.
     pub async fn find_routes(&self, tenant: &TenantName) -> Result<Option<Arc<TenantRoutes>>, InvokeError> {
         self.0.directory.find_routes(tenant).await
+    }
+
+    /// The endpoint as it answers in a preview; `None` if the preview's token is unknown or has expired.
+    ///
+    /// # Errors
+    /// If the control database fails.
+    pub async fn preview(
+        &self,
+        tenant: TenantId,
+        token: &PreviewToken,
+        endpoint: &Arc<EndpointTarget>,
+    ) -> Result<Option<Arc<EndpointTarget>>, InvokeError> {
+        self.0.directory.preview(tenant, token, endpoint).await
     }
 
     /// Reads routes, versions and connections anew from now on.

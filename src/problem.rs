@@ -2,6 +2,8 @@
 //!
 //! Owns: the only place where errors get their status, code and text for callers. Never: decides what is an error.
 
+pub mod api;
+
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
@@ -118,12 +120,6 @@ impl Problem {
     pub fn host_starting() -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "host_starting", Fault::Host, "the host is starting");
         Self { retry_after: Some(Duration::from_secs(1)), ..problem }
-    }
-
-    /// A path of the control listener that does not exist.
-    #[must_use]
-    pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", Fault::Caller, "there is nothing at this path")
     }
 
     /// Shows the traceback to the caller; for `pqhost dev` only.

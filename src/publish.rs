@@ -24,6 +24,19 @@ use crate::{
     },
 };
 
+/// What an author publishes.
+#[derive(Debug)]
+pub struct Publication {
+    /// Of which script.
+    pub script: ScriptName,
+    /// The source; the first file defines `handler`.
+    pub files: Vec<SourceFile>,
+    /// What its author says about it.
+    pub message: String,
+    /// Whether endpoints serve it at once, unless they name another version.
+    pub promote: bool,
+}
+
 /// A published version, and what its module-level code printed.
 #[derive(Debug)]
 pub struct Published {
@@ -98,24 +111,25 @@ impl Publisher {
         Self { runtime, images, db, limits, guests }
     }
 
-    /// Publishes `files`, the first of which defines `handler`, as the next version of the script.
+    /// Publishes files as the next version of a script, which is created if there is none. `db` tells who does.
     ///
     /// # Errors
     /// If the script is not sound; see [`PublishError`].
     pub async fn publish(
         &self,
+        db: &Db,
         tenant: TenantId,
-        script: &ScriptName,
-        files: Vec<SourceFile>,
+        publication: Publication,
     ) -> Result<Published, PublishError> {
+        let Publication { script: script_name, files, message, promote } = publication;
         check_files(&files)?;
         let files = Arc::new(files);
         let (loaded, log) = self.make_image(Arc::clone(&files)).await?;
-        let script = self.db.scripts().ensure_script(tenant, script).await?;
+        let script = db.scripts().ensure_script(tenant, &script_name).await?;
         let content_hash = content_hash(&files);
         let files = Arc::unwrap_or_clone(files);
-        let version =
-            self.db.versions().insert_version(tenant, NewVersion { script, files, content_hash, loaded }).await?;
+        let new = NewVersion { script, script_name, files, content_hash, loaded, message, promote };
+        let version = db.versions().insert_version(tenant, new).await?;
         Ok(Published { version, log })
     }
 

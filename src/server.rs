@@ -18,7 +18,12 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::State, routing::get};
+use axum::{
+    Router,
+    extract::{Request, State},
+    response::Response,
+    routing::get,
+};
 use http::StatusCode;
 use tokio::{
     net::TcpListener,
@@ -107,6 +112,8 @@ pub async fn bind(ingress: SocketAddr, control: SocketAddr) -> io::Result<Bound>
 struct Phase {
     /// What answers callers; absent while the host starts.
     router: OnceLock<Router>,
+    /// What answers operators beside health checks; absent while the host starts.
+    operators: OnceLock<Router>,
     draining: AtomicBool,
 }
 
@@ -156,9 +163,10 @@ impl Bound {
 }
 
 impl Server {
-    /// From now on `router` answers callers; until then they are told to come back later.
-    pub fn admit(&self, router: Router) {
-        _ = self.phase.router.set(router); // one host admits its callers once
+    /// From now on these routers answer callers and operators; until then they are told to come back later.
+    pub fn admit(&self, callers: Router, operators: Router) {
+        _ = self.phase.operators.set(operators); // one host admits them once
+        _ = self.phase.router.set(callers);
     }
 
     /// Serves until SIGTERM or SIGINT, then refuses new connections and lets what is in flight finish for `drain`. A second
@@ -202,13 +210,23 @@ impl Drop for Server {
     }
 }
 
-/// The control listener's paths: `/healthz`, the process is up; `/readyz`, it serves.
+/// The control listener's paths: `/healthz`, the process is up; `/readyz`, it serves; everything else is for the control plane.
 fn control_router(phase: Arc<Phase>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(show_readiness))
-        .fallback(async || Problem::not_found().into_response(InvocationId::generate()))
+        .fallback(pass_on)
         .with_state(phase)
+}
+
+async fn pass_on(State(phase): State<Arc<Phase>>, request: Request) -> Response {
+    match phase.operators.get() {
+        Some(router) => match tower_service::Service::call(&mut router.clone(), request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        },
+        None => Problem::host_starting().into_response(InvocationId::generate()),
+    }
 }
 
 async fn show_readiness(State(phase): State<Arc<Phase>>) -> (StatusCode, &'static str) {

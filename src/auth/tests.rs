@@ -72,7 +72,7 @@ impl Fixture {
 async fn issue(auth: &Authenticator, tenant: TenantId, name: &TenantName, route: Option<&str>) -> String {
     let expires_in = Duration::from_secs(3600);
     let request = TokenRequest { name: "partner".to_owned(), expires_in, endpoint_route: route.map(str::to_owned) };
-    auth.create_token(tenant, name, request).await.unwrap().text.expose_str().unwrap().to_owned()
+    auth.create_token(&auth.db, tenant, name, request).await.unwrap().text.expose_str().unwrap().to_owned()
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! Flags and arguments.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -10,6 +14,7 @@ use crate::domain::{
     egress::AllowRule,
     exchange::AuthMode,
     names::{ConnectionName, ScriptName, SecretName, TenantName},
+    people::{Email, Role},
     route::{MethodSet, RoutePattern},
 };
 
@@ -17,9 +22,12 @@ use crate::domain::{
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
 pub(super) struct Cli {
-    /// Directory that holds everything a host keeps
-    #[arg(long, global = true, value_name = "DIR", default_value = "./pqhost-data")]
-    pub(super) data: PathBuf,
+    /// Directory that holds everything a host keeps [default: ./pqhost-data, unless one is logged in]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) data: Option<PathBuf>,
+    /// Control address of the host to manage, for example http://127.0.0.1:8081; its token is read from PQHOST_TOKEN
+    #[arg(id = "host", long = "url", global = true, value_name = "URL", env = "PQHOST_URL", conflicts_with = "data")]
+    pub(super) host: Option<String>,
     /// Print JSON for machines
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -61,6 +69,102 @@ pub(super) enum Command {
     /// The key that secrets, connections and signing keys are sealed with
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Log in to a host with an API token, or with --email and a password, from standard input
+    Login(LoginArgs),
+    /// Log out
+    Logout,
+    /// Show who one is
+    Whoami,
+    /// Users of the control API
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Users' roles in a tenant
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Tokens of programs that manage a tenant
+    #[command(subcommand)]
+    ApiToken(ApiTokenCommand),
+    /// Tokens that may do everything on a host
+    #[command(subcommand)]
+    OperatorToken(OperatorTokenCommand),
+    /// Show who changed what, newest first
+    Audit {
+        /// Of the host as a whole unless given
+        tenant: Option<TenantName>,
+    },
+    /// Print a script that completes commands in a shell
+    Completions { shell: clap_complete::Shell },
+    /// Write manual pages into a folder
+    ManPages { folder: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoginArgs {
+    /// The host's control address
+    pub(super) url: String,
+    /// Log in as this user
+    #[arg(long)]
+    pub(super) email: Option<Email>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Create a user; the password is read from standard input
+    Create { email: Email },
+    /// Give a user a new password, read from standard input, which ends its sessions
+    SetPassword { email: Email },
+    /// Delete a user with its roles and tokens
+    Delete { email: Email },
+    /// List users
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum MemberCommand {
+    /// Give a user a role in the tenant: viewer, author or owner
+    Set { tenant: TenantName, email: Email, role: Role },
+    /// Take a user out of the tenant
+    Remove { tenant: TenantName, email: Email },
+    /// List members
+    List { tenant: TenantName },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ApiTokenCommand {
+    /// Create a token with a role: viewer, author or owner; its text is shown once
+    Create {
+        tenant: TenantName,
+        role: Role,
+        #[command(flatten)]
+        token: TokenArgs,
+    },
+    /// Revoke a token
+    Revoke { tenant: TenantName, id: String },
+    /// List tokens
+    List { tenant: TenantName },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum OperatorTokenCommand {
+    /// Create a token; its text is shown once
+    Create {
+        #[command(flatten)]
+        token: TokenArgs,
+    },
+    /// Revoke a token
+    Revoke { id: String },
+    /// List tokens
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenArgs {
+    /// What it is for, for people
+    #[arg(long, default_value = "")]
+    pub(super) name: String,
+    /// How long it is valid, for example 12h or 30d; at most 366d
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = parse_duration)]
+    pub(super) expires: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -133,8 +237,12 @@ pub(super) struct LogsArgs {
 pub(super) enum TenantCommand {
     /// Create a tenant
     Create { name: TenantName },
+    /// Delete a tenant that has no scripts
+    Delete { name: TenantName },
     /// List tenants
     List,
+    /// Choose the connection that scripts mean by `pq.DW_NAME`
+    SetDefault { name: TenantName, connection: ConnectionName },
 }
 
 #[derive(Debug, Subcommand)]
@@ -152,6 +260,22 @@ pub(super) enum ConnectionCommand {
         #[arg(long, value_name = "FILE")]
         headers_from: Option<PathBuf>,
     },
+    /// Replace where a connection leads, for example with a new password
+    Replace {
+        tenant: TenantName,
+        name: ConnectionName,
+        url: String,
+        /// As for `create`
+        #[arg(long, value_name = "NAME: VALUE")]
+        header: Vec<String>,
+        /// As for `create`
+        #[arg(long, value_name = "FILE")]
+        headers_from: Option<PathBuf>,
+    },
+    /// Try to connect to a database
+    Test { tenant: TenantName, name: ConnectionName },
+    /// Delete a connection
+    Delete { tenant: TenantName, name: ConnectionName },
     /// List connections
     List { tenant: TenantName },
 }
@@ -179,9 +303,43 @@ pub(super) enum ScriptCommand {
         /// modules, data, and a `requirements.txt` of pure-Python packages
         #[arg(required = true, num_args = 1.., value_name = "NAME FILE | NAME=FILE")]
         scripts: Vec<String>,
+        /// What is new, for people
+        #[arg(long, short, default_value = "")]
+        message: String,
+        /// Do not serve it yet: look at it with `preview`, then `promote` it
+        #[arg(long)]
+        no_promote: bool,
     },
     /// List scripts
     List { tenant: TenantName },
+    /// List versions of a script
+    Versions { tenant: TenantName, script: ScriptName },
+    /// Show what a version changed
+    Diff {
+        tenant: TenantName,
+        script: ScriptName,
+        version: i64,
+        /// The older version [default: the one before]
+        #[arg(long)]
+        from: Option<i64>,
+    },
+    /// Write a version's files into a folder
+    Pull {
+        tenant: TenantName,
+        script: ScriptName,
+        folder: PathBuf,
+        /// [default: the live one]
+        #[arg(long)]
+        version: Option<i64>,
+    },
+    /// Make a version the live one
+    Promote { tenant: TenantName, script: ScriptName, version: i64 },
+    /// Make the version live again that was live before
+    RollBack { tenant: TenantName, script: ScriptName },
+    /// Print an address at which a version answers before it is live
+    Preview { tenant: TenantName, script: ScriptName, version: i64 },
+    /// Delete a script that no endpoint leads to
+    Delete { tenant: TenantName, script: ScriptName },
 }
 
 #[derive(Debug, Subcommand)]
@@ -197,7 +355,12 @@ pub(super) enum EndpointCommand {
         /// `jwt`: callers present a token; `public`: anyone
         #[arg(long, default_value_t)]
         auth: AuthMode,
+        /// The version that it serves, whatever the script's live one is
+        #[arg(long)]
+        version: Option<i64>,
     },
+    /// Delete an endpoint, by its id
+    Delete { tenant: TenantName, id: i64 },
     /// List endpoints
     List { tenant: TenantName },
 }
@@ -249,6 +412,12 @@ pub(super) enum SecretCommand {
 pub(super) enum VaultCommand {
     /// Replace the key, and seal everything anew with the new one
     Rotate,
+}
+
+/// Writes `pqhost.1` and a page for each command into a folder.
+pub(super) fn write_man_pages(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    clap_mangen::generate_to(<Cli as clap::CommandFactory>::command(), folder)
 }
 
 /// `90s`, `15m`, `12h` or `30d`.

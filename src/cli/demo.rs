@@ -1,21 +1,19 @@
 //! `pqhost demo`: a tenant with a table, three endpoints and a token.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    auth::TokenRequest,
     cli::{
         args::ListenArgs,
-        nouns,
+        client::{Client, in_tenant},
         output::Output,
         serve::{self, Ready, data_dir},
     },
-    config::Config,
-    db::tenants::Tenant,
-    domain::{exchange::AuthMode, names::TenantName, script::SourceFile},
+    config::{Config, DataDir},
+    domain::{exchange::AuthMode, names::TenantName, script::MAIN_FILE},
 };
 
 const TENANT: &str = "demo";
@@ -36,46 +34,46 @@ pub(super) async fn demo(data: &Path, args: ListenArgs, output: Output) -> Resul
     config.ingress = args.ingress;
     config.control = args.control;
     let ready = serve::start(config, output).await?;
-    let tenant = set_up(&ready).await.context("setting up the demo")?;
+    let client = Client::of_host(&ready.host);
+    set_up(&client, &ready.host.workspace.data).await.context("setting up the demo")?;
     ready.admit_callers();
-    announce(&ready, &tenant, output).await?;
+    announce(&ready, &client, output).await?;
     ready.serve().await
 }
 
 /// Makes what is not there yet, so that the demo can be started again on the same data.
-async fn set_up(ready: &Ready) -> Result<Tenant> {
-    let workspace = &ready.host.workspace;
-    let name: TenantName = TENANT.parse()?;
-    if workspace.db.tenants().find_tenant(&name).await?.is_none() {
-        workspace.db.tenants().create_tenant(&name).await?;
+async fn set_up(client: &Client, data: &DataDir) -> Result<()> {
+    let tenant: TenantName = TENANT.parse()?;
+    if !client.list("/tenants").await?.iter().any(|known| known["name"] == TENANT) {
+        client.post("/tenants", &json!({ "name": TENANT })).await?;
     }
-    let tenant = nouns::find_tenant(workspace, &name).await?;
-    if workspace.db.connections().find_connection(tenant.id, &CONNECTION.parse()?).await?.is_none() {
-        let folder = workspace.data.sqlite().join(FOLDER);
+    let connections = in_tenant(&tenant, &["connections"]);
+    if client.list(&connections).await?.is_empty() {
+        let folder = data.sqlite().join(FOLDER);
         tokio::task::spawn_blocking(move || fill_table(&folder)).await??;
-        nouns::create_connection(workspace, &tenant, &CONNECTION.parse()?, &format!("sqlite:{FOLDER}")).await?;
+        client.post(&connections, &json!({ "name": CONNECTION, "url": format!("sqlite:{FOLDER}") })).await?;
     }
+    let endpoints = client.list(&in_tenant(&tenant, &["endpoints"])).await?;
+    let scripts = client.list(&in_tenant(&tenant, &["scripts"])).await?;
     for (script, methods, auth, source) in EXAMPLES {
-        let name = script.parse()?;
         // A version of the source that this binary carries: an older demo's data gets the newer example.
-        let published =
-            workspace.db.scripts().find_script(tenant.id, &name).await?.and_then(|script| script.latest_version);
-        let current = match published {
-            Some((version, _)) => workspace.db.versions().list_files(tenant.id, version).await?,
-            None => Vec::new(),
+        let versions = in_tenant(&tenant, &["scripts", script, "versions"]);
+        let latest =
+            scripts.iter().find(|known| known["name"] == script).and_then(|known| known["latest_version"].as_i64());
+        let current = match latest {
+            Some(number) => client.get(&format!("{versions}/{number}/files")).await?["files"][0]["text"].take(),
+            None => Value::Null,
         };
-        if !current.iter().any(|file| file.content == source.as_bytes()) {
-            let files = vec![SourceFile { name: "handler.py".to_owned(), content: source.as_bytes().to_vec() }];
-            ready.host.guests.publisher.publish(tenant.id, &name, files).await?;
+        if current != source {
+            client.post(&versions, &json!({ "files": [{ "name": MAIN_FILE, "text": source }] })).await?;
         }
         let route = format!("/{script}");
-        let endpoints = workspace.db.endpoints().list_endpoints(tenant.id).await?;
-        if !endpoints.iter().any(|endpoint| endpoint.route == route) {
-            nouns::create_endpoint(workspace, &tenant, methods.parse()?, &route.parse()?, &name, auth).await?;
+        if !endpoints.iter().any(|endpoint| endpoint["route"] == route.as_str()) {
+            let endpoint = json!({ "methods": methods, "route": route, "script": script, "auth": auth });
+            client.post(&in_tenant(&tenant, &["endpoints"]), &endpoint).await?;
         }
     }
-    ready.host.invoker.forget();
-    nouns::find_tenant(workspace, &tenant.name).await
+    Ok(())
 }
 
 /// A schema `salesforce` with a table `accounts` of varied rows.
@@ -102,15 +100,10 @@ fn fill_table(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn announce(ready: &Ready, tenant: &Tenant, output: Output) -> Result<()> {
-    let workspace = &ready.host.workspace;
-    let request = TokenRequest {
-        name: "pqhost demo".to_owned(),
-        expires_in: Duration::from_secs(30 * 86400),
-        endpoint_route: None,
-    };
-    let token = workspace.auth.create_token(tenant.id, &tenant.name, request).await?;
-    let token = token.text.expose_str()?;
+async fn announce(ready: &Ready, client: &Client, output: Output) -> Result<()> {
+    let token = json!({ "name": "pqhost demo", "expires_in": 30 * 86400 });
+    let token = client.post(&format!("/tenants/{TENANT}/tokens"), &token).await?;
+    let token = token["token"].as_str().context("the host gave no token")?;
     let ingress = ready.ingress_url();
     let url = |route: &str| format!("{ingress}/{TENANT}{route}");
     let endpoints: Vec<_> = EXAMPLES
@@ -133,7 +126,7 @@ async fn announce(ready: &Ready, tenant: &Tenant, output: Output) -> Result<()> 
         hello = url("/hello"),
         accounts = url("/accounts"),
         webhook = url("/webhook"),
-        data = workspace.data.path().display(),
+        data = ready.host.workspace.data.path().display(),
     );
     output.done(
         &sentence,

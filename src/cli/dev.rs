@@ -8,20 +8,18 @@ use serde_json::json;
 use crate::{
     cli::{
         args::DevArgs,
-        logs, nouns,
+        client::{Client, in_tenant},
+        logs,
         output::Output,
+        scripts,
         serve::{self, data_dir},
         sources::ScriptSource,
     },
     config::Config,
-    db::tenants::Tenant,
     domain::{
-        exchange::AuthMode,
         names::{ScriptName, TenantName},
         script::SourceFile,
     },
-    invoke::Invoker,
-    publish::Publisher,
 };
 
 /// The tenant, and the script of it, that `pqhost dev` serves. Connections are made with `pqhost connection create dev ...`.
@@ -43,63 +41,68 @@ pub(super) async fn dev(data: &Path, args: DevArgs, output: Output) -> Result<()
     config.egress_private = egress_private;
     let ready = serve::start(config, output).await?;
 
-    let workspace = &ready.host.workspace;
-    let name: TenantName = NAME.parse()?;
-    if workspace.db.tenants().find_tenant(&name).await?.is_none() {
-        workspace.db.tenants().create_tenant(&name).await?;
-    }
-    let tenant = nouns::find_tenant(workspace, &name).await?;
+    let client = Arc::new(Client::of_host(&ready.host));
+    let tenant: TenantName = NAME.parse()?;
     let script: ScriptName = NAME.parse()?;
-    workspace.db.scripts().ensure_script(tenant.id, &script).await?;
-    if workspace.db.endpoints().list_endpoints(tenant.id).await?.is_empty() {
-        nouns::create_endpoint(workspace, &tenant, "ANY".parse()?, &ROUTE.parse()?, &script, AuthMode::Public).await?;
-    }
+    set_up(&client, &tenant, &script).await?;
     ready.admit_callers();
     let url = format!("{}/{NAME}/", ready.ingress_url());
     output.done(&format!("serving `{}` at {url}", file.display()), &json!({ "url": url }));
 
-    let publisher =
-        Publishing { publisher: Arc::clone(&ready.host.guests.publisher), invoker: ready.host.invoker.clone() };
-    let reloading = tokio::spawn(publisher.reload(source, files, tenant.clone(), script, output));
-    let showing = tokio::spawn(logs::follow(workspace.db.clone(), tenant.id, output));
+    let newest = client.get(&format!("{}?limit=1", in_tenant(&tenant, &["invocations"]))).await?;
+    let newest = newest["items"][0]["seq"].as_i64().unwrap_or(0);
+    let reloading = tokio::spawn(reload(Arc::clone(&client), source, files, tenant.clone(), script, output));
+    let showing = tokio::spawn(async move {
+        if let Err(error) = logs::follow(&client, &tenant, newest, output).await {
+            output.progress(&format!("cannot show the log any longer: {error:#}"));
+        }
+    });
     ready.serve_beside(vec![reloading, showing]).await
 }
 
-struct Publishing {
-    publisher: Arc<Publisher>,
-    invoker: Invoker,
+/// The tenant, the script and its endpoint, if they are not there yet.
+async fn set_up(client: &Client, tenant: &TenantName, script: &ScriptName) -> Result<()> {
+    if !client.list("/tenants").await?.iter().any(|known| known["name"] == tenant.as_str()) {
+        client.post("/tenants", &json!({ "name": tenant })).await?;
+    }
+    if client.list(&in_tenant(tenant, &["scripts"])).await?.is_empty() {
+        client.post(&in_tenant(tenant, &["scripts"]), &json!({ "name": script })).await?;
+    }
+    let endpoints = in_tenant(tenant, &["endpoints"]);
+    if client.list(&endpoints).await?.is_empty() {
+        let endpoint = json!({ "methods": "ANY", "route": ROUTE, "script": script, "auth": "public" });
+        client.post(&endpoints, &endpoint).await?;
+    }
+    Ok(())
 }
 
-impl Publishing {
-    /// Publishes the script now and whenever it changes. Runs until aborted.
-    async fn reload(
-        self,
-        mut source: ScriptSource,
-        mut files: Vec<SourceFile>,
-        tenant: Tenant,
-        script: ScriptName,
-        output: Output,
-    ) {
-        let mut stamps = source.stamps();
-        loop {
-            match nouns::publish(&self.publisher, &tenant, &script, files.clone(), output).await {
-                Ok(()) => self.invoker.forget(),
-                Err(error) => output.progress(&format!("{error:#}; the last good version goes on serving")),
-            }
-            files = loop {
-                tokio::time::sleep(POLL).await;
-                let now = source.stamps();
-                if now == stamps {
-                    continue;
-                }
-                stamps = now;
-                match source.read(output) {
-                    Ok(new) if new != files => break new,
-                    // Saved without a change, or caught while an editor replaces it: look again.
-                    Ok(_) => {}
-                    Err(error) => output.progress(&format!("{error:#}")),
-                }
-            };
+/// Publishes the script now and whenever it changes. Runs until aborted.
+async fn reload(
+    client: Arc<Client>,
+    mut source: ScriptSource,
+    mut files: Vec<SourceFile>,
+    tenant: TenantName,
+    script: ScriptName,
+    output: Output,
+) {
+    let mut stamps = source.stamps();
+    loop {
+        if let Err(error) = scripts::publish(&client, &tenant, &script, files.clone(), "", true, output).await {
+            output.progress(&format!("{error:#}; the last good version goes on serving"));
         }
+        files = loop {
+            tokio::time::sleep(POLL).await;
+            let now = source.stamps();
+            if now == stamps {
+                continue;
+            }
+            stamps = now;
+            match source.read(output) {
+                Ok(new) if new != files => break new,
+                // Saved without a change, or caught while an editor replaces it: look again.
+                Ok(_) => {}
+                Err(error) => output.progress(&format!("{error:#}")),
+            }
+        };
     }
 }

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use crate::cli::args::Cli;
+
 /// How to print: for people, or JSON for machines.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
@@ -17,21 +19,24 @@ impl Output {
         if self.json { println!("{value}") } else { println!("{sentence}") }
     }
 
-    /// Rows under headings for people, or an array of objects for machines.
-    pub(super) fn table(self, headings: &[&str], rows: &[Vec<Value>]) {
+    /// Objects of the control API: as they are for machines, the fields of `headings` for people.
+    pub(super) fn items(self, headings: &[&str], items: &[Value]) {
         if self.json {
-            let object = |row: &Vec<Value>| headings.iter().map(|h| (*h).to_owned()).zip(row.iter().cloned()).collect();
-            println!("{}", Value::Array(rows.iter().map(|row| Value::Object(object(row))).collect()));
+            println!("{}", Value::Array(items.to_vec()));
             return;
         }
         let text = |value: &Value| match value {
             Value::Null => "-".to_owned(),
             Value::String(text) => escaped(text),
+            Value::Array(values) => {
+                let texts = values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), escaped));
+                texts.collect::<Vec<_>>().join(",")
+            }
             other => other.to_string(),
         };
-        let cells: Vec<Vec<String>> = std::iter::once(headings.iter().map(|h| (*h).to_owned()).collect())
-            .chain(rows.iter().map(|row| row.iter().map(text).collect()))
-            .collect();
+        let row = |item: &Value| headings.iter().map(|heading| text(&item[*heading])).collect();
+        let cells: Vec<Vec<String>> =
+            std::iter::once(headings.iter().map(|h| (*h).to_owned()).collect()).chain(items.iter().map(row)).collect();
         let widths: Vec<usize> = (0..headings.len())
             .map(|column| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
             .collect();
@@ -39,6 +44,12 @@ impl Output {
             let padded: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
             println!("{}", padded.join("  ").trim_end());
         }
+    }
+
+    /// A script that completes commands in a shell.
+    pub(super) fn completions(self, shell: clap_complete::Shell) {
+        let mut command = <Cli as clap::CommandFactory>::command();
+        clap_complete::generate(shell, &mut command, "pqhost", &mut std::io::stdout());
     }
 
     /// Something on the way, not part of the result.

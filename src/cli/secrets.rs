@@ -14,93 +14,38 @@ use crate::{
     app::Workspace,
     cli::{
         args::SecretCommand,
-        nouns::{find_tenant, time},
+        client::{Client, Target, in_tenant},
         output::Output,
         serve::data_dir,
     },
-    db::tenants::Tenant,
-    domain::{
-        names::{ScriptName, SecretName},
-        secret::{REDACTED_BYTES_MIN, Readers, SECRET_BYTES_MAX, Secret},
-    },
-    invoke::directory::secret_context,
+    domain::secret::{REDACTED_BYTES_MIN, SECRET_BYTES_MAX, Secret},
 };
 
-pub(super) async fn secret(data: &Path, command: SecretCommand, output: Output) -> Result<()> {
-    let workspace = Workspace::open(&data_dir(data)).await?;
+pub(super) async fn secret(target: &Target, command: SecretCommand, output: Output) -> Result<()> {
+    let client = Client::new(target, output).await?;
     match command {
         SecretCommand::Set { tenant, name, from_file, scripts, all_scripts } => {
-            let tenant = find_tenant(&workspace, &tenant).await?;
-            let readers = readers(&workspace, &tenant, &scripts, all_scripts).await?;
             let value = read_value(from_file.as_deref())?;
-            set(&workspace, &tenant, &name, &readers, &value, output).await?;
+            let scripts = (!scripts.is_empty()).then_some(scripts);
+            let body = json!({ "value": value.expose_str()?, "scripts": scripts, "all_scripts": all_scripts });
+            client.put(&in_tenant(&tenant, &["secrets", name.as_str()]), &body).await?;
+            if value.expose().len() < REDACTED_BYTES_MIN {
+                output.progress(&format!(
+                    "note: it is shorter than {REDACTED_BYTES_MIN} bytes, so it is not redacted from logs if a script prints it"
+                ));
+            }
+            output.done(&format!("set secret `{name}` of tenant `{tenant}`"), &json!({ "name": name }));
         }
         SecretCommand::Delete { tenant, name } => {
-            let tenant = find_tenant(&workspace, &tenant).await?;
-            if !workspace.db.secrets().delete_secret(tenant.id, &name).await? {
-                bail!("tenant `{}` has no secret `{name}`", tenant.name);
-            }
-            output.done(&format!("deleted secret `{name}` of tenant `{}`", tenant.name), &json!({ "name": name }));
+            client.delete(&in_tenant(&tenant, &["secrets", name.as_str()])).await?;
+            output.done(&format!("deleted secret `{name}` of tenant `{tenant}`"), &json!({ "name": name }));
         }
         SecretCommand::List { tenant } => {
-            let tenant = find_tenant(&workspace, &tenant).await?;
-            let secrets = workspace.db.secrets().list_secrets(tenant.id).await?;
-            let scripts = |scripts: &Option<Vec<ScriptName>>| match scripts {
-                None => json!("all"),
-                Some(names) if output.json => json!(names),
-                Some(names) => json!(names.iter().map(ScriptName::as_str).collect::<Vec<_>>().join(",")),
-            };
-            let rows: Vec<_> = secrets
-                .iter()
-                .map(|secret| {
-                    let (created, updated) = (time(secret.created_at_ms), time(secret.updated_at_ms));
-                    vec![json!(secret.name), scripts(&secret.scripts), created, updated]
-                })
-                .collect();
-            output.table(&["name", "scripts", "created_at", "updated_at"], &rows);
+            let secrets = client.list(&in_tenant(&tenant, &["secrets"])).await?;
+            output.items(&["name", "scripts", "created_at", "updated_at"], &secrets);
         }
     }
     Ok(())
-}
-
-async fn set(
-    workspace: &Workspace,
-    tenant: &Tenant,
-    name: &SecretName,
-    readers: &Readers,
-    value: &Secret,
-    output: Output,
-) -> Result<()> {
-    let seal = |id| workspace.vault.seal(&secret_context(id), value.expose());
-    workspace.db.secrets().set_secret(tenant.id, name, readers, seal).await?;
-    if value.expose().len() < REDACTED_BYTES_MIN {
-        output.progress(&format!(
-            "note: it is shorter than {REDACTED_BYTES_MIN} bytes, so it is not redacted from logs if a script prints it"
-        ));
-    }
-    output.done(&format!("set secret `{name}` of tenant `{}`", tenant.name), &json!({ "name": name }));
-    Ok(())
-}
-
-async fn readers(workspace: &Workspace, tenant: &Tenant, scripts: &[ScriptName], all_scripts: bool) -> Result<Readers> {
-    if all_scripts {
-        return Ok(Readers::AllScripts);
-    }
-    if scripts.is_empty() {
-        return Ok(Readers::Unchanged);
-    }
-    let mut ids = Vec::new();
-    for name in scripts {
-        let script = workspace.db.scripts().find_script(tenant.id, name).await?;
-        let script = script.with_context(|| {
-            format!(
-                "tenant `{0}` has no script `{name}`: publish it with `pqhost script publish {0} {name} FILE`",
-                tenant.name
-            )
-        })?;
-        ids.push(script.id);
-    }
-    Ok(Readers::Only(ids))
 }
 
 /// The value: what was piped in or stands in the file, without one line break at its end.

@@ -10,7 +10,7 @@ use crate::{
     app::{Guests, Host, Workspace},
     cli::{args::ServeArgs, output::Output},
     config::{Config, DataDir},
-    ingress,
+    control, ingress,
     server::{self, Server, Stopped},
 };
 
@@ -39,11 +39,12 @@ impl Ready {
         format!("http://{}", self.server.control_addr)
     }
 
-    /// Lets callers in. To be done before anybody is told that the host serves.
+    /// Lets callers and operators in. To be done before anybody is told that the host serves.
     pub(super) fn admit_callers(&self) {
         let Self { host, server, config } = self;
         let settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
-        server.admit(ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings));
+        let callers = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
+        server.admit(callers, control::router(control::Parts::of_host(host)));
     }
 
     /// Serves until the process is told to stop, then drains.

@@ -15,16 +15,24 @@ pub(crate) const EXAMINING_TIME: Duration = Duration::from_secs(5);
 /// Shorter passwords are too likely to be part of innocent words.
 const REDACTED_BYTES_MIN: usize = 3;
 
-/// Looks at a connection's URL, tries to connect for at most some seconds, and says what is wrong with it, in sentences.
-/// They may repeat what the database says, but never the password.
-pub async fn examine(url: &ConnectionUrl, sqlite_base: &Path) -> Vec<String> {
+/// What came of looking at a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Examination {
+    /// Whether the database answers.
+    pub is_reachable: bool,
+    /// What is wrong or risky, in sentences. They may repeat what the database says, but never the password.
+    pub remarks: Vec<String>,
+}
+
+/// Looks at a connection's URL, and tries to connect for at most some seconds.
+pub async fn examine(url: &ConnectionUrl, sqlite_base: &Path) -> Examination {
     match &url.0 {
         Driver::MySql(url) => examine_server(url, mysql::examine(url)).await,
         Driver::Postgres(url) => examine_server(url, postgres::examine(url)).await,
         Driver::Sqlite(folder) => {
             let folder = sqlite_base.join(folder);
             let looking = tokio::task::spawn_blocking(move || examine_folder(&folder));
-            looking.await.expect("looking at a folder does not panic").into_iter().collect()
+            looking.await.expect("looking at a folder does not panic")
         }
     }
 }
@@ -33,19 +41,20 @@ pub async fn examine(url: &ConnectionUrl, sqlite_base: &Path) -> Vec<String> {
 async fn examine_server(
     url: &ServerUrl,
     asking: impl Future<Output = Result<Option<String>, sqlx::Error>>,
-) -> Vec<String> {
-    let mut warnings: Vec<String> = of_encryption(url).map(str::to_owned).into_iter().collect();
-    match timeout(EXAMINING_TIME, asking).await {
-        Ok(Ok(None)) => {}
-        Ok(Ok(Some(warning))) => warnings.push(warning),
-        Ok(Err(error)) => warnings.push(format!("cannot connect: {}", message_of(&error))),
-        Err(_) => warnings.push(format!("cannot connect: the database did not answer within {EXAMINING_TIME:?}")),
+) -> Examination {
+    let mut remarks: Vec<String> = of_encryption(url).map(str::to_owned).into_iter().collect();
+    let answer = timeout(EXAMINING_TIME, asking).await;
+    let is_reachable = matches!(answer, Ok(Ok(_)));
+    match answer {
+        Ok(Ok(remark)) => remarks.extend(remark),
+        Ok(Err(error)) => remarks.push(format!("cannot connect: {}", message_of(&error))),
+        Err(_) => remarks.push(format!("cannot connect: the database did not answer within {EXAMINING_TIME:?}")),
     }
     let secret = url.password.as_deref().map(String::as_str).filter(|text| text.len() >= REDACTED_BYTES_MIN);
-    match secret {
-        Some(secret) => warnings.into_iter().map(|text| text.replace(secret, "[password]")).collect(),
-        None => warnings,
+    if let Some(secret) = secret {
+        remarks = remarks.into_iter().map(|text| text.replace(secret, "[password]")).collect();
     }
+    Examination { is_reachable, remarks }
 }
 
 fn of_encryption(url: &ServerUrl) -> Option<&'static str> {
@@ -71,14 +80,18 @@ fn message_of(error: &sqlx::Error) -> String {
     }
 }
 
-fn examine_folder(folder: &Path) -> Option<String> {
+fn examine_folder(folder: &Path) -> Examination {
     let shown = folder.display();
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) => return Some(format!("the folder `{shown}` cannot be read: {error}")),
+        Err(error) => {
+            let remarks = vec![format!("the folder `{shown}` cannot be read: {error}")];
+            return Examination { is_reachable: false, remarks };
+        }
     };
     let has_schema = entries.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "db"));
-    (!has_schema).then(|| format!("the folder `{shown}` has no file `<schema>.db` yet, so there is no schema"))
+    let remark = || format!("the folder `{shown}` has no file `<schema>.db` yet, so there is no schema");
+    Examination { is_reachable: true, remarks: (!has_schema).then(remark).into_iter().collect() }
 }
 
 #[cfg(test)]
@@ -86,7 +99,7 @@ mod tests {
     use super::*;
 
     async fn warnings(url: &str, base: &Path) -> Vec<String> {
-        examine(&ConnectionUrl::parse(url).unwrap(), base).await
+        examine(&ConnectionUrl::parse(url).unwrap(), base).await.remarks
     }
 
     #[tokio::test]

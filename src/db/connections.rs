@@ -83,7 +83,7 @@ impl Connections<'_> {
         kind: ConnectionKind,
         seal: impl FnOnce(ConnectionId) -> Vec<u8> + Send,
     ) -> Result<ConnectionId, DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(tenant, "create_connection", name.as_str()).await?;
         let id: i64 = sqlx::query_scalar(
             "INSERT INTO connection (tenant_id, name, kind, revision, sealed_url, created_at_ms)
              VALUES ($1, $2, $3, 1, $4, $5)
@@ -115,6 +115,62 @@ impl Connections<'_> {
         Ok(ConnectionId(id))
     }
 
+    /// Replaces what is sealed of a connection, if it is still at revision `expected` (`None` for any).
+    ///
+    /// # Errors
+    /// [`DbError::Stale`] when it is not, [`DbError::Unknown`] when the tenant has no such connection, or the database fails.
+    pub async fn update_connection(
+        self,
+        tenant: TenantId,
+        connection: &ConnectionRow,
+        kind: ConnectionKind,
+        expected: Option<i64>,
+        seal: impl FnOnce(ConnectionId) -> Vec<u8> + Send,
+    ) -> Result<(), DbError> {
+        let mut tx = self.0.begin_change(tenant, "update_connection", connection.name.as_str()).await?;
+        let revision: Option<i64> = sqlx::query_scalar(
+            "UPDATE connection SET sealed_url = $3, kind = $4, revision = revision + 1
+             WHERE tenant_id = $1 AND id = $2 RETURNING revision",
+        )
+        .bind(tenant.0)
+        .bind(connection.id.0)
+        .bind(seal(connection.id))
+        .bind(kind.as_str())
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(revision) = revision else {
+            return Err(DbError::Unknown { what: "connection", id: connection.id.0 });
+        };
+        if expected.is_some_and(|expected| expected != revision - 1) {
+            return Err(DbError::Stale);
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes a connection; the tenant is without a default one if it was that.
+    ///
+    /// # Errors
+    /// [`DbError::Unknown`] when it is gone, or the database fails.
+    pub async fn delete_connection(self, tenant: TenantId, connection: &ConnectionRow) -> Result<(), DbError> {
+        let mut tx = self.0.begin_change(tenant, "delete_connection", connection.name.as_str()).await?;
+        sqlx::query("UPDATE tenant SET default_connection_id = NULL WHERE id = $1 AND default_connection_id = $2")
+            .bind(tenant.0)
+            .bind(connection.id.0)
+            .execute(&mut *tx)
+            .await?;
+        let deleted = sqlx::query("DELETE FROM connection WHERE tenant_id = $1 AND id = $2")
+            .bind(tenant.0)
+            .bind(connection.id.0)
+            .execute(&mut *tx)
+            .await?;
+        if deleted.rows_affected() == 0 {
+            return Err(DbError::Unknown { what: "connection", id: connection.id.0 });
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// The tenant's connection of this name.
     ///
     /// # Errors
@@ -141,11 +197,26 @@ impl Connections<'_> {
     /// # Errors
     /// The database fails.
     pub async fn list_connections(self, tenant: TenantId) -> Result<Vec<ConnectionRow>, DbError> {
+        self.list_connections_after(tenant, None, u32::MAX).await
+    }
+
+    /// The tenant's connections by name, those behind `after` if given.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_connections_after(
+        self,
+        tenant: TenantId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<ConnectionRow>, DbError> {
         sqlx::query_as::<_, Row>(
             "SELECT id, name, kind, revision, sealed_url, created_at_ms FROM connection
-             WHERE tenant_id = $1 ORDER BY name",
+             WHERE tenant_id = $1 AND name > $2 ORDER BY name LIMIT $3",
         )
         .bind(tenant.0)
+        .bind(after.unwrap_or(""))
+        .bind(i64::from(limit))
         .fetch_all(&self.0.readers)
         .await?
         .into_iter()

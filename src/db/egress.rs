@@ -30,7 +30,7 @@ impl Egress<'_> {
     /// # Errors
     /// [`DbError::Unknown`] when there is no such tenant, or the database fails.
     pub async fn allow(self, tenant: TenantId, rule: &AllowRule) -> Result<(), DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(tenant, "allow_host", &rule.to_string()).await?;
         let inserted = sqlx::query("INSERT INTO egress_rule (tenant_id, rule, created_at_ms) VALUES ($1, $2, $3)")
             .bind(tenant.0)
             .bind(rule.to_string())
@@ -50,14 +50,17 @@ impl Egress<'_> {
     /// # Errors
     /// The database fails.
     pub async fn deny(self, tenant: TenantId, rule: &AllowRule) -> Result<bool, DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(tenant, "deny_host", &rule.to_string()).await?;
         let deleted = sqlx::query("DELETE FROM egress_rule WHERE tenant_id = $1 AND rule = $2")
             .bind(tenant.0)
             .bind(rule.to_string())
             .execute(&mut *tx)
             .await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(false);
+        }
         tx.commit().await?;
-        Ok(deleted.rows_affected() > 0)
+        Ok(true)
     }
 
     /// The tenant's rules in the order of their text.

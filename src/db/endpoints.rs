@@ -1,31 +1,29 @@
 //! Endpoints: which script answers which requests.
 
+use std::fmt;
+
 use sqlx::FromRow;
 
 use crate::{
-    db::{
-        Db, DbError,
-        error::{Unique, is_missing_reference},
-        now_ms,
-    },
+    db::{Db, DbError, error::is_missing_reference, now_ms},
     domain::{
         exchange::AuthMode,
         names::{EndpointId, ScriptId, ScriptName, TenantId, VersionId},
+        route::{MethodSet, RoutePattern, RouteTable},
     },
 };
 
-const ROUTE_TAKEN: Unique =
-    Unique { name: "endpoint_route_taken", columns: "endpoint.tenant_id, endpoint.route, endpoint.methods" };
-
-/// An endpoint to be created.
+/// What an endpoint is to be.
 #[derive(Debug, Clone)]
 pub struct NewEndpoint {
-    /// Upper case, separated by commas, or `ANY`.
-    pub methods: String,
-    /// The route, which the caller has checked.
-    pub route: String,
+    /// The methods that it answers.
+    pub methods: MethodSet,
+    /// The paths that it answers.
+    pub route: RoutePattern,
     /// The script that answers.
     pub script: ScriptId,
+    /// The version that answers, if not the script's live one.
+    pub pinned_version: Option<VersionId>,
     /// Who may call it.
     pub auth: AuthMode,
 }
@@ -45,8 +43,28 @@ pub struct Endpoint {
     pub script_name: ScriptName,
     /// Who may call it.
     pub auth: AuthMode,
-    /// That script's newest version, once one is published.
-    pub latest_version: Option<VersionId>,
+    /// The version that answers: the pinned one, else the script's live one, once there is one.
+    pub served_version: Option<VersionId>,
+    /// Number of the version that it is pinned to.
+    pub pinned_version: Option<i64>,
+    /// Counts changes, from 1.
+    pub revision: i64,
+    /// When it was created, in milliseconds since 1970.
+    pub created_at_ms: i64,
+}
+
+/// Selects endpoints as [`Row`]s.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT e.id, e.methods, e.route, e.script_id, s.name AS script_name, e.auth,
+         COALESCE(e.version_id, s.live_version_id) AS served_version, p.number AS pinned_version,
+         e.revision, e.created_at_ms
+         FROM endpoint e JOIN script s ON s.id = e.script_id AND s.tenant_id = e.tenant_id
+         LEFT JOIN version p ON p.tenant_id = e.tenant_id AND p.id = e.version_id ",
+            $rest
+        )
+    };
 }
 
 #[derive(FromRow)]
@@ -57,7 +75,10 @@ struct Row {
     script_id: i64,
     script_name: String,
     auth: String,
-    latest_version: Option<i64>,
+    served_version: Option<i64>,
+    pinned_version: Option<i64>,
+    revision: i64,
+    created_at_ms: i64,
 }
 
 /// Statements about endpoints.
@@ -68,43 +89,117 @@ impl Endpoints<'_> {
     /// Creates an endpoint.
     ///
     /// # Errors
-    /// [`DbError::RouteTaken`] when an endpoint with the same route text shares a method, [`DbError::Unknown`] when the
-    /// tenant has no such script, or the database fails.
-    pub async fn create_endpoint(self, tenant: TenantId, new: NewEndpoint) -> Result<EndpointId, DbError> {
-        let NewEndpoint { methods, route, script, auth } = new;
-        let mut tx = self.0.begin_change().await?;
-        let existing: Vec<String> =
-            sqlx::query_scalar("SELECT methods FROM endpoint WHERE tenant_id = $1 AND route = $2")
-                .bind(tenant.0)
-                .bind(&route)
-                .fetch_all(&mut *tx)
-                .await?;
-        if let Some(methods) = existing.into_iter().find(|existing| overlap(existing, &methods)) {
-            return Err(DbError::RouteTaken { route, methods });
-        }
+    /// [`DbError::RouteTaken`] when an endpoint answers the same requests, [`DbError::Unknown`] when the tenant has no such
+    /// script, or the database fails.
+    pub async fn create_endpoint(self, tenant: TenantId, new: &NewEndpoint) -> Result<EndpointId, DbError> {
+        let mut tx = self.0.begin_change(tenant, "create_endpoint", &new.to_string()).await?;
+        expect_free_route(&mut tx, tenant, None, new).await?;
         let id = sqlx::query_scalar(
-            "INSERT INTO endpoint (tenant_id, methods, route, script_id, auth, created_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+            "INSERT INTO endpoint (tenant_id, methods, route, script_id, auth, version_id, created_at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
         )
         .bind(tenant.0)
-        .bind(&methods)
-        .bind(&route)
-        .bind(script.0)
-        .bind(auth.to_string())
+        .bind(new.methods.to_string())
+        .bind(new.route.to_string())
+        .bind(new.script.0)
+        .bind(new.auth.to_string())
+        .bind(new.pinned_version.map(|version| version.0))
         .bind(now_ms())
         .fetch_one(&mut *tx)
         .await
-        .map_err(|error| {
-            if ROUTE_TAKEN.is_violated(&error) {
-                DbError::RouteTaken { route, methods }
-            } else if is_missing_reference(&error) {
-                DbError::Unknown { what: "script", id: script.0 }
-            } else {
-                error.into()
-            }
-        })?;
+        .map_err(|error| missing_script(error, new.script))?;
         tx.commit().await?;
         Ok(EndpointId(id))
+    }
+
+    /// Replaces what an endpoint is, if it is still at revision `expected` (`None` for any).
+    ///
+    /// # Errors
+    /// [`DbError::Stale`] when it is not, [`DbError::Unknown`] when the tenant has no such endpoint or script,
+    /// [`DbError::RouteTaken`], or the database fails.
+    pub async fn update_endpoint(
+        self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        new: &NewEndpoint,
+        expected: Option<i64>,
+    ) -> Result<(), DbError> {
+        let mut tx = self.0.begin_change(tenant, "update_endpoint", &new.to_string()).await?;
+        expect_free_route(&mut tx, tenant, Some(endpoint), new).await?;
+        let revision: Option<i64> = sqlx::query_scalar(
+            "UPDATE endpoint SET methods = $3, route = $4, script_id = $5, auth = $6, version_id = $7,
+                    revision = revision + 1
+             WHERE tenant_id = $1 AND id = $2 RETURNING revision",
+        )
+        .bind(tenant.0)
+        .bind(endpoint.0)
+        .bind(new.methods.to_string())
+        .bind(new.route.to_string())
+        .bind(new.script.0)
+        .bind(new.auth.to_string())
+        .bind(new.pinned_version.map(|version| version.0))
+        .fetch_optional(&mut *tx)
+        .await
+        .map_err(|error| missing_script(error, new.script))?;
+        let Some(revision) = revision else { return Err(DbError::Unknown { what: "endpoint", id: endpoint.0 }) };
+        if expected.is_some_and(|expected| expected != revision - 1) {
+            return Err(DbError::Stale);
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes an endpoint; `false` when the tenant has none of this id.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn delete_endpoint(self, tenant: TenantId, endpoint: EndpointId) -> Result<bool, DbError> {
+        let mut tx = self.0.begin_change(tenant, "delete_endpoint", &endpoint.to_string()).await?;
+        let deleted = sqlx::query("DELETE FROM endpoint WHERE tenant_id = $1 AND id = $2")
+            .bind(tenant.0)
+            .bind(endpoint.0)
+            .execute(&mut *tx)
+            .await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// The tenant's endpoint of this id.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find_endpoint(self, tenant: TenantId, endpoint: EndpointId) -> Result<Option<Endpoint>, DbError> {
+        sqlx::query_as::<_, Row>(select!("WHERE e.tenant_id = $1 AND e.id = $2"))
+            .bind(tenant.0)
+            .bind(endpoint.0)
+            .fetch_optional(&self.0.readers)
+            .await?
+            .map(Endpoint::try_from)
+            .transpose()
+    }
+
+    /// The tenant's endpoints by id, those behind `after` if given.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_endpoints_after(
+        self,
+        tenant: TenantId,
+        after: Option<EndpointId>,
+        limit: u32,
+    ) -> Result<Vec<Endpoint>, DbError> {
+        sqlx::query_as::<_, Row>(select!("WHERE e.tenant_id = $1 AND e.id > $2 ORDER BY e.id LIMIT $3"))
+            .bind(tenant.0)
+            .bind(after.map_or(0, |endpoint| endpoint.0))
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.readers)
+            .await?
+            .into_iter()
+            .map(Endpoint::try_from)
+            .collect()
     }
 
     /// The tenant's endpoints by route.
@@ -112,19 +207,13 @@ impl Endpoints<'_> {
     /// # Errors
     /// The database fails.
     pub async fn list_endpoints(self, tenant: TenantId) -> Result<Vec<Endpoint>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT e.id, e.methods, e.route, e.script_id, s.name AS script_name, e.auth,
-                    (SELECT v.id FROM version v WHERE v.script_id = e.script_id ORDER BY v.number DESC LIMIT 1)
-                        AS latest_version
-             FROM endpoint e JOIN script s ON s.id = e.script_id AND s.tenant_id = e.tenant_id
-             WHERE e.tenant_id = $1 ORDER BY e.route, e.methods",
-        )
-        .bind(tenant.0)
-        .fetch_all(&self.0.readers)
-        .await?
-        .into_iter()
-        .map(Endpoint::try_from)
-        .collect()
+        sqlx::query_as::<_, Row>(select!("WHERE e.tenant_id = $1 ORDER BY e.route, e.methods"))
+            .bind(tenant.0)
+            .fetch_all(&self.0.readers)
+            .await?
+            .into_iter()
+            .map(Endpoint::try_from)
+            .collect()
     }
 }
 
@@ -139,33 +228,45 @@ impl TryFrom<Row> for Endpoint {
             script: ScriptId(row.script_id),
             script_name: row.script_name.try_into().map_err(|error| DbError::corrupt("script name", error))?,
             auth: row.auth.parse().map_err(|error| DbError::corrupt("endpoint", error))?,
-            latest_version: row.latest_version.map(VersionId),
+            served_version: row.served_version.map(VersionId),
+            pinned_version: row.pinned_version,
+            revision: row.revision,
+            created_at_ms: row.created_at_ms,
         })
     }
 }
 
-/// Whether two lists of methods share one.
-fn overlap(one: &str, other: &str) -> bool {
-    let methods = |list: &str| list.split(',').map(|method| method.trim().to_ascii_uppercase()).collect::<Vec<_>>();
-    let (one, other) = (methods(one), methods(other));
-    let any = |list: &[String]| list.iter().any(|method| method == "ANY");
-    any(&one) || any(&other) || one.iter().any(|method| other.contains(method))
+impl fmt::Display for NewEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.methods, self.route)
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::overlap;
-
-    #[test]
-    fn methods_overlap_when_they_share_one() {
-        for (one, other, expected) in [
-            ("GET", "GET", true),
-            ("GET", "POST", false),
-            ("GET,POST", "PUT, post", true),
-            ("ANY", "DELETE", true),
-            ("PATCH", "ANY", true),
-        ] {
-            assert_eq!(overlap(one, other), expected, "{one} / {other}");
-        }
+fn missing_script(error: sqlx::Error, script: ScriptId) -> DbError {
+    match is_missing_reference(&error) {
+        true => DbError::Unknown { what: "script", id: script.0 },
+        false => error.into(),
     }
+}
+
+/// Refuses a route that answers the same requests as another endpoint of the tenant than `except`.
+async fn expect_free_route(
+    tx: &mut crate::db::Tx,
+    tenant: TenantId,
+    except: Option<EndpointId>,
+    new: &NewEndpoint,
+) -> Result<(), DbError> {
+    let others: Vec<(String, String)> =
+        sqlx::query_as("SELECT methods, route FROM endpoint WHERE tenant_id = $1 AND id <> $2")
+            .bind(tenant.0)
+            .bind(except.map_or(0, |endpoint| endpoint.0)) // no endpoint has the id 0
+            .fetch_all(&mut **tx)
+            .await?;
+    let mut table = RouteTable::default();
+    for (methods, route) in others {
+        let methods = methods.parse().map_err(|error| DbError::corrupt("endpoint", error))?;
+        let route = route.parse().map_err(|error| DbError::corrupt("endpoint", error))?;
+        _ = table.insert(methods, route, ()); // those that are there may be as they are
+    }
+    table.insert(new.methods, new.route.clone(), ()).map_err(DbError::RouteTaken)
 }

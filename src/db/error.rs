@@ -4,6 +4,8 @@ use std::{fmt, io, path::PathBuf};
 
 use sqlx::{error::ErrorKind, migrate::MigrateError};
 
+use crate::domain::route::RouteConflict;
+
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -15,14 +17,9 @@ pub enum DbError {
         /// The name.
         name: String,
     },
-    /// An endpoint of the tenant already answers one of the methods on this route.
-    #[error("the route `{route}` already has an endpoint for {methods}")]
-    RouteTaken {
-        /// The route.
-        route: String,
-        /// The methods of the endpoint that is there.
-        methods: String,
-    },
+    /// An endpoint of the tenant already answers the same requests.
+    #[error(transparent)]
+    RouteTaken(RouteConflict),
     /// The tenant has no such thing.
     #[error("the tenant has no {what} with the id {id}")]
     Unknown {
@@ -31,6 +28,22 @@ pub enum DbError {
         /// The id.
         id: i64,
     },
+    /// Something else needs it.
+    #[error("the {what} `{name}` is in use: {by}")]
+    InUse {
+        /// What it is, for example `script`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What needs it, in words.
+        by: String,
+    },
+    /// Somebody changed it since it was read.
+    #[error("it has been changed since it was read: read it again")]
+    Stale,
+    /// The tenant would lose its only owner.
+    #[error("the tenant needs an owner: make somebody else its owner first")]
+    LastOwner,
     /// A row holds what this version of pqhost cannot have written.
     #[error("the control database holds an invalid {what}: {cause}")]
     Corrupt {

@@ -70,6 +70,27 @@ pub struct LoggedInvocation {
     pub record: InvocationRecord,
 }
 
+/// Which entries of a tenant.
+#[derive(Debug, Clone, Default)]
+pub struct InvocationFilter {
+    /// Written before this entry.
+    pub before: Option<i64>,
+    /// Of this script.
+    pub script: Option<ScriptName>,
+    /// Of the script's version with this number.
+    pub version: Option<i64>,
+    /// Of this endpoint.
+    pub endpoint: Option<EndpointId>,
+    /// With at least this status.
+    pub status_min: Option<u16>,
+    /// With at most this status.
+    pub status_max: Option<u16>,
+    /// Started at or after this time, in milliseconds since 1970.
+    pub since_ms: Option<i64>,
+    /// Started before this time, in milliseconds since 1970.
+    pub until_ms: Option<i64>,
+}
+
 #[derive(FromRow)]
 struct Row {
     seq: i64,
@@ -156,6 +177,44 @@ impl Invocations<'_> {
             .into_iter()
             .map(LoggedInvocation::try_from)
             .collect()
+    }
+
+    /// Entries of the tenant that the filter lets through, newest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn search(
+        self,
+        tenant: TenantId,
+        filter: &InvocationFilter,
+        limit: u32,
+    ) -> Result<Vec<LoggedInvocation>, DbError> {
+        let InvocationFilter { before, script, version, endpoint, status_min, status_max, since_ms, until_ms } = filter;
+        sqlx::query_as::<_, Row>(
+            "SELECT i.*, s.name AS script_name, v.number AS version_number
+             FROM invocation i
+             LEFT JOIN script s ON s.tenant_id = i.tenant_id AND s.id = i.script_id
+             LEFT JOIN version v ON v.tenant_id = i.tenant_id AND v.id = i.version_id
+             WHERE i.tenant_id = $1 AND i.seq < $2
+                   AND ($3 = '' OR s.name = $3) AND ($4 = 0 OR v.number = $4) AND ($5 = 0 OR i.endpoint_id = $5)
+                   AND i.status >= $6 AND i.status <= $7 AND i.started_at_ms >= $8 AND i.started_at_ms < $9
+             ORDER BY i.seq DESC LIMIT $10",
+        )
+        .bind(tenant.0)
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(script.as_ref().map_or("", ScriptName::as_str))
+        .bind(version.unwrap_or(0))
+        .bind(endpoint.map_or(0, |endpoint| endpoint.0))
+        .bind(i64::from(status_min.unwrap_or(0)))
+        .bind(i64::from(status_max.unwrap_or(u16::MAX)))
+        .bind(since_ms.unwrap_or(i64::MIN))
+        .bind(until_ms.unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(&self.0.readers)
+        .await?
+        .into_iter()
+        .map(LoggedInvocation::try_from)
+        .collect()
     }
 
     /// The tenant's entry of this id.

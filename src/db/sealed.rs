@@ -61,7 +61,7 @@ impl Sealed<'_> {
         self,
         mut reseal: impl FnMut(&SealedFor, &[u8]) -> Result<Option<Vec<u8>>, E> + Send,
     ) -> Result<Result<usize, E>, DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(None, "rotate_vault_key", "").await?;
         let mut n_resealed = 0;
         for SealedColumn { table, column, kid, of } in SEALED_COLUMNS {
             // All names are ours, from the table above.

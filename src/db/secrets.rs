@@ -46,7 +46,7 @@ impl Secrets<'_> {
         readers: &Readers,
         seal: impl FnOnce(SecretId) -> Vec<u8> + Send,
     ) -> Result<SecretId, DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(tenant, "set_secret", name.as_str()).await?;
         let id: i64 = sqlx::query_scalar(
             "INSERT INTO secret (tenant_id, name, sealed, restricted, created_at_ms, updated_at_ms)
              VALUES ($1, $2, $3, 0, $4, $4)
@@ -86,7 +86,7 @@ impl Secrets<'_> {
     /// # Errors
     /// The database fails.
     pub async fn delete_secret(self, tenant: TenantId, name: &SecretName) -> Result<bool, DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(tenant, "delete_secret", name.as_str()).await?;
         sqlx::query(
             "DELETE FROM secret_grant WHERE tenant_id = $1
              AND secret_id IN (SELECT id FROM secret WHERE tenant_id = $1 AND name = $2)",
@@ -100,8 +100,11 @@ impl Secrets<'_> {
             .bind(name.as_str())
             .execute(&mut *tx)
             .await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(false);
+        }
         tx.commit().await?;
-        Ok(deleted.rows_affected() > 0)
+        Ok(true)
     }
 
     /// The tenant's secret of this name, if this script may read it.

@@ -38,7 +38,7 @@ impl SigningKeys<'_> {
         kid: &str,
         seal: impl FnOnce() -> Vec<u8> + Send,
     ) -> Result<SigningKey, DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(tenant, "create_signing_key", kid).await?;
         let sealed = seal();
         sqlx::query("INSERT INTO signing_key (tenant_id, kid, sealed, created_at_ms) VALUES ($1, $2, $3, $4)")
             .bind(tenant.0)

@@ -6,7 +6,7 @@ use crate::{
         error::{Unique, is_missing_reference},
         now_ms,
     },
-    domain::names::{ConnectionId, TenantId, TenantName},
+    domain::names::{ConnectionId, TenantId, TenantName, UserId},
 };
 
 const NAME_TAKEN: Unique = Unique { name: "tenant_name_taken", columns: "tenant.name" };
@@ -24,6 +24,17 @@ pub struct Tenant {
     pub created_at_ms: i64,
 }
 
+/// Which tenants somebody may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VisibleTenants {
+    /// All.
+    All,
+    /// This one.
+    Only(TenantId),
+    /// Those that the user is a member of.
+    Of(UserId),
+}
+
 type Row = (i64, String, Option<i64>, i64);
 
 /// Statements about tenants.
@@ -36,7 +47,7 @@ impl Tenants<'_> {
     /// # Errors
     /// [`DbError::NameTaken`], or the database fails.
     pub async fn create_tenant(self, name: &TenantName) -> Result<TenantId, DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(None, "create_tenant", name.as_str()).await?;
         let id = sqlx::query_scalar("INSERT INTO tenant (name, created_at_ms) VALUES ($1, $2) RETURNING id")
             .bind(name.as_str())
             .bind(now_ms())
@@ -68,7 +79,41 @@ impl Tenants<'_> {
     /// # Errors
     /// The database fails.
     pub async fn list_tenants(self) -> Result<Vec<Tenant>, DbError> {
-        sqlx::query_as::<_, Row>("SELECT id, name, default_connection_id, created_at_ms FROM tenant ORDER BY name")
+        self.list_visible_tenants(VisibleTenants::All, None, u32::MAX).await
+    }
+
+    /// Tenants by name that somebody may see, those behind `after` if given.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_visible_tenants(
+        self,
+        visible: VisibleTenants,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Tenant>, DbError> {
+        let (sql, id) = match visible {
+            VisibleTenants::All => (
+                "SELECT id, name, default_connection_id, created_at_ms FROM tenant
+                 WHERE $1 = 0 AND name > $2 ORDER BY name LIMIT $3",
+                0,
+            ),
+            VisibleTenants::Only(tenant) => (
+                "SELECT id, name, default_connection_id, created_at_ms FROM tenant
+                 WHERE id = $1 AND name > $2 ORDER BY name LIMIT $3",
+                tenant.0,
+            ),
+            VisibleTenants::Of(user) => (
+                "SELECT t.id, t.name, t.default_connection_id, t.created_at_ms
+                 FROM tenant t JOIN member m ON m.tenant_id = t.id
+                 WHERE m.user_id = $1 AND t.name > $2 ORDER BY t.name LIMIT $3",
+                user.0,
+            ),
+        };
+        sqlx::query_as::<_, Row>(sql)
+            .bind(id)
+            .bind(after.unwrap_or(""))
+            .bind(i64::from(limit))
             .fetch_all(&self.0.readers)
             .await?
             .into_iter()
@@ -81,7 +126,7 @@ impl Tenants<'_> {
     /// # Errors
     /// [`DbError::Unknown`] when the tenant has no such connection, or the database fails.
     pub async fn set_default_connection(self, tenant: TenantId, connection: ConnectionId) -> Result<(), DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(tenant, "set_default_connection", &connection.to_string()).await?;
         let updated = sqlx::query("UPDATE tenant SET default_connection_id = $2 WHERE id = $1")
             .bind(tenant.0)
             .bind(connection.0)
@@ -93,6 +138,41 @@ impl Tenants<'_> {
             })?;
         if updated.rows_affected() == 0 {
             return Err(DbError::Unknown { what: "row", id: tenant.0 });
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes a tenant that has neither scripts nor endpoints, with its connections, secrets, tokens, keys and members. Its
+    /// invocations and audit log stay.
+    ///
+    /// # Errors
+    /// [`DbError::InUse`] when it has scripts, [`DbError::Unknown`] when it is gone, or the database fails.
+    pub async fn delete_tenant(self, tenant: TenantId, name: &TenantName) -> Result<(), DbError> {
+        let mut tx = self.0.begin_change(None, "delete_tenant", name.as_str()).await?;
+        let scripts: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM script WHERE tenant_id = $1")
+            .bind(tenant.0)
+            .fetch_one(&mut *tx)
+            .await?;
+        if scripts > 0 {
+            let by = format!("it has {scripts} scripts; delete them first");
+            return Err(DbError::InUse { what: "tenant", name: name.to_string(), by });
+        }
+        for sql in [
+            "UPDATE tenant SET default_connection_id = NULL WHERE id = $1",
+            "DELETE FROM credential WHERE tenant_id = $1",
+            "DELETE FROM member WHERE tenant_id = $1",
+            "DELETE FROM token WHERE tenant_id = $1",
+            "DELETE FROM signing_key WHERE tenant_id = $1",
+            "DELETE FROM secret WHERE tenant_id = $1",
+            "DELETE FROM egress_rule WHERE tenant_id = $1",
+            "DELETE FROM connection WHERE tenant_id = $1",
+        ] {
+            sqlx::query(sql).bind(tenant.0).execute(&mut *tx).await?;
+        }
+        let deleted = sqlx::query("DELETE FROM tenant WHERE id = $1").bind(tenant.0).execute(&mut *tx).await?;
+        if deleted.rows_affected() == 0 {
+            return Err(DbError::Unknown { what: "tenant", id: tenant.0 });
         }
         tx.commit().await?;
         Ok(())

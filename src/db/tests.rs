@@ -42,6 +42,7 @@ async fn ensure_script(db: &Db, tenant: TenantId, name: &str) -> ScriptId {
 fn new_version(script: ScriptId) -> NewVersion {
     NewVersion {
         script,
+        script_name: "hello".parse().unwrap(),
         files: vec![
             SourceFile { name: "handler.py".to_owned(), content: b"def handler(request): ...\xff\0".to_vec() },
             SourceFile { name: "util.py".to_owned(), content: Vec::new() },
@@ -53,11 +54,14 @@ fn new_version(script: ScriptId) -> NewVersion {
             image: Some(ImageRef { hash: "1a".repeat(32), bytes: 1 << 40 }),
             runtime_hash: "2b".repeat(32),
         },
+        message: String::new(),
+        promote: true,
     }
 }
 
 fn new_endpoint(script: ScriptId, methods: &str, route: &str) -> NewEndpoint {
-    NewEndpoint { methods: methods.to_owned(), route: route.to_owned(), script, auth: AuthMode::Jwt }
+    let (methods, route) = (methods.parse().unwrap(), route.parse().unwrap());
+    NewEndpoint { methods, route, script, pinned_version: None, auth: AuthMode::Jwt }
 }
 
 fn record(tenant: TenantId) -> InvocationRecord {
@@ -99,15 +103,13 @@ async fn a_version_comes_back_as_it_was_published() {
     let tenant = create_tenant(&db, "acme").await;
     let script = ensure_script(&db, tenant, "hello").await;
     assert_eq!(ensure_script(&db, tenant, "hello").await, script);
-    assert_eq!(db.versions().latest_version(tenant, script).await.unwrap(), None);
 
     let first = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
     let second = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
     assert_eq!((first.number, second.number), (1, 2));
     assert_eq!(db.versions().find_version(tenant, first.id).await.unwrap().as_ref(), Some(&first));
     assert_eq!(db.versions().list_files(tenant, first.id).await.unwrap(), new_version(script).files);
-    assert_eq!(db.versions().latest_version(tenant, script).await.unwrap().as_ref(), Some(&second));
-    assert_eq!(db.versions().list_versions(tenant, script).await.unwrap(), [second.clone(), first.clone()]);
+    assert_eq!(db.versions().list_versions(tenant, script, None, 10).await.unwrap(), [second.clone(), first.clone()]);
     let listed = db.scripts().list_scripts(tenant).await.unwrap();
     assert_eq!(listed[0].latest_version, Some((second.id, 2)));
 
@@ -131,7 +133,7 @@ async fn two_files_of_a_version_have_two_names() {
     new.files[1].name = "handler.py".to_owned();
     let error = db.versions().insert_version(tenant, new).await.unwrap_err();
     assert_eq!(error.to_string(), "there is already a file `handler.py`");
-    assert_eq!(db.versions().latest_version(tenant, script).await.unwrap(), None, "nothing of it was kept");
+    assert_eq!(db.versions().list_versions(tenant, script, None, 10).await.unwrap(), [], "nothing of it was kept");
 }
 
 #[tokio::test]
@@ -139,20 +141,28 @@ async fn endpoints_share_no_method_on_a_route() {
     let (db, _dir) = open().await;
     let tenant = create_tenant(&db, "acme").await;
     let script = ensure_script(&db, tenant, "hello").await;
-    let create = |methods, route| db.endpoints().create_endpoint(tenant, new_endpoint(script, methods, route));
+    let create =
+        async |methods, route| db.endpoints().create_endpoint(tenant, &new_endpoint(script, methods, route)).await;
     create("GET", "/a").await.unwrap();
     create("POST", "/a").await.unwrap();
     create("ANY", "/b").await.unwrap();
     let error = create("PUT,GET", "/a").await.unwrap_err();
-    assert_eq!(error.to_string(), "the route `/a` already has an endpoint for GET");
-    let error = create("GET", "/b").await.unwrap_err();
-    assert_eq!(error.to_string(), "the route `/b` already has an endpoint for ANY");
+    assert_eq!(
+        error.to_string(),
+        "endpoint `GET, PUT /a` conflicts with `GET /a`: both would answer GET for the same paths"
+    );
+    // ANY takes what other endpoints leave.
+    create("GET", "/b").await.unwrap();
+    create("ANY", "/b").await.unwrap_err();
 
     let published = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
     let listed = db.endpoints().list_endpoints(tenant).await.unwrap();
-    let shown: Vec<_> = listed.iter().map(|e| (e.methods.as_str(), e.route.as_str(), e.latest_version)).collect();
+    let shown: Vec<_> = listed.iter().map(|e| (e.methods.as_str(), e.route.as_str(), e.served_version)).collect();
     let version = Some(published.id);
-    assert_eq!(shown, [("GET", "/a", version), ("POST", "/a", version), ("ANY", "/b", version)]);
+    assert_eq!(
+        shown,
+        [("GET", "/a", version), ("POST", "/a", version), ("ANY", "/b", version), ("GET", "/b", version)]
+    );
     assert_eq!((listed[0].script_name.as_str(), listed[0].auth), ("hello", AuthMode::Jwt));
 }
 
@@ -167,7 +177,7 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
         .create_connection(theirs, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![1])
         .await
         .unwrap();
-    db.endpoints().create_endpoint(theirs, new_endpoint(script, "GET", "/a")).await.unwrap();
+    db.endpoints().create_endpoint(theirs, &new_endpoint(script, "GET", "/a")).await.unwrap();
     let token = NewToken { id: "t1".to_owned(), name: "ci".to_owned(), endpoint_route: None, expires_at_ms: i64::MAX };
     db.tokens().insert_token(theirs, &token).await.unwrap();
     db.signing_keys().insert(theirs, "k1", || b"sealed".to_vec()).await.unwrap();
@@ -181,8 +191,7 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
     assert_eq!(db.scripts().list_scripts(mine).await.unwrap(), []);
     assert_eq!(db.versions().find_version(mine, version.id).await.unwrap(), None);
     assert_eq!(db.versions().list_files(mine, version.id).await.unwrap(), []);
-    assert_eq!(db.versions().list_versions(mine, script).await.unwrap(), []);
-    assert_eq!(db.versions().latest_version(mine, script).await.unwrap(), None);
+    assert_eq!(db.versions().list_versions(mine, script, None, 10).await.unwrap(), []);
     assert_eq!(db.endpoints().list_endpoints(mine).await.unwrap(), []);
     assert_eq!(db.tokens().find_token(mine, "t1").await.unwrap(), None);
     assert_eq!(db.tokens().list_tokens(mine).await.unwrap(), []);
@@ -202,7 +211,7 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
     is_unknown(db.versions().insert_version(mine, new_version(script)).await.unwrap_err(), "script");
     let loaded = new_version(script).loaded;
     is_unknown(db.versions().update_image(mine, version.id, &loaded).await.unwrap_err(), "version");
-    is_unknown(db.endpoints().create_endpoint(mine, new_endpoint(script, "GET", "/a")).await.unwrap_err(), "script");
+    is_unknown(db.endpoints().create_endpoint(mine, &new_endpoint(script, "GET", "/a")).await.unwrap_err(), "script");
     is_unknown(db.tenants().set_default_connection(mine, connection).await.unwrap_err(), "connection");
     db.tenants().set_default_connection(theirs, connection).await.unwrap();
 }
@@ -328,7 +337,7 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
     expect_change("insert_version").await;
     db.versions().update_image(tenant, version.id, &version.loaded).await.unwrap();
     expect_change("update_image").await;
-    db.endpoints().create_endpoint(tenant, new_endpoint(script, "GET", "/a")).await.unwrap();
+    db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap();
     expect_change("create_endpoint").await;
     let token = NewToken { id: "t".to_owned(), name: "ci".to_owned(), endpoint_route: None, expires_at_ms: 9 };
     db.tokens().insert_token(tenant, &token).await.unwrap();
@@ -504,7 +513,7 @@ async fn what_was_acknowledged_survives_kill_9() {
     let db = Db::open(&path).await.unwrap();
     let tenant = db.tenants().find_tenant(&"acme".parse().unwrap()).await.unwrap().unwrap().id;
     let script = db.scripts().find_script(tenant, &"hello".parse().unwrap()).await.unwrap().unwrap().id;
-    let versions = db.versions().list_versions(tenant, script).await.unwrap();
+    let versions = db.versions().list_versions(tenant, script, None, 1000).await.unwrap();
     let numbers: Vec<_> = versions.iter().rev().map(|version| version.number).collect();
     assert_eq!(numbers[..50], (1..=50).collect::<Vec<_>>());
     assert!(numbers.len() >= usize::try_from(published).unwrap(), "{published} of {}", numbers.len());

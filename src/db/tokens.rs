@@ -48,7 +48,7 @@ impl Tokens<'_> {
     /// [`DbError::Unknown`] when there is no such tenant, or the database fails.
     pub async fn insert_token(self, tenant: TenantId, new: &NewToken) -> Result<(), DbError> {
         let NewToken { id, name, endpoint_route, expires_at_ms } = new;
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(tenant, "create_token", id).await?;
         sqlx::query(
             "INSERT INTO token (id, tenant_id, name, endpoint_route, created_at_ms, expires_at_ms)
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -74,7 +74,7 @@ impl Tokens<'_> {
     /// # Errors
     /// The database fails.
     pub async fn revoke_token(self, tenant: TenantId, id: &str) -> Result<bool, DbError> {
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_change(tenant, "revoke_token", id).await?;
         let updated = sqlx::query(
             "UPDATE token SET revoked_at_ms = COALESCE(revoked_at_ms, $3) WHERE tenant_id = $1 AND id = $2",
         )
@@ -83,8 +83,11 @@ impl Tokens<'_> {
         .bind(now_ms())
         .execute(&mut *tx)
         .await?;
+        if updated.rows_affected() == 0 {
+            return Ok(false);
+        }
         tx.commit().await?;
-        Ok(updated.rows_affected() > 0)
+        Ok(true)
     }
 
     /// The tenant's token of this id.
@@ -96,6 +99,24 @@ impl Tokens<'_> {
             .bind(tenant.0)
             .bind(id)
             .fetch_optional(&self.0.readers)
+            .await?)
+    }
+
+    /// The tenant's tokens by id, those behind `after` if given.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_tokens_after(
+        self,
+        tenant: TenantId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Token>, DbError> {
+        Ok(sqlx::query_as("SELECT * FROM token WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3")
+            .bind(tenant.0)
+            .bind(after.unwrap_or(""))
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.readers)
             .await?)
     }
 

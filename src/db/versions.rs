@@ -11,7 +11,7 @@ use crate::{
         from_column, now_ms, to_column,
     },
     domain::{
-        names::{ScriptId, TenantId, VersionId},
+        names::{ScriptId, ScriptName, TenantId, VersionId},
         script::SourceFile,
     },
 };
@@ -82,12 +82,18 @@ pub struct Loaded {
 pub struct NewVersion {
     /// Whose version it will be.
     pub script: ScriptId,
+    /// The script's name.
+    pub script_name: ScriptName,
     /// The source; the first file defines `handler`.
     pub files: Vec<SourceFile>,
     /// BLAKE3 hash of the source, in hexadecimal.
     pub content_hash: String,
     /// What publishing made of it.
     pub loaded: Loaded,
+    /// What its author says about it.
+    pub message: String,
+    /// Whether endpoints serve it at once, unless they name another version.
+    pub promote: bool,
 }
 
 /// A published version.
@@ -103,6 +109,10 @@ pub struct Version {
     pub content_hash: String,
     /// What publishing made of it.
     pub loaded: Loaded,
+    /// Who published it.
+    pub author: String,
+    /// What its author says about it.
+    pub message: String,
     /// When it was published, in milliseconds since 1970.
     pub created_at_ms: i64,
 }
@@ -118,6 +128,8 @@ struct Row {
     image_hash: Option<String>,
     image_bytes: Option<i64>,
     runtime_hash: String,
+    author: String,
+    message: String,
     created_at_ms: i64,
 }
 
@@ -132,14 +144,15 @@ impl Versions<'_> {
     /// [`DbError::Unknown`] when the tenant has no such script, [`DbError::NameTaken`] when two files have the same name,
     /// or the database fails.
     pub async fn insert_version(self, tenant: TenantId, new: NewVersion) -> Result<Version, DbError> {
-        let NewVersion { script, files, content_hash, loaded } = new;
+        let NewVersion { script, script_name, files, content_hash, loaded, message, promote } = new;
+        let author = self.0.actor().to_owned();
         let created_at_ms = now_ms();
-        let mut tx = self.0.begin_change().await?; // from here on nobody else can take the number
+        let mut tx = self.0.begin_change(tenant, "publish_version", script_name.as_str()).await?; // from here on nobody else can take the number
         let (id, number) = sqlx::query_as::<_, (i64, i64)>(
             "INSERT INTO version (tenant_id, script_id, number, content_hash, load_mode, load_reason, image_hash,
-                                  image_bytes, runtime_hash, created_at_ms)
+                                  image_bytes, runtime_hash, created_at_ms, author, message)
              VALUES ($1, $2, (SELECT COALESCE(MAX(number), 0) + 1 FROM version WHERE script_id = $2),
-                     $3, $4, $5, $6, $7, $8, $9)
+                     $3, $4, $5, $6, $7, $8, $9, $10, $11)
              RETURNING id, number",
         )
         .bind(tenant.0)
@@ -151,6 +164,8 @@ impl Versions<'_> {
         .bind(loaded.image.as_ref().map(|image| to_column(image.bytes)))
         .bind(&loaded.runtime_hash)
         .bind(created_at_ms)
+        .bind(&author)
+        .bind(&message)
         .fetch_one(&mut *tx)
         .await
         .map_err(|error| match is_missing_reference(&error) {
@@ -174,8 +189,19 @@ impl Versions<'_> {
                 false => error.into(),
             })?;
         }
+        if promote {
+            sqlx::query(
+                "UPDATE script SET previous_version_id = live_version_id, live_version_id = $3
+                 WHERE tenant_id = $1 AND id = $2",
+            )
+            .bind(tenant.0)
+            .bind(script.0)
+            .bind(id)
+            .execute(&mut *tx)
+            .await?;
+        }
         tx.commit().await?;
-        Ok(Version { id: VersionId(id), script, number, content_hash, loaded, created_at_ms })
+        Ok(Version { id: VersionId(id), script, number, content_hash, loaded, author, message, created_at_ms })
     }
 
     /// A version of the tenant.
@@ -207,30 +233,44 @@ impl Versions<'_> {
         Ok(rows.into_iter().map(|(name, content)| SourceFile { name, content }).collect())
     }
 
-    /// The version of a script with the highest number.
+    /// The version of a script with this number.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn latest_version(self, tenant: TenantId, script: ScriptId) -> Result<Option<Version>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT * FROM version WHERE tenant_id = $1 AND script_id = $2 ORDER BY number DESC LIMIT 1",
-        )
-        .bind(tenant.0)
-        .bind(script.0)
-        .fetch_optional(&self.0.readers)
-        .await?
-        .map(Version::try_from)
-        .transpose()
-    }
-
-    /// All versions of a script, newest first.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn list_versions(self, tenant: TenantId, script: ScriptId) -> Result<Vec<Version>, DbError> {
-        sqlx::query_as::<_, Row>("SELECT * FROM version WHERE tenant_id = $1 AND script_id = $2 ORDER BY number DESC")
+    pub async fn find_version_numbered(
+        self,
+        tenant: TenantId,
+        script: ScriptId,
+        number: i64,
+    ) -> Result<Option<Version>, DbError> {
+        sqlx::query_as::<_, Row>("SELECT * FROM version WHERE tenant_id = $1 AND script_id = $2 AND number = $3")
             .bind(tenant.0)
             .bind(script.0)
+            .bind(number)
+            .fetch_optional(&self.0.readers)
+            .await?
+            .map(Version::try_from)
+            .transpose()
+    }
+
+    /// Versions of a script, newest first, below number `before` if given.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_versions(
+        self,
+        tenant: TenantId,
+        script: ScriptId,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Version>, DbError> {
+        sqlx::query_as::<_, Row>(
+            "SELECT * FROM version WHERE tenant_id = $1 AND script_id = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
+        )
+            .bind(tenant.0)
+            .bind(script.0)
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(i64::from(limit))
             .fetch_all(&self.0.readers)
             .await?
             .into_iter()
@@ -244,7 +284,7 @@ impl Versions<'_> {
     /// [`DbError::Unknown`] when the tenant has no such version, or the database fails.
     pub async fn update_image(self, tenant: TenantId, version: VersionId, loaded: &Loaded) -> Result<(), DbError> {
         let Loaded { mode, reason, image, runtime_hash } = loaded;
-        let mut tx = self.0.begin_change().await?;
+        let mut tx = self.0.begin_derived_change().await?;
         let updated = sqlx::query(
             "UPDATE version SET load_mode = $3, load_reason = $4, image_hash = $5, image_bytes = $6, runtime_hash = $7
              WHERE tenant_id = $1 AND id = $2",
@@ -282,6 +322,8 @@ impl TryFrom<Row> for Version {
                 image: image.map(|(hash, bytes)| ImageRef { hash, bytes: from_column(bytes) }),
                 runtime_hash: row.runtime_hash,
             },
+            author: row.author,
+            message: row.message,
             created_at_ms: row.created_at_ms,
         })
     }

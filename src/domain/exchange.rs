@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::domain::names::InvocationId;
 
 /// Who may call an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AuthMode {
     /// Callers present a token of the tenant.

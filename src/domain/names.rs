@@ -131,6 +131,10 @@ id!(
     /// A secret's row.
     SecretId
 );
+id!(
+    /// A user's row.
+    UserId
+);
 
 /// One run of a handler: a version 7 UUID, so ids sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -23,6 +23,7 @@ use crate::{
         exchange::AuthMode,
         limits::Limits,
         names::{ConnectionId, ConnectionName, EndpointId, ScriptId, ScriptName, SecretId, TenantId, TenantName},
+        preview::PreviewToken,
         route::{MethodSet, RoutePattern, RouteTable},
         script::SourceFile,
         sql::{SqlError, SqlErrorCode},
@@ -52,7 +53,7 @@ pub struct TenantRoutes {
 }
 
 /// What an endpoint leads to.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EndpointTarget {
     /// The endpoint.
     pub id: EndpointId,
@@ -66,12 +67,12 @@ pub struct EndpointTarget {
     pub script_name: ScriptName,
     /// What an invocation may use.
     pub limits: Limits,
-    /// The script's newest version.
+    /// The version that it serves: the one that it is pinned to, else the script's live one.
     pub(crate) version: Option<RunnableVersion>,
 }
 
 /// A version, ready to run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct RunnableVersion {
     pub(crate) version: Version,
     /// The source, if module-level code runs in each request.
@@ -155,7 +156,7 @@ impl Directory {
                 tracing::error!(tenant.name = %name, endpoint.id = %endpoint.id, "an endpoint's stored route cannot be read");
                 continue;
             };
-            let version = match endpoint.latest_version {
+            let version = match endpoint.served_version {
                 Some(version) => self.runnable(tenant.id, version).await?,
                 None => None,
             };
@@ -173,6 +174,21 @@ impl Directory {
             }
         }
         Ok(Some(TenantRoutes { tenant_id: tenant.id, tenant: name.clone(), default_connection, table }))
+    }
+
+    /// The endpoint as it answers in a preview: with the previewed version, if that is one of its script.
+    pub(crate) async fn preview(
+        &self,
+        tenant: TenantId,
+        token: &PreviewToken,
+        endpoint: &Arc<EndpointTarget>,
+    ) -> Result<Option<Arc<EndpointTarget>>, InvokeError> {
+        let Some(id) = self.db.previews().find_preview(tenant, &token.hash()).await? else { return Ok(None) };
+        let version = self.runnable(tenant, id).await?;
+        Ok(match version.filter(|version| version.version.script == endpoint.script) {
+            Some(version) => Some(Arc::new(EndpointTarget { version: Some(version), ..(**endpoint).clone() })),
+            None => Some(Arc::clone(endpoint)),
+        })
     }
 
     async fn runnable(

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod contract;
+mod control;
 mod crypto;
 mod custom_auth;
 mod data;

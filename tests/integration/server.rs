@@ -44,7 +44,7 @@ async fn listen(change: impl FnOnce(&mut Settings)) -> Listening {
     change(&mut settings);
     let server = open(settings).await;
     let address = server.ingress_addr;
-    server.admit(routes());
+    server.admit(routes(), Router::new());
     let serving = Some(tokio::spawn(async move { _ = server.serve(HANG_GUARD).await.unwrap() }));
     Listening { address, serving }
 }
@@ -237,7 +237,7 @@ async fn a_host_that_starts_says_so() {
     assert_eq!((starting.status, starting.body.as_str()), (503, "starting\n"));
     assert_eq!(Answer::of(client.get(format!("{control}/healthz"))).await.status, 200);
 
-    server.admit(routes());
+    server.admit(routes(), Router::new());
     assert_eq!(Answer::of(client.get(format!("{control}/readyz"))).await.status, 200);
     assert_eq!(Answer::of(client.get(&url)).await.body, "hello");
 }

@@ -10,6 +10,7 @@ use pqhost::{
     app::{Guests, Host, Workspace},
     auth::TokenRequest,
     config::{Config, DataDir},
+    control,
     data::ConnectionUrl,
     db::{
         connections::ConnectionKind,
@@ -23,7 +24,7 @@ use pqhost::{
     },
     ingress,
     invoke::directory::url_context,
-    publish::{PublishError, Published},
+    publish::{Publication, PublishError, Published},
     sandbox::pool::PoolStatus,
     server,
 };
@@ -99,7 +100,7 @@ impl TestApp {
         change_ingress(&mut settings);
         let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
         let server = bound.open(server::Settings::of_this_process()).unwrap();
-        server.admit(router);
+        server.admit(router, control::router(control::Parts::of_host(&host)));
         let serving = tokio::spawn(async move {
             server.serve(Duration::from_secs(10)).await.unwrap();
         });
@@ -146,7 +147,9 @@ impl TestApp {
         name: &str,
         files: Vec<SourceFile>,
     ) -> Result<Published, PublishError> {
-        let published = self.guests.publish(tenant.id, &name.parse().unwrap(), files).await;
+        let script = name.parse().unwrap();
+        let publication = Publication { script, files, message: String::new(), promote: true };
+        let published = self.guests.publish(&self.workspace.db, tenant.id, publication).await;
         self.invoker.forget();
         published
     }
@@ -161,8 +164,9 @@ impl TestApp {
     pub(crate) async fn endpoint(&self, tenant: &Tenant, methods: &str, route: &str, script: &str, auth: AuthMode) {
         let script =
             self.workspace.db.scripts().find_script(tenant.id, &script.parse().unwrap()).await.unwrap().unwrap();
-        let new = NewEndpoint { methods: methods.to_owned(), route: route.to_owned(), script: script.id, auth };
-        self.workspace.db.endpoints().create_endpoint(tenant.id, new).await.unwrap();
+        let (methods, route) = (methods.parse().unwrap(), route.parse().unwrap());
+        let new = NewEndpoint { methods, route, script: script.id, pinned_version: None, auth };
+        self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
         self.invoker.forget();
     }
 
@@ -201,7 +205,8 @@ impl TestApp {
 
     pub(crate) async fn token(&self, tenant: &Tenant) -> String {
         let request = TokenRequest { name: "test".to_owned(), expires_in: HANG_GUARD, endpoint_route: None };
-        let token = self.workspace.auth.create_token(tenant.id, &tenant.name, request).await.unwrap();
+        let token =
+            self.workspace.auth.create_token(&self.workspace.db, tenant.id, &tenant.name, request).await.unwrap();
         token.text.expose_str().unwrap().to_owned()
     }
 

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::domain::percent::{self, InvalidEncoding};
+use crate::domain::{
+    percent::{self, InvalidEncoding},
+    preview::{PREVIEW_SEGMENT, PreviewToken},
+};
 
 /// Why a request's path cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +61,20 @@ impl<'p> RequestPath<'p> {
     #[must_use]
     pub fn segments(&self) -> &[Cow<'p, str>] {
         &self.segments
+    }
+
+    /// Takes the address of a preview off the front; the path itself if it is none.
+    ///
+    /// # Errors
+    /// The path, unchanged, if it does not begin with a preview.
+    pub fn without_preview(mut self) -> Result<(PreviewToken, Self), Self> {
+        let [first, second, ..] = self.segments.as_slice() else { return Err(self) };
+        let Some(token) = PreviewToken::parse(second).filter(|_| first == PREVIEW_SEGMENT) else { return Err(self) };
+        self.segments.drain(..2);
+        // Behind the third slash, or nothing: both segments are there.
+        let behind = self.rest.match_indices('/').nth(2).map_or(self.rest.len(), |(at, _)| at);
+        self.rest = &self.rest[behind..];
+        Ok((token, self))
     }
 
     /// The path below the tenant, decoded, with its leading slash, and a trailing one where the caller sent it.

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::domain::preview::PREVIEW_SEGMENT;
+
 /// Longest route, in bytes. Routes are typed by people; this is several times the longest seen.
 pub const ROUTE_BYTES_MAX: usize = 512;
 
@@ -101,6 +103,9 @@ impl FromStr for RoutePattern {
         let mut pattern = Self { segments: Vec::with_capacity(words.len()) };
         for (index, word) in words.iter().enumerate() {
             let segment = parse_segment(word).map_err(|why| refuse(word, why))?;
+            if index == 0 && *word == PREVIEW_SEGMENT {
+                return Err(refuse(word, "is the host's: previews of versions answer there"));
+            }
             if segment == Segment::Rest && index + 1 < words.len() {
                 return Err(refuse(word, "matches the rest of the path, so it must be the last"));
             }

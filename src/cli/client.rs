@@ -1,0 +1,270 @@
+//! The control API as the command line uses it: of a host somewhere, or, without one, of a data directory in this process.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use anyhow::{Context as _, Result, bail};
+use axum::{Router, body::Body};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use http::{Method, Request, StatusCode, header};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::{
+    app::{Guests, Host, Workspace},
+    auth::people::Principal,
+    cli::{
+        login,
+        output::{Output, escaped},
+        serve::{compiling, data_dir},
+    },
+    config::{Config, api_token_from_environment},
+    control::{self, PREFIX},
+    domain::secret::Secret,
+};
+
+/// Where commands go to.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    /// A host's control listener.
+    pub(super) url: Option<String>,
+    /// A data directory, with which no host needs to run.
+    pub(super) data: Option<PathBuf>,
+}
+
+/// The data directory unless one is given.
+const DEFAULT_DATA: &str = "./pqhost-data";
+
+impl Target {
+    /// The data directory, for commands that cannot do with less.
+    pub(super) fn data(&self) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| DEFAULT_DATA.into())
+    }
+}
+
+/// Calls the control API.
+pub(super) struct Client {
+    transport: Transport,
+}
+
+enum Transport {
+    /// In this process, as somebody who could change the files anyway.
+    Local(Router),
+    Remote {
+        http: reqwest::Client,
+        url: String,
+        token: Option<Secret>,
+    },
+}
+
+/// The API refused.
+#[derive(Debug, thiserror::Error)]
+#[error("{detail}")]
+pub(super) struct Refused {
+    /// The problem's code.
+    pub(super) code: String,
+    detail: String,
+    /// Of a script that was refused.
+    pub(super) traceback: Option<String>,
+}
+
+impl Client {
+    /// A client of what the flags say; without any, of the host that one has logged in to, else of the data directory.
+    pub(super) async fn new(target: &Target, output: Output) -> Result<Self> {
+        let token = api_token_from_environment();
+        match (&target.url, &target.data) {
+            (Some(url), _) => {
+                let kept = login::read()?.filter(|login| login.url == trimmed(url));
+                Self::remote(url, token.or_else(|| kept.map(|login| login.token.into())))
+            }
+            (None, Some(data)) => Self::local(data, output).await,
+            (None, None) => match login::read()? {
+                Some(login) => {
+                    output.progress(&format!("on {}, where you are logged in", login.url));
+                    Self::remote(&login.url, token.or_else(|| Some(login.token.into())))
+                }
+                None => Self::local(Path::new(DEFAULT_DATA), output).await,
+            },
+        }
+    }
+
+    /// A client of a data directory. A host that runs with it sees changes at once.
+    async fn local(data: &Path, output: Output) -> Result<Self> {
+        let data = data_dir(data);
+        let workspace = Arc::new(Workspace::open(&data).await?);
+        let for_guests = Arc::clone(&workspace);
+        let started = OnceLock::new(); // keeps the guests' threads
+        let start_publisher = Box::new(move || {
+            let (guests, _) = Guests::start(&Config::new(data.clone()), &for_guests, || compiling(output))?;
+            Ok(Arc::clone(&started.get_or_init(|| guests).publisher))
+        });
+        let parts = control::Parts::of_workspace(&workspace, start_publisher);
+        Ok(Self { transport: Transport::Local(control::router(parts)) })
+    }
+
+    /// A client of a host in this process.
+    pub(super) fn of_host(host: &Host) -> Self {
+        Self { transport: Transport::Local(control::router(control::Parts::of_host(host))) }
+    }
+
+    /// A client of a host somewhere.
+    pub(super) fn remote(url: &str, token: Option<Secret>) -> Result<Self> {
+        let url = trimmed(url);
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            bail!("`{}` is no address of a host: write for example http://127.0.0.1:8081", escaped(url));
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        _ = rustls::crypto::ring::default_provider().install_default(); // a host of this process may have done it
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .context("cannot set up TLS")?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let http = reqwest::Client::builder().tls_backend_preconfigured(tls).build().context("cannot set up HTTP")?;
+        Ok(Self { transport: Transport::Remote { http, url: url.to_owned(), token } })
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<Value> {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send(Method::PUT, path, Some(body)).await
+    }
+
+    pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
+        self.send(Method::PATCH, path, Some(body)).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Result<Value> {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    /// All entries of a list.
+    pub(super) async fn list(&self, path: &str) -> Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut next = format!("{path}?limit=1000");
+        loop {
+            let mut page = self.get(&next).await?;
+            if let Value::Array(page) = page["items"].take() {
+                items.extend(page);
+            }
+            match page["next_cursor"].as_str() {
+                Some(cursor) => next = format!("{path}?limit=1000&cursor={cursor}"),
+                None => return Ok(items),
+            }
+        }
+    }
+
+    /// Events of a stream, as JSON, until it ends.
+    pub(super) async fn follow(&self, path: &str) -> Result<BoxStream<'static, Result<Value>>> {
+        let (status, pieces) = self.open(Method::GET, path, None).await?;
+        if !status.is_success() {
+            return Err(refusal(status, &collect(pieces).await?));
+        }
+        let mut buffer = Vec::new();
+        let events = pieces.map_ok(move |piece| {
+            buffer.extend_from_slice(&piece);
+            let mut events = Vec::new();
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                // One event has one line of data; ids and comments are of no interest here.
+                events
+                    .extend(line.strip_prefix(b"data: ").map(|data| serde_json::from_slice(data).map_err(Into::into)));
+            }
+            futures::stream::iter(events)
+        });
+        Ok(events.try_flatten().boxed())
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let (status, pieces) = self.open(method, path, body).await?;
+        let text = collect(pieces).await?;
+        if !status.is_success() {
+            return Err(refusal(status, &text));
+        }
+        match text.is_empty() {
+            true => Ok(Value::Null),
+            false => {
+                serde_json::from_slice(&text).context("the answer is no JSON: is this the control address of a pqhost?")
+            }
+        }
+    }
+
+    async fn open(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, BoxStream<'static, Result<Bytes>>)> {
+        let body = body.map(Value::to_string);
+        match &self.transport {
+            Transport::Local(router) => {
+                let request =
+                    Request::builder().method(method).uri(format!("{PREFIX}{path}")).extension(Principal::Local);
+                let request = request.header(header::CONTENT_TYPE, "application/json");
+                let request = request.body(body.map_or_else(Body::empty, Body::from))?;
+                let answer = tower_service::Service::call(&mut router.clone(), request).await;
+                let response = answer.unwrap_or_else(|never| match never {});
+                let pieces = response.map(Body::into_data_stream);
+                Ok((pieces.status(), pieces.into_body().map_err(Into::into).boxed()))
+            }
+            Transport::Remote { http, url, token } => {
+                let mut request = http.request(method, format!("{url}{PREFIX}{path}"));
+                if let Some(token) = token {
+                    request = request.bearer_auth(token.expose_str()?);
+                }
+                if let Some(body) = body {
+                    request = request.header(header::CONTENT_TYPE, "application/json").body(body);
+                }
+                let response = request.send().await.with_context(|| format!("cannot reach {url}"))?;
+                Ok((response.status(), response.bytes_stream().map_err(Into::into).boxed()))
+            }
+        }
+    }
+}
+
+fn trimmed(url: &str) -> &str {
+    url.trim_end_matches('/')
+}
+
+async fn collect(pieces: BoxStream<'static, Result<Bytes>>) -> Result<Vec<u8>> {
+    pieces
+        .try_fold(Vec::new(), async |mut all, piece| {
+            all.extend_from_slice(&piece);
+            Ok(all)
+        })
+        .await
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> anyhow::Error {
+    let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |field: &str| problem[field].as_str().map(str::to_owned);
+    match text("code").zip(text("detail")) {
+        Some((code, _)) if code == "unauthenticated" => {
+            anyhow::anyhow!("no valid credential: run `pqhost login URL`, or set PQHOST_TOKEN")
+        }
+        Some((code, detail)) => Refused { code, detail, traceback: text("traceback") }.into(),
+        None => anyhow::anyhow!("the host answered {status}: is this its control address?"),
+    }
+}
+
+/// A path of the API from its segments, which may hold anything.
+pub(super) fn path(segments: &[&str]) -> String {
+    /// What stands in names and addresses, and needs no escape.
+    const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'@');
+    segments.iter().map(|segment| format!("/{}", utf8_percent_encode(segment, ESCAPED))).collect()
+}
+
+/// [`path`] below a tenant.
+pub(super) fn in_tenant(tenant: &crate::domain::names::TenantName, segments: &[&str]) -> String {
+    path(&["tenants", tenant.as_str()]) + &path(segments)
+}

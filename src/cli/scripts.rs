@@ -1,0 +1,191 @@
+//! `pqhost script`: publishing, comparing, going back.
+
+use std::{fs, path::Path, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{
+        args::ScriptCommand,
+        client::{Client, Refused, Target, in_tenant},
+        output::{Output, escaped},
+        sources::ScriptSource,
+    },
+    domain::{
+        names::{ScriptName, TenantName},
+        script::{SourceFile, VENDORED_FOLDER, is_file_name},
+    },
+};
+
+pub(super) async fn script(target: &Target, command: ScriptCommand, output: Output) -> Result<()> {
+    let client = Client::new(target, output).await?;
+    match command {
+        ScriptCommand::Publish { tenant, scripts, message, no_promote } => {
+            for (name, file) in named_files(&scripts)? {
+                let files = ScriptSource::new(file.into()).read(output)?;
+                publish(&client, &tenant, &name, files, &message, !no_promote, output).await?;
+            }
+        }
+        ScriptCommand::List { tenant } => {
+            let scripts = client.list(&in_tenant(&tenant, &["scripts"])).await?;
+            output.items(&["id", "name", "live_version", "latest_version", "created_at"], &scripts);
+        }
+        ScriptCommand::Versions { tenant, script } => {
+            let versions = client.list(&in_tenant(&tenant, &["scripts", script.as_str(), "versions"])).await?;
+            output.items(&["number", "author", "message", "load", "created_at"], &versions);
+        }
+        ScriptCommand::Diff { tenant, script, version, from } => {
+            let path = in_version(&tenant, &script, version, "diff");
+            let query = from.map(|from| format!("?from={from}")).unwrap_or_default();
+            let compared = client.get(&format!("{path}{query}")).await?;
+            output.done(escaped(compared["diff"].as_str().unwrap_or_default()).trim_end(), &compared);
+        }
+        ScriptCommand::Pull { tenant, script, folder, version } => {
+            pull(&client, &tenant, &script, version, &folder, output).await?;
+        }
+        ScriptCommand::Promote { tenant, script, version } => {
+            let path = in_tenant(&tenant, &["scripts", script.as_str(), "live-version"]);
+            let promoted = client.put(&path, &json!({ "version": version })).await?;
+            output.done(&format!("version {version} of `{script}` is live"), &promoted);
+        }
+        ScriptCommand::RollBack { tenant, script } => {
+            let path = in_tenant(&tenant, &["scripts", script.as_str(), "roll-back"]);
+            let back = client.post(&path, &json!({})).await?;
+            output.done(&format!("version {} of `{script}` is live again", back["live_version"]), &back);
+        }
+        ScriptCommand::Preview { tenant, script, version } => {
+            let preview = client.post(&in_version(&tenant, &script, version, "previews"), &json!({})).await?;
+            output.done(preview["path"].as_str().unwrap_or_default(), &preview);
+        }
+        ScriptCommand::Delete { tenant, script } => {
+            client.delete(&in_tenant(&tenant, &["scripts", script.as_str()])).await?;
+            output.done(&format!("deleted script `{script}` of tenant `{tenant}`"), &json!({ "name": script }));
+        }
+    }
+    Ok(())
+}
+
+fn in_version(tenant: &TenantName, script: &ScriptName, version: i64, what: &str) -> String {
+    in_tenant(tenant, &["scripts", script.as_str(), "versions", &version.to_string(), what])
+}
+
+/// `NAME FILE` or `NAME=FILE...`.
+fn named_files(scripts: &[String]) -> Result<Vec<(ScriptName, String)>> {
+    if let [name, file] = scripts
+        && !name.contains('=')
+    {
+        return Ok(vec![(name.parse()?, file.clone())]);
+    }
+    let named = scripts.iter().map(|script| {
+        let (name, file) =
+            script.split_once('=').with_context(|| format!("`{script}` is not of the form NAME=FILE"))?;
+        Ok((name.parse()?, file.to_owned()))
+    });
+    named.collect()
+}
+
+/// Publishes a script.
+pub(super) async fn publish(
+    client: &Client,
+    tenant: &TenantName,
+    name: &ScriptName,
+    files: Vec<SourceFile>,
+    message: &str,
+    promote: bool,
+    output: Output,
+) -> Result<()> {
+    let start = Instant::now();
+    let path = in_tenant(tenant, &["scripts", name.as_str(), "versions"]);
+    let files: Vec<_> = files.into_iter().map(file).collect();
+    let body = json!({ "files": files, "message": message, "promote": promote });
+    let version = match client.post(&path, &body).await {
+        Ok(version) => version,
+        Err(error) => {
+            if let Some(traceback) = error.downcast_ref::<Refused>().and_then(|refused| refused.traceback.as_ref()) {
+                output.progress(escaped(traceback).trim_end());
+            }
+            bail!("`{name}`: {}", escaped(&format!("{error:#}")));
+        }
+    };
+    let publish_ms = start.elapsed().as_secs_f64() * 1e3;
+    if let Some(log) = version["log"].as_str().filter(|log| !log.is_empty()) {
+        output.progress(escaped(log).trim_end());
+    }
+    let number = &version["number"];
+    let mut sentence = format!("published `{name}` version {number} in {publish_ms:.0} ms");
+    if !promote {
+        sentence.push_str(&format!("; it is not live: `pqhost script promote {tenant} {name} {number}`"));
+    }
+    if let Some(reason) = version["load_reason"].as_str() {
+        let reason = escaped(reason);
+        sentence.push_str(&format!(
+            "\nnote: its module-level code runs in every request, which costs some milliseconds, because {reason};\n      \
+             move that into a function to have it run once"
+        ));
+    }
+    output.done(
+        &sentence,
+        &json!({
+            "script": name, "version": number, "publish_ms": publish_ms, "image_bytes": version["image_bytes"],
+            "load": version["load"], "load_reason": version["load_reason"], "is_live": version["is_live"],
+        }),
+    );
+    Ok(())
+}
+
+/// A file as the API takes it.
+fn file(file: SourceFile) -> Value {
+    let SourceFile { name, content } = file;
+    match String::from_utf8(content) {
+        Ok(text) => json!({ "name": name, "text": text }),
+        Err(error) => json!({ "name": name, "base64": STANDARD.encode(error.as_bytes()) }),
+    }
+}
+
+/// Writes a version's files, but for fetched packages, into a folder.
+async fn pull(
+    client: &Client,
+    tenant: &TenantName,
+    script: &ScriptName,
+    version: Option<i64>,
+    folder: &Path,
+    output: Output,
+) -> Result<()> {
+    let version = match version {
+        Some(version) => version,
+        None => {
+            let shown = client.get(&in_tenant(tenant, &["scripts", script.as_str()])).await?;
+            shown["live_version"]
+                .as_i64()
+                .with_context(|| format!("no version of `{script}` is live: use --version"))?
+        }
+    };
+    let download = client.get(&in_version(tenant, script, version, "files")).await?;
+    let mut written = Vec::new();
+    for file in download["files"].as_array().into_iter().flatten() {
+        let name = file["name"].as_str().unwrap_or_default();
+        if name.split('/').next() == Some(VENDORED_FOLDER) {
+            continue; // publishing fetches them again
+        }
+        if !is_file_name(name) {
+            bail!("the host gave a file that cannot be written: `{}`", escaped(name));
+        }
+        let content = match (file["text"].as_str(), file["base64"].as_str()) {
+            (Some(text), _) => text.as_bytes().to_vec(),
+            (None, Some(base64)) => STANDARD.decode(base64).context("the host gave a file that is no base64")?,
+            (None, None) => bail!("the host gave a file without content"),
+        };
+        let path = folder.join(name);
+        let failed = || format!("cannot write `{}`", path.display());
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(failed)?;
+        }
+        fs::write(&path, content).with_context(failed)?;
+        written.push(name.to_owned());
+    }
+    let sentence = format!("wrote version {version} of `{script}` into `{}`: {}", folder.display(), written.join(", "));
+    output.done(&sentence, &json!({ "version": version, "files": written }));
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! Connections: databases and HTTP APIs of a tenant. Their URLs go in and never come out.
+
+use axum::extract::State;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    control::{
+        Control,
+        access::InTenant,
+        extract::{Created, Expected, InPath, InQuery, Json, Page, PageQuery, Tagged, time},
+    },
+    data::{self, ConnectionUrl},
+    db::{
+        Db,
+        connections::{ConnectionKind, ConnectionRow},
+    },
+    domain::{
+        names::{ConnectionName, TenantId, TenantName},
+        secret::Secret,
+    },
+    egress::HttpConnection,
+    invoke::directory::url_context,
+    problem::api::ApiError,
+};
+
+/// A connection without its URL.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Connection {
+    id: i64,
+    #[schema(value_type = String)]
+    name: ConnectionName,
+    /// `sql` or `http`
+    kind: String,
+    /// Whether scripts mean it by `pq.DW_NAME`
+    is_default: bool,
+    created_at: String,
+}
+
+/// Where a connection leads.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Address {
+    /// `postgres://`, `mysql://`, `sqlite:FOLDER`, or `https://` of an API; may hold a password
+    #[schema(format = Password)]
+    url: String,
+    /// Header fields that the host adds to each request of an API, for example `Authorization: Bearer ...`
+    #[serde(default)]
+    headers: Vec<String>,
+}
+
+/// A connection to be created. The tenant's first database is its default.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewConnection {
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")]
+    name: ConnectionName,
+    /// `postgres://`, `mysql://`, `sqlite:FOLDER`, or `https://` of an API; may hold a password
+    #[schema(format = Password)]
+    url: String,
+    /// Header fields that the host adds to each request of an API, for example `Authorization: Bearer ...`
+    #[serde(default)]
+    headers: Vec<String>,
+}
+
+/// What came of connecting.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Examination {
+    is_reachable: bool,
+    /// What is wrong or risky, in sentences; the database's own words, without the password
+    remarks: Vec<String>,
+}
+
+type InConnection = InPath<(TenantName, ConnectionName)>;
+
+/// List connections
+#[utoipa::path(get, path = "/tenants/{tenant}/connections", tag = "connections", params(PageQuery),
+    responses((status = 200, description = "Connections by name", body = Page<Connection>)))]
+pub(super) async fn list_connections(
+    scope: InTenant,
+    InQuery(page): InQuery<PageQuery>,
+) -> Result<Json<Page<Connection>>, ApiError> {
+    let (limit, after) = page.bounds()?;
+    let rows = scope.db.connections().list_connections_after(scope.id(), after.as_deref(), limit + 1).await?;
+    Ok(Json(Page::new(rows, limit, |row| row.name.to_string(), |row| Connection::new(&scope, row))))
+}
+
+/// Create a connection; whether it can be reached is seen by testing it
+#[utoipa::path(post, path = "/tenants/{tenant}/connections", tag = "connections", request_body = NewConnection,
+    responses((status = 201, description = "Created", body = Connection)))]
+pub(super) async fn create_connection(
+    State(control): State<Control>,
+    scope: InTenant,
+    Json(NewConnection { name, url, headers }): Json<NewConnection>,
+) -> Result<Created<Connection>, ApiError> {
+    let (kind, text) = sealable(url, &headers)?;
+    let seal = |id| control.vault.seal(&url_context(id), text.expose());
+    let id = scope.db.connections().create_connection(scope.id(), &name, kind, seal).await?;
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    let mut connection = Connection::new(&scope, row);
+    if kind == ConnectionKind::Sql && scope.tenant.default_connection.is_none() {
+        scope.db.tenants().set_default_connection(scope.id(), id).await?;
+        connection.is_default = true;
+    }
+    Ok(Created(connection))
+}
+
+/// Show a connection
+#[utoipa::path(get, path = "/tenants/{tenant}/connections/{connection}", tag = "connections",
+    responses((status = 200, description = "The connection, with an `ETag`", body = Connection)))]
+pub(super) async fn show_connection(
+    scope: InTenant,
+    InPath((_, name)): InConnection,
+) -> Result<Tagged<Connection>, ApiError> {
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    Ok(Tagged(row.revision, Connection::new(&scope, row)))
+}
+
+/// Replace where a connection leads, for example with a new password
+#[utoipa::path(put, path = "/tenants/{tenant}/connections/{connection}", tag = "connections", request_body = Address,
+    params(("if-match" = Option<String>, Header, description = "`ETag` of the connection as it was read")),
+    responses((status = 200, description = "Replaced", body = Connection),
+              (status = 412, description = "Somebody else changed it")))]
+pub(super) async fn replace_connection(
+    State(control): State<Control>,
+    scope: InTenant,
+    InPath((_, name)): InConnection,
+    Expected(expected): Expected,
+    Json(Address { url, headers }): Json<Address>,
+) -> Result<Tagged<Connection>, ApiError> {
+    let (kind, text) = sealable(url, &headers)?;
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    let seal = |id| control.vault.seal(&url_context(id), text.expose());
+    scope.db.connections().update_connection(scope.id(), &row, kind, expected, seal).await?;
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    Ok(Tagged(row.revision, Connection::new(&scope, row)))
+}
+
+/// Delete a connection; scripts that use it fail from then on
+#[utoipa::path(delete, path = "/tenants/{tenant}/connections/{connection}", tag = "connections",
+    responses((status = 204, description = "Deleted")))]
+pub(super) async fn delete_connection(
+    scope: InTenant,
+    InPath((_, name)): InConnection,
+) -> Result<StatusCode, ApiError> {
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    scope.db.connections().delete_connection(scope.id(), &row).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Try to connect to a database
+#[utoipa::path(post, path = "/tenants/{tenant}/connections/{connection}/test", tag = "connections",
+    responses((status = 200, description = "What came of it", body = Examination)))]
+pub(super) async fn test_connection(
+    State(control): State<Control>,
+    scope: InTenant,
+    InPath((_, name)): InConnection,
+) -> Result<Json<Examination>, ApiError> {
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    if row.kind != ConnectionKind::Sql {
+        return Err(ApiError::Invalid(format!("`{name}` is an HTTP API: call it from a script to test it")));
+    }
+    let url = control.vault.unseal(&url_context(row.id), &row.sealed_url)?;
+    let url = url.expose_str().map_err(|error| ApiError::Host(error.to_string()))?;
+    let url = ConnectionUrl::parse(url).map_err(|error| ApiError::Host(error.to_string()))?;
+    let data::Examination { is_reachable, remarks } = data::examine(&url, &control.data.sqlite()).await;
+    Ok(Json(Examination { is_reachable, remarks }))
+}
+
+async fn find_connection(db: &Db, tenant: TenantId, name: &ConnectionName) -> Result<ConnectionRow, ApiError> {
+    let row = db.connections().find_connection(tenant, name).await?;
+    row.ok_or_else(|| ApiError::Unknown { what: "connection", name: name.to_string() })
+}
+
+/// What is sealed of an address.
+fn sealable(url: String, headers: &[String]) -> Result<(ConnectionKind, Secret), ApiError> {
+    let invalid = |error: &dyn std::fmt::Display| ApiError::Invalid(error.to_string());
+    if HttpConnection::is_http(&url) {
+        let connection =
+            HttpConnection::new(&url, headers.iter().map(String::as_str)).map_err(|error| invalid(&error))?;
+        return Ok((ConnectionKind::Http, Secret::from(connection.to_sealed_text().to_string())));
+    }
+    if !headers.is_empty() {
+        return Err(invalid(&"`headers` go with a connection whose URL is https:// or http://"));
+    }
+    ConnectionUrl::parse(&url).map_err(|error| invalid(&error))?;
+    Ok((ConnectionKind::Sql, Secret::from(url)))
+}
+
+impl Connection {
+    fn new(scope: &InTenant, row: ConnectionRow) -> Self {
+        let ConnectionRow { id, name, kind, revision: _, sealed_url: _, created_at_ms } = row;
+        let is_default = scope.tenant.default_connection == Some(id);
+        Self { id: id.0, name, kind: kind.to_string(), is_default, created_at: time(created_at_ms) }
+    }
+}

@@ -1,0 +1,246 @@
+//! The invocation log.
+
+use std::time::Duration;
+
+use axum::response::{
+    IntoResponse as _, Response, Sse,
+    sse::{Event, KeepAlive},
+};
+use futures::TryStreamExt as _;
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    control::{
+        access::InTenant,
+        error::shown,
+        extract::{InPath, InQuery, Json, Page, bounds, numeric, time},
+    },
+    db::{
+        DbError,
+        invocations::{InvocationFilter, LoggedInvocation},
+    },
+    domain::names::{EndpointId, InvocationId, ScriptName, TenantName},
+    problem::api::ApiError,
+};
+
+/// How often new entries are looked for.
+const FOLLOW_POLL: Duration = Duration::from_millis(300);
+
+/// Entries read at a time; each has up to 64 KiB of log.
+const FOLLOWED_AT_ONCE: u32 = 100;
+
+/// A comment is sent when nothing else was for so long, so that no proxy takes the connection for dead.
+const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// One run of a handler.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Invocation {
+    /// Its place in the log, which grows
+    seq: i64,
+    /// What callers get as `x-request-id`
+    id: String,
+    #[schema(value_type = Option<String>)]
+    script: Option<ScriptName>,
+    /// Number of the version that ran
+    version: Option<i64>,
+    /// Id of the endpoint
+    endpoint: i64,
+    method: String,
+    /// Below the tenant, without the query
+    path: String,
+    status: u16,
+    /// Code of the problem, when it failed
+    code: Option<String>,
+    started_at: String,
+    duration_us: u64,
+    /// Units of fuel that it used
+    fuel: u64,
+    /// Pages of memory that were rewound
+    dirty_pages: u64,
+    /// Rows that it read from databases
+    rows: u64,
+}
+
+/// One run of a handler, with what it printed.
+#[derive(Serialize, ToSchema)]
+pub(super) struct InvocationDetails {
+    #[serde(flatten)]
+    invocation: Invocation,
+    /// What it printed
+    log: String,
+    /// Of an exception that left the handler
+    traceback: Option<String>,
+}
+
+/// Where to begin.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct FollowQuery {
+    /// `seq` behind which to begin; now unless given. `last-event-id` does the same
+    after: Option<i64>,
+}
+
+/// An entry of a list.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Listed {
+    /// With what it printed, if that was asked for
+    Detailed(Box<InvocationDetails>),
+    /// Without
+    Brief(Invocation),
+}
+
+/// Which runs.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct InvocationQuery {
+    /// Entries at most: 1 to 1000, 100 unless given
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before
+    cursor: Option<String>,
+    /// Only of this script
+    #[param(value_type = Option<String>)]
+    script: Option<ScriptName>,
+    /// Only of this version of the script
+    version: Option<i64>,
+    /// Only of this endpoint
+    endpoint: Option<i64>,
+    /// Only with a status at least this, for example 500
+    status_min: Option<u16>,
+    /// Only with a status at most this
+    status_max: Option<u16>,
+    /// Only started at or after this time (RFC 3339)
+    since: Option<String>,
+    /// Only started before this time (RFC 3339)
+    until: Option<String>,
+    /// With what they printed
+    #[serde(default)]
+    details: bool,
+}
+
+/// List invocations
+#[utoipa::path(get, path = "/tenants/{tenant}/invocations", tag = "invocations", params(InvocationQuery),
+    responses((status = 200, description = "Invocations, newest first", body = Page<Listed>)))]
+pub(super) async fn list_invocations(
+    scope: InTenant,
+    InQuery(query): InQuery<InvocationQuery>,
+) -> Result<Json<Page<Listed>>, ApiError> {
+    let InvocationQuery { limit, cursor, script, version, endpoint, status_min, status_max, since, until, details } =
+        query;
+    let (limit, before) = bounds(limit, cursor)?;
+    if version.is_some() && script.is_none() {
+        return Err(ApiError::InvalidParameter("`version` goes with `script`".to_owned()));
+    }
+    let filter = InvocationFilter {
+        before: numeric(before.as_deref())?,
+        script,
+        version,
+        endpoint: endpoint.map(EndpointId),
+        status_min,
+        status_max,
+        since_ms: since.as_deref().map(|text| milliseconds("since", text)).transpose()?,
+        until_ms: until.as_deref().map(|text| milliseconds("until", text)).transpose()?,
+    };
+    let entries = scope.db.invocations().search(scope.id(), &filter, limit + 1).await?;
+    let item = |entry: LoggedInvocation| match details {
+        true => Listed::Detailed(Box::new(entry.into())),
+        false => Listed::Brief(entry.into()),
+    };
+    Ok(Json(Page::new(entries, limit, |entry| entry.seq.to_string(), item)))
+}
+
+/// Follow invocations as they are recorded, as server-sent events with the JSON of `InvocationDetails`
+#[utoipa::path(get, path = "/tenants/{tenant}/invocations/live", tag = "invocations", params(FollowQuery),
+    responses((status = 200, description = "A stream without end", content_type = "text/event-stream", body = String)))]
+pub(super) async fn follow_invocations(
+    scope: InTenant,
+    headers: HeaderMap,
+    InQuery(FollowQuery { after }): InQuery<FollowQuery>,
+) -> Result<Response, ApiError> {
+    let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
+    let after = match resumed.or(after) {
+        Some(after) => after,
+        None => {
+            let newest = scope.db.invocations().list(scope.id(), None, 1).await?;
+            newest.last().map_or(0, |entry| entry.seq)
+        }
+    };
+    let InTenant { db, tenant, .. } = scope;
+    let batches = futures::stream::try_unfold(after, move |after| {
+        let db = db.clone();
+        async move {
+            loop {
+                let new = db.invocations().list(tenant.id, Some(after), FOLLOWED_AT_ONCE).await?;
+                if let Some(last) = new.last() {
+                    let after = last.seq;
+                    return Ok::<_, DbError>(Some((new, after)));
+                }
+                tokio::time::sleep(FOLLOW_POLL).await;
+            }
+        }
+    });
+    let events = batches
+        .map_ok(|entries| futures::stream::iter(entries.into_iter().map(|entry| Ok::<_, DbError>(event(entry)))));
+    let keep_alive = KeepAlive::new().interval(FOLLOW_KEEP_ALIVE);
+    Ok(Sse::new(events.try_flatten()).keep_alive(keep_alive).into_response())
+}
+
+fn event(entry: LoggedInvocation) -> Event {
+    let id = entry.seq.to_string();
+    let event = Event::default().id(id);
+    event.json_data(InvocationDetails::from(entry)).unwrap_or_default()
+}
+
+/// Show an invocation with its log and traceback
+#[utoipa::path(get, path = "/tenants/{tenant}/invocations/{id}", tag = "invocations",
+    responses((status = 200, description = "The invocation", body = InvocationDetails)))]
+pub(super) async fn show_invocation(
+    scope: InTenant,
+    InPath((_, text)): InPath<(TenantName, String)>,
+) -> Result<Json<InvocationDetails>, ApiError> {
+    let unknown = || ApiError::Unknown { what: "invocation", name: shown(&text) };
+    let id: InvocationId = text.parse().map_err(|_| unknown())?;
+    let entry = scope.db.invocations().find_invocation(scope.id(), id).await?.ok_or_else(unknown)?;
+    Ok(Json(entry.into()))
+}
+
+fn milliseconds(name: &str, text: &str) -> Result<i64, ApiError> {
+    let time = chrono::DateTime::parse_from_rfc3339(text)
+        .map_err(|_| ApiError::InvalidParameter(format!("`{name}` is no RFC 3339 time: `{}`", shown(text))))?;
+    Ok(time.timestamp_millis())
+}
+
+impl From<LoggedInvocation> for InvocationDetails {
+    fn from(mut entry: LoggedInvocation) -> Self {
+        let log = std::mem::take(&mut entry.record.log);
+        let traceback = entry.record.traceback.take();
+        Self { invocation: entry.into(), log, traceback }
+    }
+}
+
+impl From<LoggedInvocation> for Invocation {
+    fn from(entry: LoggedInvocation) -> Self {
+        let LoggedInvocation { seq, script_name, version_number, record } = entry;
+        Self {
+            seq,
+            id: record.id.to_string(),
+            script: script_name,
+            version: version_number,
+            endpoint: record.endpoint.0,
+            method: record.method,
+            path: record.path,
+            status: record.status,
+            code: record.code,
+            started_at: time(record.started_at_ms),
+            duration_us: record.duration_us,
+            fuel: record.fuel,
+            dirty_pages: record.dirty_pages,
+            rows: record.rows,
+        }
+    }
+}

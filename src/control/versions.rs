@@ -1,0 +1,306 @@
+//! Versions: published, immutable, numbered.
+
+use std::time::Duration;
+
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    control::{
+        Control,
+        access::InTenant,
+        extract::{Created, InPath, InQuery, Json, Page, PageQuery, numeric, time},
+        scripts::{File, draft_files, find_script, source_files},
+    },
+    db::{Db, scripts::Script, versions::Version as VersionRow},
+    domain::{
+        names::{ScriptName, TenantId, TenantName},
+        preview::PreviewToken,
+        script::SourceFile,
+    },
+    problem::api::ApiError,
+    publish::Publication,
+};
+
+/// Longest message of a version, in bytes.
+const MESSAGE_BYTES_MAX: usize = 2000;
+
+/// How long a preview's address works.
+const PREVIEW_TIME: Duration = Duration::from_secs(7 * 86400);
+
+/// Unchanged lines shown around a changed one.
+const CONTEXT_LINES: usize = 3;
+
+/// A version.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Version {
+    number: i64,
+    /// BLAKE3 of its files, in hexadecimal
+    content_hash: String,
+    /// Who published it
+    author: String,
+    message: String,
+    /// `image`: module-level code ran once; `per_request`: it runs in every request, because of `load_reason`
+    load: String,
+    load_reason: Option<String>,
+    created_at: String,
+}
+
+/// What is to be published.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewVersion {
+    /// The first one defines `handler`; the draft's files unless given
+    files: Option<Vec<File>>,
+    /// What is new
+    #[serde(default)]
+    #[schema(max_length = 2000)]
+    message: String,
+    /// Whether endpoints serve it at once, unless they are pinned to another version
+    #[serde(default = "yes")]
+    promote: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A version that was published.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PublishedVersion {
+    #[serde(flatten)]
+    version: Version,
+    /// Size of its image
+    image_bytes: Option<u64>,
+    /// What its module-level code printed
+    log: String,
+    is_live: bool,
+}
+
+/// The files of a version.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Download {
+    /// The first one defines `handler`
+    files: Vec<File>,
+}
+
+/// How two versions differ.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Comparison {
+    /// Unified diff; empty when they do not
+    diff: String,
+}
+
+/// With what to compare.
+#[derive(Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CompareQuery {
+    /// The older version; the one before unless given, 0 for nothing
+    from: Option<i64>,
+}
+
+/// An address at which a version answers, whether it is live or not.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Preview {
+    /// To be put before a route of the tenant: `GET {path}/orders/17` of the ingress listener
+    path: String,
+    expires_at: String,
+}
+
+type InScript = InPath<(TenantName, ScriptName)>;
+type InVersion = InPath<(TenantName, ScriptName, i64)>;
+
+/// List a script's versions
+#[utoipa::path(get, path = "/tenants/{tenant}/scripts/{script}/versions", tag = "versions", params(PageQuery),
+    responses((status = 200, description = "Versions, newest first", body = Page<Version>)))]
+pub(super) async fn list_versions(
+    scope: InTenant,
+    InPath((_, name)): InScript,
+    InQuery(page): InQuery<PageQuery>,
+) -> Result<Json<Page<Version>>, ApiError> {
+    let (limit, before) = page.bounds()?;
+    let before = numeric(before.as_deref())?;
+    let script = find_script(&scope.db, scope.id(), &name).await?;
+    let versions = scope.db.versions().list_versions(scope.id(), script.id, before, limit + 1).await?;
+    Ok(Json(Page::new(versions, limit, |version| version.number.to_string(), Version::from)))
+}
+
+/// Publish a script's next version; the script is created if there is none
+#[utoipa::path(post, path = "/tenants/{tenant}/scripts/{script}/versions", tag = "versions", request_body = NewVersion,
+    responses((status = 201, description = "Published", body = PublishedVersion),
+              (status = 422, description = "The script is not sound; `traceback` says where")))]
+pub(super) async fn publish_version(
+    State(control): State<Control>,
+    scope: InTenant,
+    InPath((_, name)): InScript,
+    Json(NewVersion { files, message, promote }): Json<NewVersion>,
+) -> Result<Created<PublishedVersion>, ApiError> {
+    if message.len() > MESSAGE_BYTES_MAX {
+        return Err(ApiError::Invalid(format!("`message` may have {MESSAGE_BYTES_MAX} bytes, not {}", message.len())));
+    }
+    let files = match files {
+        Some(files) => source_files(files)?,
+        None => {
+            let script = find_script(&scope.db, scope.id(), &name).await?;
+            draft_files(&scope.db, scope.id(), &script).await?
+        }
+    };
+    let publication = Publication { script: name, files, message, promote };
+    let published = control.publisher().await?.publish(&scope.db, scope.id(), publication).await?;
+    let image_bytes = published.version.loaded.image.as_ref().map(|image| image.bytes);
+    Ok(Created(PublishedVersion {
+        version: published.version.into(),
+        image_bytes,
+        log: published.log,
+        is_live: promote,
+    }))
+}
+
+/// Show a version
+#[utoipa::path(get, path = "/tenants/{tenant}/scripts/{script}/versions/{version}", tag = "versions",
+    responses((status = 200, description = "The version", body = Version)))]
+pub(super) async fn show_version(
+    scope: InTenant,
+    InPath((_, name, number)): InVersion,
+) -> Result<Json<Version>, ApiError> {
+    let script = find_script(&scope.db, scope.id(), &name).await?;
+    Ok(Json(find_version(&scope.db, scope.id(), &script, number).await?.into()))
+}
+
+/// Download a version's files
+#[utoipa::path(get, path = "/tenants/{tenant}/scripts/{script}/versions/{version}/files", tag = "versions",
+    responses((status = 200, description = "The files exactly as they were published", body = Download)))]
+pub(super) async fn download_version(
+    scope: InTenant,
+    InPath((_, name, number)): InVersion,
+) -> Result<Json<Download>, ApiError> {
+    let script = find_script(&scope.db, scope.id(), &name).await?;
+    let version = find_version(&scope.db, scope.id(), &script, number).await?;
+    let files = scope.db.versions().list_files(scope.id(), version.id).await?;
+    Ok(Json(Download { files: files.into_iter().map(File::from).collect() }))
+}
+
+/// Show what a version changed
+#[utoipa::path(get, path = "/tenants/{tenant}/scripts/{script}/versions/{version}/diff", tag = "versions",
+    params(CompareQuery),
+    responses((status = 200, description = "The difference", body = Comparison)))]
+pub(super) async fn compare_versions(
+    scope: InTenant,
+    InPath((_, name, number)): InVersion,
+    InQuery(CompareQuery { from }): InQuery<CompareQuery>,
+) -> Result<Json<Comparison>, ApiError> {
+    let script = find_script(&scope.db, scope.id(), &name).await?;
+    let newer = find_version(&scope.db, scope.id(), &script, number).await?;
+    let older = match from.unwrap_or(number - 1) {
+        0 => Vec::new(),
+        number => {
+            let older = find_version(&scope.db, scope.id(), &script, number).await?;
+            scope.db.versions().list_files(scope.id(), older.id).await?
+        }
+    };
+    let newer = scope.db.versions().list_files(scope.id(), newer.id).await?;
+    // Comparing large files takes a while: not on the threads that serve.
+    let diff = tokio::task::spawn_blocking(move || diff_of(&older, &newer));
+    Ok(Json(Comparison { diff: diff.await.map_err(|error| ApiError::Host(error.to_string()))? }))
+}
+
+/// Create an address at which a version answers before it is live, for a week
+#[utoipa::path(post, path = "/tenants/{tenant}/scripts/{script}/versions/{version}/previews", tag = "versions",
+    responses((status = 201, description = "Created; endpoints check their callers as always", body = Preview)))]
+pub(super) async fn create_preview(
+    scope: InTenant,
+    InPath((tenant, name, number)): InVersion,
+) -> Result<Created<Preview>, ApiError> {
+    let script = find_script(&scope.db, scope.id(), &name).await?;
+    let version = find_version(&scope.db, scope.id(), &script, number).await?;
+    let token = PreviewToken::generate().map_err(|error| ApiError::Host(error.to_string()))?;
+    let expires_at = chrono::Utc::now() + PREVIEW_TIME;
+    let target = format!("{name} version {number}");
+    let expires_at_ms = expires_at.timestamp_millis();
+    scope.db.previews().insert_preview(scope.id(), version.id, &target, &token.hash(), expires_at_ms).await?;
+    Ok(Created(Preview { path: token.path(&tenant), expires_at: time(expires_at_ms) }))
+}
+
+async fn find_version(db: &Db, tenant: TenantId, script: &Script, number: i64) -> Result<VersionRow, ApiError> {
+    let version = db.versions().find_version_numbered(tenant, script.id, number).await?;
+    version.ok_or_else(|| ApiError::Unknown { what: "version", name: format!("{number} of script {}", script.name) })
+}
+
+/// A unified diff of all files, by name.
+fn diff_of(older: &[SourceFile], newer: &[SourceFile]) -> String {
+    let mut names: Vec<&str> = older.iter().chain(newer).map(|file| file.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let find =
+        |files: &[SourceFile], name| files.iter().find(|file| file.name == name).map(|file| file.content.clone());
+    let mut diff = String::new();
+    for name in names {
+        let (old, new) = (find(older, name), find(newer, name));
+        if old == new {
+            continue;
+        }
+        let label = |content: &Option<Vec<u8>>, side| {
+            content.as_ref().map_or_else(|| "/dev/null".to_owned(), |_| format!("{side}/{name}"))
+        };
+        let (from, to) = (label(&old, "a"), label(&new, "b"));
+        let text = |content: Option<Vec<u8>>| String::from_utf8(content.unwrap_or_default());
+        match (text(old), text(new)) {
+            (Ok(old), Ok(new)) => {
+                let lines = similar::TextDiff::from_lines(&old, &new);
+                diff.push_str(&lines.unified_diff().context_radius(CONTEXT_LINES).header(&from, &to).to_string());
+            }
+            _ => diff.push_str(&format!("Binary files {from} and {to} differ\n")),
+        }
+    }
+    diff
+}
+
+impl From<VersionRow> for Version {
+    fn from(version: VersionRow) -> Self {
+        let VersionRow { id: _, script: _, number, content_hash, loaded, author, message, created_at_ms } = version;
+        Self {
+            number,
+            content_hash,
+            author,
+            message,
+            load: loaded.mode.to_string(),
+            load_reason: loaded.reason,
+            created_at: time(created_at_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(files: &[(&str, &[u8])]) -> Vec<SourceFile> {
+        files.iter().map(|(name, content)| SourceFile { name: (*name).to_owned(), content: content.to_vec() }).collect()
+    }
+
+    #[test]
+    fn a_diff_shows_changed_added_removed_and_binary_files() {
+        let older = files(&[("handler.py", b"a = 1\nb = 2\n"), ("gone.txt", b"x\n"), ("same", b"s"), ("bin", b"\xff")]);
+        let newer = files(&[("handler.py", b"a = 1\nb = 3\n"), ("new.txt", b"y\n"), ("same", b"s"), ("bin", b"\xfe")]);
+        insta::assert_snapshot!(diff_of(&older, &newer), @r"
+        Binary files a/bin and b/bin differ
+        --- a/gone.txt
+        +++ /dev/null
+        @@ -1 +0,0 @@
+        -x
+        --- a/handler.py
+        +++ b/handler.py
+        @@ -1,2 +1,2 @@
+         a = 1
+        -b = 2
+        +b = 3
+        --- /dev/null
+        +++ b/new.txt
+        @@ -0,0 +1 @@
+        +y
+        ");
+        assert_eq!(diff_of(&newer, &newer), "");
+    }
+}

@@ -1,0 +1,210 @@
+//! What authors and operators do, from beginning to end.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Api;
+use crate::support::TestApp;
+
+fn handler(text: &str) -> Value {
+    json!([{"name": "handler.py", "text": format!("def handler(request): return '{text}'\n")}])
+}
+
+#[tokio::test]
+async fn a_script_from_draft_to_endpoint_and_back_to_an_older_version() {
+    let app = TestApp::new().await;
+    let operator = Api::operator(&app).await;
+    let author = operator.user("ann@acme.example", "acme", "author").await;
+    author.post("/tenants/acme/scripts", &json!({"name": "orders"})).await.expect("201");
+    author.post("/tenants/acme/scripts", &json!({"name": "orders"})).await.expect("409 name_taken");
+
+    // The boilerplate can be published as it is.
+    let published =
+        author.post("/tenants/acme/scripts/orders/versions", &json!({"message": "first"})).await.expect("201");
+    assert_eq!((&published["number"], &published["author"]), (&json!(1), &json!("user ann@acme.example")));
+    let endpoint = json!({"methods": "GET", "route": "/orders", "script": "orders", "auth": "public"});
+    let endpoint = author.post("/tenants/acme/endpoints", &endpoint).await.expect("201");
+    let call = async |path: &str| {
+        let response = app.client.get(format!("{}{path}", app.url)).send().await.unwrap();
+        let version = response.headers().get("x-script-version").map(|v| v.to_str().unwrap().to_owned());
+        (response.text().await.unwrap(), version.unwrap_or_default())
+    };
+    assert_eq!(call("/acme/orders").await, ("{\"hello\":\"world\"}".to_owned(), "1".to_owned()));
+
+    // A draft is saved by one author at a time.
+    let draft = "/tenants/acme/scripts/orders/draft";
+    let shown = author.get(draft).await;
+    let etag = shown.headers["etag"].clone();
+    let save = |text: &str| {
+        author.request(Method::PUT, draft).header("if-match", &etag).json(&json!({"files": handler(text)}))
+    };
+    Api::send(save("two")).await.expect("200");
+    Api::send(save("lost")).await.expect("412 changed_meanwhile");
+    let now = author.get(draft).await.expect("200");
+    assert_eq!(now["files"], handler("two"));
+
+    // Published without being served: only its preview shows it.
+    let held = json!({"promote": false, "message": "second"});
+    author.post("/tenants/acme/scripts/orders/versions", &held).await.expect("201");
+    assert_eq!(call("/acme/orders").await.1, "1");
+    let preview = author.post("/tenants/acme/scripts/orders/versions/2/previews", &json!({})).await.expect("201");
+    let preview = preview["path"].as_str().unwrap();
+    assert_eq!(call(&format!("{preview}/orders")).await, ("two".to_owned(), "2".to_owned()));
+    let wrong = format!("/acme/_preview/{}/orders", "0".repeat(32));
+    assert!(call(&wrong).await.0.contains("endpoint_unknown"));
+
+    // Promoted, rolled back, pinned.
+    let live = "/tenants/acme/scripts/orders/live-version";
+    author.put(live, &json!({"version": 2})).await.expect("200");
+    assert_eq!(call("/acme/orders").await.1, "2");
+    let back = author.post("/tenants/acme/scripts/orders/roll-back", &json!({})).await.expect("200");
+    assert_eq!(back["live_version"], 1);
+    assert_eq!(call("/acme/orders").await.1, "1");
+    let id = endpoint["id"].as_i64().unwrap();
+    let pinned = json!({"methods": "GET,POST", "route": "/orders", "script": "orders", "auth": "public", "version": 2});
+    author.put(&format!("/tenants/acme/endpoints/{id}"), &pinned).await.expect("200");
+    assert_eq!(call("/acme/orders").await.1, "2");
+
+    // What changed, and the files as they were.
+    let diff = author.get("/tenants/acme/scripts/orders/versions/2/diff").await.expect("200");
+    let diff = diff["diff"].as_str().unwrap();
+    assert!(diff.contains("--- a/handler.py") && diff.contains("+def handler(request): return 'two'"), "{diff}");
+    let files = author.get("/tenants/acme/scripts/orders/versions/2/files").await.expect("200");
+    assert_eq!(files["files"], handler("two"));
+    let versions = author.get("/tenants/acme/scripts/orders/versions?limit=1").await.expect("200");
+    assert_eq!((&versions["items"][0]["number"], &versions["items"][0]["message"]), (&json!(2), &json!("second")));
+    let next = format!("/tenants/acme/scripts/orders/versions?cursor={}", versions["next_cursor"].as_str().unwrap());
+    let rest = author.get(&next).await.expect("200");
+    assert_eq!((&rest["items"][0]["number"], rest.get("next_cursor")), (&json!(1), None));
+
+    // In use, then not.
+    author.delete("/tenants/acme/scripts/orders").await.expect("409 in_use");
+    author.delete(&format!("/tenants/acme/endpoints/{id}")).await.expect("204");
+    author.delete("/tenants/acme/scripts/orders").await.expect("204");
+    author.get("/tenants/acme/scripts/orders").await.expect("404 not_found");
+    assert!(call("/acme/orders").await.0.contains("endpoint_unknown"));
+
+    let audit = operator.get("/tenants/acme/audit?limit=3").await.expect("200");
+    let entry = &audit["items"][0];
+    let seen = (entry["actor"].as_str(), entry["action"].as_str(), entry["target"].as_str());
+    assert_eq!(seen, (Some("user ann@acme.example"), Some("delete_script"), Some("orders")));
+}
+
+#[tokio::test]
+async fn a_script_that_fails_is_not_published_and_its_author_sees_the_line() {
+    let app = TestApp::new().await;
+    let api = Api::operator(&app).await;
+    let files = json!([{"name": "handler.py", "text": "x = 1\nraise ValueError('no')\ndef handler(request): pass\n"}]);
+    let refused =
+        api.post("/tenants/acme/scripts/bad/versions", &json!({"files": files})).await.expect("422 script_rejected");
+    assert!(refused["traceback"].as_str().unwrap().contains("handler.py\", line 2"), "{refused}");
+    api.get("/tenants/acme/scripts/bad").await.expect("404 not_found");
+}
+
+#[tokio::test]
+async fn connections_secrets_hosts_and_state_are_managed_and_nothing_secret_comes_out() {
+    let app = TestApp::new().await;
+    let api = Api::operator(&app).await;
+    let new = json!({"name": "dw", "url": "postgres://postgres:hunter22@127.0.0.1:1/test"});
+    let made = api.post("/tenants/acme/connections", &new).await.expect("201");
+    assert_eq!((&made["kind"], &made["is_default"]), (&json!("sql"), &json!(true)));
+    let tested = api.post("/tenants/acme/connections/dw/test", &json!({})).await.expect("200");
+    assert_eq!(tested["is_reachable"], false);
+    assert!(tested["remarks"][0].as_str().unwrap().starts_with("cannot connect"), "{tested}");
+    let shown = api.get("/tenants/acme/connections/dw").await;
+    let etag = shown.headers["etag"].clone();
+    let url =
+        std::env::var("PQHOST_TEST_POSTGRES").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
+    let replace = || {
+        let request = api.request(Method::PUT, "/tenants/acme/connections/dw");
+        request.header("if-match", &etag).json(&json!({"url": url}))
+    };
+    Api::send(replace()).await.expect("200");
+    Api::send(replace()).await.expect("412 changed_meanwhile");
+    let tested = api.post("/tenants/acme/connections/dw/test", &json!({})).await.expect("200");
+    assert_eq!(tested["is_reachable"], true, "{tested}");
+
+    let api_connection =
+        json!({"name": "crm", "url": "https://api.example.com/v1", "headers": ["Authorization: Bearer x"]});
+    api.post("/tenants/acme/connections", &api_connection).await.expect("201");
+    api.post("/tenants/acme/connections/crm/test", &json!({})).await.expect("422 invalid");
+    let bad = json!({"name": "x", "url": "ftp://example.com"});
+    api.post("/tenants/acme/connections", &bad).await.expect("422 invalid");
+
+    api.post("/tenants/acme/scripts", &json!({"name": "hello"})).await.expect("201");
+    let secret = json!({"value": "hunter22-secret", "scripts": ["hello"]});
+    api.put("/tenants/acme/secrets/key", &secret).await.expect("204");
+    api.put("/tenants/acme/secrets/key", &json!({"value": "x", "scripts": ["nothing"]})).await.expect("404 not_found");
+    api.post("/tenants/acme/allowed-hosts", &json!({"host": "API.example.com"})).await.expect("201");
+    api.delete("/tenants/acme/allowed-hosts?host=api.example.com").await.expect("204");
+    api.delete("/tenants/acme/allowed-hosts?host=api.example.com").await.expect("404 not_found");
+
+    let state = "/tenants/acme/scripts/hello/state";
+    assert_eq!(api.get(state).await.expect("200")["value"], Value::Null);
+    api.put(state, &json!({"a": [1, 1.0, "x"]})).await.expect("204");
+    let shown = api.get(state).await;
+    assert_eq!(shown.headers["etag"], "\"1\"");
+    assert_eq!(shown.body["value"].to_string(), r#"{"a":[1,1.0,"x"]}"#);
+    let stale = api.request(Method::PUT, state).header("if-match", "\"7\"").json(&json!(1));
+    Api::send(stale).await.expect("412 changed_meanwhile");
+    api.delete(state).await.expect("204");
+
+    for path in ["/tenants/acme/connections", "/tenants/acme/secrets", "/tenants/acme/audit", "/tenants/acme"] {
+        let text = api.get(path).await.expect("200").to_string();
+        assert!(!text.contains("hunter22"), "{path}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_create_with_a_key_runs_once() {
+    let app = TestApp::new().await;
+    let api = Api::operator(&app).await;
+    let create = |path: &str, body: &Value| api.request(Method::POST, path).header("idempotency-key", "k1").json(body);
+    let body = json!({"name": "initech"});
+    let first = Api::send(create("/tenants", &body)).await;
+    let again = Api::send(create("/tenants", &body)).await;
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    assert_eq!(first.expect("201"), again.expect("201"));
+    Api::send(create("/tenants", &json!({"name": "other"}))).await.expect("422 idempotency_key_reused");
+    Api::send(create("/users", &body)).await.expect("422 idempotency_key_reused");
+    // What failed may be tried again, and a secret is shown once.
+    let keyed = |key: &str, body: &Value| {
+        api.request(Method::POST, "/operator-tokens").header("idempotency-key", key).json(body)
+    };
+    Api::send(keyed("k2", &json!({"expires_in": 0}))).await.expect("422 invalid");
+    Api::send(keyed("k2", &json!({"name": "ci"}))).await.expect("201");
+    Api::send(keyed("k2", &json!({"name": "ci"}))).await.expect("409 idempotent_answer_not_kept");
+    Api::send(keyed(&"k".repeat(256), &json!({}))).await.expect("400 invalid_parameter");
+}
+
+#[tokio::test]
+async fn the_log_is_searched_by_what_people_look_for() {
+    let app = TestApp::new().await;
+    let api = Api::operator(&app).await;
+    let acme = app.acme().await;
+    app.serve(&acme, "good", "def handler(request):\n print('printed')\n return 'x'").await;
+    app.serve(&acme, "bad", "def handler(request): raise ValueError('no')").await;
+    for path in ["good", "bad", "good"] {
+        app.client.get(format!("{}/acme/{path}", app.url)).send().await.unwrap();
+    }
+    let list = async |query: &str| {
+        let page = api.get(&format!("/tenants/acme/invocations?{query}")).await.expect("200");
+        page["items"].as_array().unwrap().clone()
+    };
+    while list("").await.len() < 3 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await; // records are written behind
+    }
+    assert_eq!(list("script=good&version=1").await.len(), 2);
+    assert_eq!(list("script=good&version=2").await.len(), 0);
+    assert_eq!(list("status_min=500").await.len(), 1);
+    assert_eq!(list("status_max=499").await.len(), 2);
+    assert_eq!(list("since=2100-01-01T00:00:00Z").await.len(), 0);
+    assert_eq!(list("until=2100-01-01T00:00:00Z").await.len(), 3);
+    let failed = &list("script=bad").await[0];
+    assert_eq!((&failed["status"], &failed["code"]), (&json!(500), &json!("script_error")));
+    let one = api.get(&format!("/tenants/acme/invocations/{}", failed["id"].as_str().unwrap())).await.expect("200");
+    assert!(one["traceback"].as_str().unwrap().contains("ValueError: no"), "{one}");
+    let good = list("script=good").await;
+    let one = api.get(&format!("/tenants/acme/invocations/{}", good[0]["id"].as_str().unwrap())).await.expect("200");
+    assert_eq!(one["log"], "printed\n");
+}
