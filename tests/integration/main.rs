@@ -14,6 +14,7 @@ mod program;
 mod secrets;
 mod server;
 mod state;
+mod stdlib;
 mod stubs;
 mod support;
 mod upstream;
