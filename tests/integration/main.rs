@@ -7,6 +7,7 @@ mod crypto;
 mod custom_auth;
 mod data;
 mod egress;
+mod fidelity;
 mod freshness;
 mod http;
 mod packages;
