@@ -1,10 +1,10 @@
 # pqhost. `make demo` and `make test` set up what they need on a fresh clone; `make` lists the targets.
 SHELL := /bin/bash
 VENV := tools/venv
-PYTHON_SOURCES := $(wildcard runtime/python guest-sdk/python examples benches src/cli/vendor.py)
+PYTHON_SOURCES := $(wildcard runtime/python guest-sdk/python examples benches src/cli/vendor.py tests/fidelity)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix bench runtime setup lint-tools
+.PHONY: help demo build test fidelity check fix bench runtime setup lint-tools
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -14,6 +14,9 @@ demo: build ## Serve a tenant with example data and endpoints
 
 test: runtime ## Run all tests
 	@tests/run.sh
+
+fidelity: runtime ## Run CPython's own tests in the sandbox and write docs/FIDELITY.md
+	@PQHOST_WRITE_FIDELITY=1 cargo test --test integration fidelity::
 
 check: runtime lint-tools ## What CI checks besides tests
 	cargo fmt --check

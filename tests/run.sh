@@ -49,6 +49,21 @@ need PostgreSQL 5432 tests/support/postgres.sh "user postgres" data:: postgres
 # Many tests of `data` run on all kinds of databases.
 need MariaDB 3306 tests/support/mariadb.sh "user root" data:: mysql
 
+cpython_tests=${PQHOST_CPYTHON_TESTS:-/usr/lib/python3.11/test}
+if [[ ! -d $cpython_tests/test_json ]]; then
+    if [[ -n ${CI:-} ]]; then
+        echo "error: CPython's own tests are not in $cpython_tests: apt-get install libpython3.11-testsuite" >&2
+        exit 1
+    fi
+    {
+        echo "############################################################################################"
+        echo "SKIPPED: CPython's own tests in the sandbox, because they are not in $cpython_tests."
+        echo "On Debian 12: apt-get install libpython3.11-testsuite; elsewhere see docs/FIDELITY.md."
+        echo "############################################################################################"
+    } >&2
+    skip+=(--skip fidelity::)
+fi
+
 # Compiles the runtime into the cache, so that the tests do not all compile it at once.
 echo "compiling the runtime for the tests, unless that was done before ..."
 cargo test --lib -- --quiet sandbox::tests::

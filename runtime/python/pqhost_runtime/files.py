@@ -186,9 +186,16 @@ def _stat(path: object, *, dir_fd: object = None, follow_symlinks: bool = True) 
 
 def _listdir(path: object = ".") -> list[str]:
     """`os.listdir`, which knows the script's folders."""
-    name = FILES.find(path)
-    children = None if name is None else FILES.children(name)
+    children = _children(path)
     return _SYSTEM.listdir(path) if children is None else children
+
+
+def _children(path: object) -> list[str] | None:
+    """Names in one of the script's folders; `None` if the script has nothing at `path`."""
+    name = FILES.find(path)
+    if name is not None and FILES.content(name) is not None:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return None if name is None else FILES.children(name)
 
 
 class _Entry:
@@ -229,8 +236,7 @@ class _Entries(list):
 
 def _scandir(path: object = ".") -> object:
     """`os.scandir`, which knows the script's folders."""
-    name = FILES.find(path)
-    children = None if name is None else FILES.children(name)
+    children = _children(path)
     if children is None:
         return _SYSTEM.scandir(path)
     folder = os.fsdecode(path)

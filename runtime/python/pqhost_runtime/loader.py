@@ -66,6 +66,7 @@ def load(files: list, explain: bool) -> None:
     own = [name for name in sources if not name.startswith(script_files.VENDORED)]
     AUTHOR_FILES.update(own)
     main = files[0].name
+    sys.argv = [main]  # `argparse` and others take the program's name from it
     if len(files) > 1:
         _refuse_hidden_modules(own)
         script_files.FILES.replace(sources, _compile)

@@ -11,8 +11,9 @@ def install() -> None:
     """Makes `http.client`, `urllib.request`, `urllib3`, `requests`, `jwt` and `cryptography` importable and working."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # requests warns that it cannot guess encodings; it falls back to UTF-8
-        from pqhost_runtime.libraries import stdlib_hash, stdlib_http, third_party
+        from pqhost_runtime.libraries import stdlib_hash, stdlib_http, stdlib_socket, third_party
 
         stdlib_hash.install()
         stdlib_http.install()
+        stdlib_socket.install()
         third_party.install()

@@ -21,14 +21,21 @@ def pbkdf2_hmac(hash_name: str, password: bytes, salt: bytes, iterations: int, d
         dklen = hashlib.new(name).digest_size
     if dklen < 1:
         raise ValueError("key length must be greater than 0.")
-    return _call(crypto.pbkdf2_hmac, algorithm, bytes(password), bytes(salt), _u32(iterations), _u32(dklen))
+    return _call(crypto.pbkdf2_hmac, algorithm, _bytes(password), _bytes(salt), _u32(iterations), _u32(dklen))
 
 
 def scrypt(password: bytes, *, salt: bytes, n: int, r: int, p: int, maxmem: int = 0, dklen: int = 64) -> bytes:
     """Derives a key from a password with scrypt."""
     if n < 2 or n & (n - 1):
         raise ValueError("n must be a power of 2.")
-    return _call(crypto.scrypt, bytes(password), bytes(salt), _u32(n), _u32(r), _u32(p), _u32(dklen))
+    if not 0 <= maxmem < 2**31:
+        raise ValueError(f"maxmem must be positive and smaller than {2**31 - 1}")
+    return _call(crypto.scrypt, _bytes(password), _bytes(salt), _u32(n), _u32(r), _u32(p), _u32(dklen))
+
+
+def _bytes(value: object) -> bytes:
+    """A bytes-like object, and no number: `bytes(5)` would be five zeros."""
+    return bytes(memoryview(value))
 
 
 def _u32(value: int) -> int:
