@@ -10,6 +10,7 @@ import time
 
 from componentize_py_types import Err
 from pq import _rows
+from pq._arguments import as_json
 from wit_world.imports import sql
 
 from pqhost_runtime import layout, loader, randomness
@@ -69,15 +70,16 @@ def _request(kind: str, files: dict | None = None) -> bytes:
     headers = {"Host": "localhost", "User-Agent": "warm", "Content-Type": "application/json"}
     where = ("POST", f"http://localhost/t/x?{kind}", "/x", kind)
     fields = ({"a": "b"}, {"kind": kind}, {"id": "1"}, files or {}, {"a": "b"})
-    return marshal.dumps((*where, headers, *fields, "::1", "id", "jwt", "id", {"sub": "x", "exp": 1}))
+    return marshal.dumps((*where, headers, *fields, "::1", "id", "jwt", "id", {"sub": "x", "exp": 1}, ({"a": 1},)))
 
 
 def _warm_rows() -> None:
     columns = [sql.Column("id", sql.ColumnKind.PLAIN), sql.Column("at", sql.ColumnKind.TIMESTAMP)]
     rows = _rows.Rows(sql.Opened(0, columns), None)
-    rows._list = [{"id": 1, "at": "2024-01-01T00:00:00"}]
+    rows._list = marshal.loads(marshal.dumps([{"id": 1, "at": "2024-01-01T00:00:00"}]))
     [row["id"] for row in rows]
     _rows.Conversion.wanted(0, None, False, "UTC", False).apply(rows._list, columns)
+    as_json("the row", rows._list)
 
 
 def _forget_script() -> None:
