@@ -16,8 +16,8 @@ test: runtime ## Run all tests
 	@tests/run.sh
 
 check: runtime lint-tools ## What CI checks besides tests
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib
 	tools/deny.sh
 	$(VENV)/bin/ruff check $(PYTHON_SOURCES)
@@ -25,12 +25,12 @@ check: runtime lint-tools ## What CI checks besides tests
 	$(VENV)/bin/mypy --config-file guest-sdk/python/mypy.ini
 
 fix: runtime lint-tools ## Mend what a machine can
-	cargo fmt
-	cargo clippy --fix --allow-dirty --allow-staged --all-targets
+	cargo fmt --all
+	cargo clippy --workspace --fix --allow-dirty --allow-staged --all-targets
 	$(VENV)/bin/ruff check --fix $(PYTHON_SOURCES)
 	$(VENV)/bin/ruff format $(PYTHON_SOURCES)
 
-bench: runtime ## Measure against FastAPI and Flask
+bench: runtime ## Measure against FastAPI, Flask and axum
 	@benches/run.sh
 
 build: runtime ## Build the program
