@@ -19,8 +19,8 @@ fidelity: runtime ## Run CPython's own tests in the sandbox and write docs/FIDEL
 	@PQHOST_WRITE_FIDELITY=1 cargo test --test integration fidelity::
 
 check: runtime lint-tools ## What CI checks besides tests
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --lib
 	tools/deny.sh
 	$(VENV)/bin/ruff check $(PYTHON_SOURCES)
@@ -28,12 +28,12 @@ check: runtime lint-tools ## What CI checks besides tests
 	$(VENV)/bin/mypy --config-file guest-sdk/python/mypy.ini
 
 fix: runtime lint-tools ## Mend what a machine can
-	cargo fmt
-	cargo clippy --fix --allow-dirty --allow-staged --all-targets
+	cargo fmt --all
+	cargo clippy --workspace --fix --allow-dirty --allow-staged --all-targets
 	$(VENV)/bin/ruff check --fix $(PYTHON_SOURCES)
 	$(VENV)/bin/ruff format $(PYTHON_SOURCES)
 
-bench: runtime ## Measure against FastAPI and Flask
+bench: runtime ## Measure against FastAPI, Flask and axum
 	@benches/run.sh
 
 build: runtime ## Build the program

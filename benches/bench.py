@@ -1,4 +1,4 @@
-"""Measures pqhost against Python web frameworks, side by side in one run. `benches/README.md` says how to read it.
+"""Measures pqhost against web frameworks of Python and Rust, side by side. `benches/README.md` says how to read it.
 
 Owns: arguments, the order of the benchmarks, the table and the file of results. Never: measures (see `cases`).
 """
@@ -18,11 +18,17 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 import cases
+import rows
 import servers
 from load import CONNECTIONS, LOAD_CORE, SERVER_CORE, BenchError
 
 RESULTS = servers.HERE / "results"
-BENCHMARKS = ("hello", "accounts", "publish")
+BENCHMARKS = ("hello", "accounts", "wide", "touched", "insert", "memory", "publish")
+LOADED = ("hello", "accounts", "wide", "touched", "insert")
+ON_TABLES = {"accounts", "wide", "touched", "insert", "memory"}
+BESIDE_AXUM = {"wide", "insert"}
+# What pqhost alone does.
+WITHOUT_PEERS = {"memory", "publish"}
 # The log shows at most this many invocations, and first calls are read from it.
 SCRIPTS_MAX = 1000
 # Processes that compute before the run starts. More, and the numbers say more about them than about the servers.
@@ -32,6 +38,7 @@ LOAD_AVERAGE_MAX = 0.5
 def parse_arguments():
     parser = argparse.ArgumentParser(prog="benches/run.sh", description=__doc__.splitlines()[0])
     parser.add_argument("--pqhost", type=Path, metavar="PATH", help="the program [run.sh: build it, --release]")
+    parser.add_argument("--axum", type=Path, metavar="PATH", help="the peer in Rust [run.sh: build it, --release]")
     parser.add_argument(
         "--dev", action="store_true", help="build without --release: to try the harness, not to measure"
     )
@@ -54,8 +61,12 @@ def parse_arguments():
         if not os.access(options.pqhost, os.X_OK):
             parser.error(f"`{options.pqhost}` is not a program")
         options.pqhost = options.pqhost.resolve()
-    elif options.only == ["publish"]:
-        parser.error("the peers have nothing like publish")
+    elif set(options.only) <= WITHOUT_PEERS:
+        parser.error(f"the peers have nothing like {' and '.join(options.only)}")
+    if BESIDE_AXUM & set(options.only):
+        if options.axum is None or not os.access(options.axum, os.X_OK):
+            parser.error("--axum PATH of a program is needed (run.sh gives it)")
+        options.axum = options.axum.resolve()
     options.progress = lambda text: print(f"  {text}", file=sys.stderr)
     return options
 
@@ -106,50 +117,74 @@ def measure(options, work):
     """Runs the benchmarks that were asked for; gives their results by name."""
     results = {}
     data = work / "data"
-    with ExitStack() as stack:
-        table = stack.enter_context(cases.Table(options.postgres)) if "accounts" in options.only else None
-        if {"hello", "accounts"} & set(options.only):
-            with ExitStack() as running:
-                results["commands"] = commands = {}
-                fastapi = running.enter_context(servers.fastapi(work, table and table.env)).wait()
-                commands["fastapi"] = fastapi.shown_command()
-                host = None
-                if not options.peers_only:
-                    host = running.enter_context(servers.Pqhost(options.pqhost, data, work)).wait()
-                    commands["pqhost"] = host.shown_command()
-                if "hello" in options.only:
-                    flask = running.enter_context(servers.flask(work)).wait()
-                    commands["flask"] = flask.shown_command()
-                    options.progress("hello")
-                    results["hello"] = cases.hello(host, fastapi, flask, options)
-                if table:
-                    options.progress("accounts")
-                    results["accounts"] = cases.accounts(host, fastapi, table, options)
-    if "publish" in options.only and not options.peers_only:
+    asked = set(options.only)
+    if asked - {"publish"}:
+        with ExitStack() as running:
+            measure_requests(options, running, data, results)
+    if "publish" in asked and not options.peers_only:
         options.progress("publish")
-        # A host of its own, which does not compile: memory that load or a compiler left free would hide what scripts
-        # cost.
-        if not data.exists():
-            with servers.Pqhost(options.pqhost, data, work) as host:
-                host.wait()
-        with servers.Pqhost(options.pqhost, data, work) as host:
+        # A host of its own: memory that load left free would hide what scripts cost.
+        with started_before(options, data) as host:
             results["publish"] = cases.publish(host.wait(), options)
     return results
 
 
+def started_before(options, data):
+    """A host that does not compile the runtime: memory that a compiler left free would hide what a host holds."""
+    if not data.exists():
+        with servers.Pqhost(options.pqhost, data, options.work) as host:
+            host.wait()
+    return servers.Pqhost(options.pqhost, data, options.work)
+
+
+def measure_requests(options, running, data, results):
+    """Runs all benchmarks but publish on servers that `running` stops."""
+    asked, work = set(options.only), options.work
+    results["commands"] = commands = {}
+
+    def start(server, **how):
+        commands[server.name] = server.shown_command()
+        return running.enter_context(server).wait(**how)
+
+    def run(name, benchmark, *arguments):
+        if name in asked:
+            options.progress(name)
+            results[name] = benchmark(*arguments, options)
+
+    tables = running.enter_context(rows.Tables(options.postgres)) if ON_TABLES & asked else None
+    fastapi = start(servers.fastapi(work, tables and tables.env))
+    flask = start(servers.flask(work)) if "hello" in asked else None
+    axum = start(servers.axum(options.axum, work, tables.env), path="/wide") if BESIDE_AXUM & asked else None
+    host = None if options.peers_only else start(started_before(options, data))
+    run("hello", cases.hello, host, fastapi, flask)
+    if tables:
+        results["postgresql"] = tables.server_version
+        reading = host and rows.Host(host, tables, options)
+        if reading:
+            # Before load has left anything with the allocator.
+            run("memory", rows.memory, reading)
+        run("accounts", rows.accounts, reading, fastapi)
+        run("wide", rows.wide, reading, fastapi, axum)
+        run("touched", rows.touched, reading, fastapi)
+        run("insert", rows.insert, reading, fastapi, axum)
+
+
 def print_table(report):
-    loaded = [
-        target | {"benchmark": name}
-        for name in ("hello", "accounts")
-        if name in report
-        for target in report[name]["targets"]
-    ]
+    loaded = [target | {"benchmark": name} for name in LOADED if name in report for target in report[name]["targets"]]
     if loaded:
-        print(f"\n{'benchmark':<10} {'server':<32} {'requests/s':>11} {'CPU us':>8} {'p50 ms':>8} {'p99 ms':>8}")
+        print(f"\n{'benchmark':<10} {'server':<34} {'requests/s':>11} {'CPU us':>8} {'p50 ms':>8} {'p99 ms':>8}")
     for target in loaded:
         rate, p50, p99 = target["requests_per_second"], target["p50_us"] / 1e3, target["p99_us"] / 1e3
         cpu = target["cpu_us_per_request"]
-        print(f"{target['benchmark']:<10} {target['name']:<32} {rate:>11,.0f} {cpu:>8.0f} {p50:>8.2f} {p99:>8.2f}")
+        print(f"{target['benchmark']:<10} {target['name']:<34} {rate:>11,.0f} {cpu:>8.0f} {p50:>8.2f} {p99:>8.2f}")
+    if parts := report.get("touched", {}).get("parts_us"):
+        print("\ntouched, one request alone: " + ", ".join(f"{name} {us / 1e3:.2f} ms" for name, us in parts.items()))
+    if "memory" in report:
+        print()
+        for key in ("10,000 rows", "1,000,000 rows"):
+            streamed = report["memory"][key]
+            seconds, peak = streamed["seconds"], streamed["peak_rss"] / 2**20
+            print(f"peak RSS, {key:<16} {peak:>8.1f} MiB, {streamed['bytes'] / 2**20:.1f} MiB in {seconds:.1f} s")
     if "publish" in report:
         publish = report["publish"]
         print(f"\n{publish['scripts']:,} scripts {'median':>25} {'p99':>9} {'max':>9}")

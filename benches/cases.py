@@ -1,18 +1,16 @@
-"""The three benchmarks: hello, accounts, publish.
+"""The benchmarks without a database: hello, publish.
 
 Owns: what is run and which promise each number is held against. Never: processes (see `servers`), load (see `load`).
 """
 
 import http.client
-import json
 import os
-import secrets
 import statistics
-import subprocess
 import time
 from urllib.parse import urlsplit
 
 import servers
+from compare import assert_same_answers, check
 from load import BenchError, Target, ratio, run_rounds
 
 # The promises. A change here is a change of what the project says about itself.
@@ -20,7 +18,6 @@ HELLO_FASTAPI_MIN = 1.1
 HELLO_FLASK_MIN = 2.0
 HELLO_P99_FASTAPI_MAX = 1.0
 HELLO_CPU_US_MAX = 100
-ACCOUNTS_FASTAPI_MIN = 2.0
 PUBLISH_MS_MAX = 100
 FIRST_CALL_MS_MAX = 5
 # With the runtime compiled before.
@@ -32,21 +29,6 @@ DISK_BYTES_PER_SCRIPT_MAX = 300 * 2**10
 PUBLISH_BATCH = 250
 # The host writes its log behind the answers.
 LOG_SECONDS = 15
-
-
-def check(name, value, bound, at_least=False, unit=""):
-    passed = value >= bound if at_least else value <= bound
-    return {"name": name, "value": value, "bound": bound, "at_least": at_least, "unit": unit, "passed": passed}
-
-
-def assert_same_answers(targets, comparable=lambda answer, target: answer):
-    """A benchmark of different answers says nothing."""
-    answers = [comparable(json.loads(servers.get(target.url, target.token)), target) for target in targets]
-    for target, answer in zip(targets[1:], answers[1:], strict=True):
-        if answer != answers[0]:
-            raise BenchError(
-                f"{target.name} answers {str(answer)[:300]}, but {targets[0].name} {str(answers[0])[:300]}"
-            )
 
 
 def hello(host, fastapi, flask, options):
@@ -72,68 +54,6 @@ def hello(host, fastapi, flask, options):
             check("hello: p99 vs FastAPI", ratio(ours, theirs, "p99_us"), HELLO_P99_FASTAPI_MAX, False, "x"),
             check("hello: CPU, rewinding included", ours.median("cpu_us_per_request"), HELLO_CPU_US_MAX, unit=" us"),
         ]
-    return result
-
-
-class Table:
-    """1,000 rows in a schema that exists for one run."""
-
-    def __init__(self, postgres):
-        self.schema = f"pqhost_bench_{os.getpid()}_{secrets.token_hex(4)}"
-        self.env = {"BENCH_POSTGRES": postgres, "BENCH_SCHEMA": self.schema}
-
-    def run(self, command):
-        words = [servers.VENV / "python", servers.HERE / "peers" / "table.py", command, self.schema]
-        done = subprocess.run(words, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=60)
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            raise BenchError(
-                f"cannot {command} the table in PostgreSQL: {reason}\n"
-                "give its URL with --postgres, or leave the benchmark out with --only hello,publish"
-            )
-        return done.stdout.strip()
-
-    def __enter__(self):
-        try:
-            self.server_version = self.run("create")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_):
-        try:
-            self.run("drop")
-        except BenchError as error:
-            # The run's own failure, if there is one, matters more.
-            print(f"warning: schema {self.schema} may be left behind: {error}")
-
-
-def accounts(host, fastapi, table, options):
-    """1,000 rows x 6 columns from PostgreSQL, returned untouched."""
-    targets = [
-        Target("fastapi+asyncpg", fastapi, f"{fastapi.url}/accounts"),
-        Target("fastapi+asyncpg, response model", fastapi, f"{fastapi.url}/accounts-model"),
-    ]
-    if host:
-        source = f"def handler(request):\n    return pq.dbconnect('pg').fetch('pg', '{table.schema}', 'accounts')\n"
-        file = options.work / "accounts.py"
-        file.write_text(source)
-        host.run("connection", "create", host.TENANT, "pg", table.env["BENCH_POSTGRES"])
-        host.publish({"pgaccounts": file})
-        host.create_endpoint("/pgaccounts", "pgaccounts", "jwt")
-        targets.insert(0, Target("pqhost", host, f"{host.base}/pgaccounts", host.token))
-        servers.wait_for(targets[0].url, host.token, host)
-    assert_same_answers(targets, lambda answer, _: sorted(answer, key=lambda row: row["id"]))
-    run_rounds(targets, options.rounds, options.seconds, options.progress)
-    result = {
-        "postgresql": table.server_version,
-        "targets": [target.summary(options.seconds) for target in targets],
-        "checks": [],
-    }
-    if host:
-        gain = ratio(targets[0], targets[1], "requests_per_second")
-        result["checks"] = [check("accounts: requests/s vs FastAPI + asyncpg", gain, ACCOUNTS_FASTAPI_MIN, True, "x")]
     return result
 
 
@@ -190,7 +110,7 @@ def call_each(host, routes):
     times = []
     for route in routes:
         start = time.perf_counter()
-        connection.request("GET", parts.path + route)
+        connection.request("GET", parts.path + route, headers={"Authorization": f"JWT {host.token}"})
         response = connection.getresponse()
         body = response.read()
         times.append((time.perf_counter() - start) * 1e3)

@@ -27,19 +27,23 @@ class BenchError(Exception):
 class Target:
     """One server's URL under load, and its rounds so far."""
 
-    def __init__(self, name, server, url, token=None):
+    def __init__(self, name, server, url, token=None, body=None, connections=CONNECTIONS):
         self.name = name
         self.server = server
         self.url = url
         self.token = token
+        # JSON to POST; without it, requests are GETs.
+        self.body = body
+        self.connections = connections
         self.rounds = []
 
     def command(self, seconds, token):
-        command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
+        command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{self.connections}", f"-d{seconds}s", "--latency"]
         command += ["--timeout", TIMEOUT]
         if token:
             command += ["-H", f"Authorization: JWT {token}"]
-        return [*command, "-s", str(REPORT), self.url]
+        command += ["-s", str(REPORT), self.url]
+        return [*command, "--", self.body] if self.body else command
 
     def shown_command(self, seconds):
         """As it may be written to a file: without the token."""
@@ -53,11 +57,18 @@ class Target:
         if done.returncode != 0:
             raise BenchError(f"wrk failed on {self.name}: {done.stderr.strip()}")
         result = json.loads(done.stdout.strip().splitlines()[-1])
-        if any(result["errors"].values()) or result["requests"] == 0:
+        if any(result["errors"].values()):
             raise BenchError(f"{self.name} did not answer every request: {result}")
+        return {**result, "cpu_us": cpu_used * 1e6}
+
+    def measure(self, seconds):
+        """A round."""
+        result = self.load(seconds)
+        if result["requests"] == 0:
+            raise BenchError(f"{self.name} answered nothing within {seconds} s: give rounds more --seconds")
         result["requests_per_second"] = result["requests"] / (result["duration_us"] / 1e6)
-        result["cpu_us_per_request"] = cpu_used * 1e6 / result["requests"]
-        return result
+        result["cpu_us_per_request"] = result["cpu_us"] / result["requests"]
+        self.rounds.append(result)
 
     def median(self, key):
         return statistics.median(result[key] for result in self.rounds)
@@ -80,7 +91,7 @@ def run_rounds(targets, rounds, seconds, progress):
         target.load(WARM_UP_SECONDS)
     for number in range(1, rounds + 1):
         for target in targets:
-            target.rounds.append(target.load(seconds))
+            target.measure(seconds)
             rate = target.rounds[-1]["requests_per_second"]
             progress(f"round {number}/{rounds}  {target.name}: {rate:,.0f}/s")
 

@@ -1,3 +1,12 @@
+-- With an argument, requests are POSTs of this JSON.
+function init(arguments)
+  if arguments[1] then
+    wrk.method = "POST"
+    wrk.body = arguments[1]
+    wrk.headers["Content-Type"] = "application/json"
+  end
+end
+
 -- wrk's result as one line of JSON. Runs once, after the last request: it does not slow the load down.
 function done(summary, latency, requests)
   local e = summary.errors

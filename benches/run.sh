@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what the benchmarks need, builds the program unless --pqhost names one, and runs them.
+# Sets up what the benchmarks need, builds the peer in Rust, and the program unless --pqhost names one, and runs them.
 # `benches/run.sh --help` lists the options.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,7 +13,8 @@ build=--release
 for argument in "$@"; do
     case "$argument" in
         --dev) [[ -z $build ]] || build=dev ;;
-        --pqhost | --pqhost=* | --peers-only | -h | --help) build= ;;
+        --pqhost | --pqhost=* | --peers-only) build= ;;
+        -h | --help) exec python3 benches/bench.py --help ;;
     esac
 done
 
@@ -34,16 +35,17 @@ if ! cmp -s benches/requirements.txt "$venv/installed.txt"; then
     cp benches/requirements.txt "$venv/installed.txt"
 fi
 
-program=()
+# One build, so that both share what they depend on.
+packages=(-p bench-axum)
+if [[ -n $build ]]; then packages+=(-p pqhost); fi
 target=${CARGO_TARGET_DIR:-target}
-case "$build" in
-    --release)
-        cargo build --release
-        program=(--pqhost "$target/release/pqhost")
-        ;;
-    dev)
-        cargo build
-        program=(--pqhost "$target/debug/pqhost")
-        ;;
-esac
+if [[ $build == dev ]]; then
+    target+=/debug
+    cargo build "${packages[@]}"
+else
+    target+=/release
+    cargo build --release "${packages[@]}"
+fi
+program=(--axum "$target/bench-axum")
+if [[ -n $build ]]; then program+=(--pqhost "$target/pqhost"); fi
 exec python3 benches/bench.py "${program[@]}" "$@"

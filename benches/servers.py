@@ -34,18 +34,22 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def get(url, token=None):
+def fetch(url, token=None, body=None):
+    """The answer to a GET, or to a POST of JSON."""
     headers = {"Authorization": f"JWT {token}"} if token else {}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=ANSWER_SECONDS) as response:
+    if body:
+        body, headers["Content-Type"] = body.encode(), "application/json"
+    request = urllib.request.Request(url, body, headers)
+    with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
         return response.read()
 
 
-def wait_for(url, token=None, server=None):
+def wait_for(url, token=None, server=None, body=None):
     """Until the URL answers 2xx: a host sees what another process created within a second."""
     deadline = time.monotonic() + ANSWER_SECONDS
     while True:
         try:
-            return get(url, token)
+            return fetch(url, token, body)
         except (urllib.error.URLError, ConnectionError) as error:
             if server is not None and server.process.poll() is not None:
                 raise BenchError(f"{server.name} ended: see {server.log}") from error
@@ -95,14 +99,14 @@ class Server:
 
 
 class Peer(Server):
-    """A Python web framework behind its usual server, one worker."""
+    """What pqhost is compared with."""
 
     def __init__(self, name, port, words, work, env=None):
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(name, [str(word) for word in words], work, env)
 
-    def wait(self):
-        wait_for(f"{self.url}/hello", server=self)
+    def wait(self, path="/hello"):
+        wait_for(f"{self.url}{path}", server=self)
         return self
 
 
@@ -118,6 +122,11 @@ def flask(work):
     port = free_port()
     words = [VENV / "gunicorn", "flask_app:app", "--bind", f"127.0.0.1:{port}", "--workers", 1]
     return Peer("flask", port, [*words, "--worker-class", "sync", "--log-level", "warning"], work)
+
+
+def axum(binary, work, env):
+    port = free_port()
+    return Peer("axum", port, [binary, port], work, env)
 
 
 class Pqhost(Server):
@@ -155,14 +164,25 @@ class Pqhost(Server):
         """Publishes files by script name; gives what was printed for each."""
         return self.run("script", "publish", self.TENANT, *(f"{name}={file}" for name, file in scripts.items()))
 
-    def create_endpoint(self, route, script, auth):
-        self.run("endpoint", "create", self.TENANT, "GET", route, script, "--auth", auth)
+    def create_endpoint(self, route, script, auth, method="GET"):
+        self.run("endpoint", "create", self.TENANT, method, route, script, "--auth", auth)
 
     def memory(self):
         """Resident bytes, the part of them that the kernel cannot drop and read again, and the number of mappings."""
-        process = Path(f"/proc/{self.process.pid}")
-        fields = dict(line.split(":", 1) for line in (process / "status").read_text().splitlines())
-        rss, anonymous, shared = (int(fields[key].split()[0]) * 1024 for key in ("VmRSS", "RssAnon", "RssShmem"))
+        rss, anonymous, shared = (self._memory_of(key) for key in ("VmRSS", "RssAnon", "RssShmem"))
         # A process may have 65,530 mappings by default (vm.max_map_count).
-        mappings = (process / "maps").read_text().count("\n")
+        mappings = Path(f"/proc/{self.process.pid}/maps").read_text().count("\n")
         return {"rss": rss, "unreclaimable": anonymous + shared, "mappings": mappings}
+
+    def forget_peak_memory(self):
+        """Lets the kernel find the peak anew."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def peak_memory(self):
+        """The most bytes that were resident at once since then."""
+        return self._memory_of("VmHWM")
+
+    def _memory_of(self, key):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        return int(fields[key].split()[0]) * 1024

@@ -9,6 +9,7 @@ pub mod capabilities;
 mod host;
 pub mod image;
 pub mod images;
+mod marshal;
 mod memory;
 pub mod pool;
 mod request;

@@ -15,10 +15,10 @@ if ! cargo deny --version >/dev/null 2>&1; then
     skip "cargo deny: it is not installed (cargo install --locked cargo-deny)"
     exit 0
 fi
-cargo deny --log-level error check bans licenses sources
+cargo deny --workspace --log-level error check bans licenses sources
 # The database of advisories comes from the network, so being offline is told apart from an advisory that matches.
 if problem=$(cargo deny --log-level error fetch db 2>&1); then
-    cargo deny --log-level error check advisories
+    cargo deny --workspace --log-level error check advisories
 else
     # Not an error even with CI set: where the database is out of reach, nothing in this repository can mend that.
     echo "$problem" >&2

@@ -1,13 +1,17 @@
-//! A request as the Python runtime takes it: what scripts see, in Python's own serialisation, `marshal`.
-//!
-//! `wit/worlds.wit` describes it. Why `marshal`: with JSON a hello request used 207,000 units of fuel, half of them for
-//! reading it; with a `marshal` tuple it used 123,000. The codes used here are those of every CPython 3.
+//! A request as the Python runtime takes it: what scripts see. `wit/worlds.wit` describes it.
 
 use std::{borrow::Cow, collections::HashSet};
 
-use serde_json::{Map, Number, Value};
+use serde_json::Map;
 
-use crate::domain::exchange::{Caller, HandlerRequest, UploadedFile};
+use crate::{
+    domain::exchange::{Caller, HandlerRequest, UploadedFile},
+    sandbox::marshal::Marshal,
+};
+
+/// Longest body whose JSON the host reads for the guest, in bytes. It does so within a millisecond, after which a guest
+/// would let others run.
+const JSON_BYTES_MAX: usize = 128 << 10;
 
 /// The request without its body and the contents of its files.
 pub(super) fn to_marshal(request: &HandlerRequest) -> Vec<u8> {
@@ -17,7 +21,7 @@ pub(super) fn to_marshal(request: &HandlerRequest) -> Vec<u8> {
         path,
         query_string,
         headers,
-        body: _,
+        body,
         form,
         files,
         path_params,
@@ -26,7 +30,7 @@ pub(super) fn to_marshal(request: &HandlerRequest) -> Vec<u8> {
         caller,
     } = request;
     let mut tuple = Marshal(Vec::with_capacity(2048));
-    tuple.small_tuple(15);
+    tuple.small_tuple(16);
     tuple.text(method);
     tuple.text(url);
     tuple.text(path);
@@ -40,6 +44,7 @@ pub(super) fn to_marshal(request: &HandlerRequest) -> Vec<u8> {
     tuple.text(client_ip);
     tuple.text(&request_id.to_string());
     tuple.caller(caller);
+    tuple.parsed(headers, body);
     tuple.0
 }
 
@@ -49,107 +54,7 @@ pub(super) fn first_of_each_field(files: &[UploadedFile]) -> impl Iterator<Item 
     files.iter().filter(move |file| seen.insert(file.field.as_str()))
 }
 
-/// Writes objects in CPython's `marshal` format (`Python/marshal.c`).
-struct Marshal(Vec<u8>);
-
 impl Marshal {
-    const DICT: u8 = b'{';
-    const NULL: u8 = b'0';
-    const NONE: u8 = b'N';
-    const TRUE: u8 = b'T';
-    const FALSE: u8 = b'F';
-    const INT: u8 = b'i';
-    const LONG: u8 = b'l';
-    const FLOAT: u8 = b'g';
-    const LIST: u8 = b'[';
-    const UNICODE: u8 = b'u';
-    const SHORT_ASCII: u8 = b'z';
-    const SMALL_TUPLE: u8 = b')';
-
-    /// Pairs of key and value follow, then [`Self::end`].
-    fn begin(&mut self) {
-        self.0.push(Self::DICT);
-    }
-
-    fn end(&mut self) {
-        self.0.push(Self::NULL);
-    }
-
-    fn none(&mut self) {
-        self.0.push(Self::NONE);
-    }
-
-    /// So many objects follow.
-    fn small_tuple(&mut self, n_objects: u8) {
-        self.0.extend([Self::SMALL_TUPLE, n_objects]);
-    }
-
-    fn text(&mut self, text: &str) {
-        if text.len() <= usize::from(u8::MAX) && text.is_ascii() {
-            self.0.extend([Self::SHORT_ASCII, u8::try_from(text.len()).expect("it was compared above")]);
-        } else {
-            self.0.push(Self::UNICODE);
-            self.length(text.len());
-        }
-        self.0.extend(text.as_bytes());
-    }
-
-    fn length(&mut self, length: usize) {
-        let length = i32::try_from(length).expect("requests are far below 2 GiB");
-        self.0.extend(length.to_le_bytes());
-    }
-
-    fn value(&mut self, value: &Value) {
-        match value {
-            Value::Null => self.none(),
-            Value::Bool(true) => self.0.push(Self::TRUE),
-            Value::Bool(false) => self.0.push(Self::FALSE),
-            Value::Number(number) => self.number(number),
-            Value::String(text) => self.text(text),
-            Value::Array(items) => {
-                self.0.push(Self::LIST);
-                self.length(items.len());
-                items.iter().for_each(|item| self.value(item));
-            }
-            Value::Object(fields) => self.object(fields),
-        }
-    }
-
-    fn object(&mut self, fields: &Map<String, Value>) {
-        self.begin();
-        for (name, value) in fields {
-            self.text(name);
-            self.value(value);
-        }
-        self.end();
-    }
-
-    fn number(&mut self, number: &Number) {
-        if let Some(small) = number.as_i64().and_then(|integer| i32::try_from(integer).ok()) {
-            self.0.push(Self::INT);
-            self.0.extend(small.to_le_bytes());
-        } else if let Some(integer) = number.as_i128() {
-            self.long(integer);
-        } else {
-            self.0.push(Self::FLOAT);
-            self.0.extend(number.as_f64().unwrap_or(f64::NAN).to_le_bytes());
-        }
-    }
-
-    /// Digits of 15 bits, the lowest first; their number has the sign.
-    fn long(&mut self, integer: i128) {
-        let mut digits = Vec::new();
-        let mut rest = integer.unsigned_abs();
-        while rest > 0 {
-            digits.push(u16::try_from(rest & 0x7fff).expect("15 bits"));
-            rest >>= 15;
-        }
-        let n_digits = i32::try_from(digits.len()).expect("at most nine");
-        self.0.push(Self::LONG);
-        self.0.extend((if integer < 0 { -n_digits } else { n_digits }).to_le_bytes());
-        self.0.extend(digits.into_iter().flat_map(u16::to_le_bytes));
-    }
-
     /// A dict of text to text in which the first of several values counts.
     fn first_values(&mut self, pairs: &[(String, String)]) {
         self.begin();
@@ -223,6 +128,21 @@ impl Marshal {
         self.end();
     }
 
+    /// A tuple of what a JSON body describes; None if the guest is to try.
+    fn parsed(&mut self, headers: &[(String, String)], body: &[u8]) {
+        let kinds = headers.iter().filter(|(name, _)| name == "content-type");
+        let is_json = kinds.clone().next().is_none() || kinds.clone().any(|(_, kind)| kind.contains("json"));
+        if is_json && body.len() <= JSON_BYTES_MAX {
+            let begin = self.0.len();
+            self.small_tuple(1);
+            if self.json(body).is_ok() {
+                return;
+            }
+            self.0.truncate(begin);
+        }
+        self.none();
+    }
+
     /// The kind, the token's id, the claims.
     fn caller(&mut self, caller: &Caller) {
         match caller {
@@ -255,10 +175,10 @@ fn title_case(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::names::InvocationId;
+    use crate::{domain::names::InvocationId, sandbox::marshal::tests};
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -269,17 +189,8 @@ mod tests {
         UploadedFile { field: field.to_owned(), name: name.to_owned(), content_type, content: Bytes::new() }
     }
 
-    /// What Python's own `marshal` makes of the bytes, as JSON.
     fn read_by_python(marshalled: &[u8]) -> Value {
-        let script = "import json, marshal, sys; print(json.dumps(marshal.load(sys.stdin.buffer)))";
-        let mut python = std::process::Command::new("python3")
-            .args(["-c", script])
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("python3 is there: the runtime was built with it");
-        std::io::Write::write_all(&mut python.stdin.take().unwrap(), marshalled).unwrap();
-        serde_json::from_slice(&python.wait_with_output().unwrap().stdout).unwrap()
+        serde_json::from_str(&tests::read_by_python("json.dumps(value)", marshalled)).unwrap()
     }
 
     #[test]
@@ -300,7 +211,7 @@ mod tests {
                 ("accept", "b"),
                 ("cookie", "a=3; c"),
             ]),
-            body: Bytes::from_static(b"not here"),
+            body: Bytes::from_static(br#"{"body": [1]}"#),
             form: pairs(&[("f", "1"), ("f", "2"), ("g", "")]),
             files: vec![file("u", "1.txt"), file("v", "2.txt"), file("u", "3.txt")],
             path_params: pairs(&[("id", "7")]),
@@ -324,10 +235,26 @@ mod tests {
             "jwt",
             "t",
             claims,
+            [{"body": [1]}],
         ]);
         assert_eq!(read_by_python(&to_marshal(&request)), expected);
         let names: Vec<_> = first_of_each_field(&request.files).map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["1.txt", "2.txt"]);
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_is_left_to_the_guest() {
+        let parsed = |headers: &[(&str, &str)], body: &[u8]| {
+            let mut marshal = Marshal(Vec::new());
+            marshal.parsed(&pairs(headers), body);
+            read_by_python(&marshal.0)
+        };
+        assert_eq!(parsed(&[], b"[1]"), json!([[1]]));
+        assert_eq!(parsed(&[("content-type", "application/problem+json")], b" 1 "), json!([1]));
+        assert_eq!(parsed(&[("content-type", "text/plain")], b"[1]"), Value::Null);
+        assert_eq!(parsed(&[], b""), Value::Null);
+        assert_eq!(parsed(&[], b"[1"), Value::Null);
+        assert_eq!(parsed(&[], format!("[{}]", " ".repeat(JSON_BYTES_MAX)).as_bytes()), Value::Null);
     }
 
     #[test]

@@ -68,12 +68,13 @@ def make(incoming: bytes, body: bytes, files: list[bytes]) -> dict:
         kind,
         token_id,
         claims,
+        read,
     ) = marshal.loads(incoming)
     headers = Headers(headers)
     data, parsed = "", None
     if body:
         data = body.decode(errors="surrogateescape")
-        parsed = _json(body, headers)
+        parsed = read[0] if read else _json(body, headers)
     if files:
         uploads = {field: _file(*uploads[field], content) for field, content in zip(uploads, files, strict=True)}
     return {

@@ -7,9 +7,10 @@ import marshal
 import os
 import sys
 import time
+from collections.abc import Iterator
 
+import pq
 from componentize_py_types import Err
-from pq import _rows
 from wit_world.imports import sql
 
 from pqhost_runtime import layout, loader, randomness
@@ -69,15 +70,50 @@ def _request(kind: str, files: dict | None = None) -> bytes:
     headers = {"Host": "localhost", "User-Agent": "warm", "Content-Type": "application/json"}
     where = ("POST", f"http://localhost/t/x?{kind}", "/x", kind)
     fields = ({"a": "b"}, {"kind": kind}, {"id": "1"}, files or {}, {"a": "b"})
-    return marshal.dumps((*where, headers, *fields, "::1", "id", "jwt", "id", {"sub": "x", "exp": 1}))
+    return marshal.dumps((*where, headers, *fields, "::1", "id", "jwt", "id", {"sub": "x", "exp": 1}, ({"a": 1},)))
 
 
 def _warm_rows() -> None:
+    """Does what most handlers do with a database, which is answered here instead of by the host."""
     columns = [sql.Column("id", sql.ColumnKind.PLAIN), sql.Column("at", sql.ColumnKind.TIMESTAMP)]
-    rows = _rows.Rows(sql.Opened(0, columns), None)
-    rows._list = [{"id": 1, "at": "2024-01-01T00:00:00"}]
-    [row["id"] for row in rows]
-    _rows.Conversion.wanted(0, None, False, "UTC", False).apply(rows._list, columns)
+    rows = [{"id": 1, "at": "2024-01-01T00:00:00"}, {"id": 2, "at": None}]
+    batches = [b""]
+    answers = {
+        "fetch": lambda place, select: sql.Opened(0, columns),
+        "next": lambda cursor: batches.pop(),
+        "change": lambda place, table, action, key, values: marshal.dumps(rows),
+        "close": lambda cursor: None,
+    }
+    with _answered(answers):
+        connection = pq.dbconnect("x")
+        for arguments in (
+            {},
+            {"enable_datetime_as_string": False},
+            {"where": {"id": 1}, "order_by": "-id", "limit": 9},
+        ):
+            batches[:] = [b"", marshal.dumps(rows)]
+            for row in connection.fetch("x", "s", "t", **arguments):
+                row["id"]
+        batches[:] = [b"", marshal.dumps([[1, "a"]])]
+        connection.execute("x", "SELECT %s", params=[1])
+        connection.insert("x", "s", "t", {"at": "é"})
+        connection.insert("x", "s", "t", rows)
+        connection.update("x", "s", "t", 1, at=None)
+        connection.upsert("x", "s", "t", 1, {"at": 1.5})
+        connection.delete("x", "s", "t", {"id": 1})
+
+
+@contextlib.contextmanager
+def _answered(answers: dict) -> Iterator[None]:
+    """Replaces functions of the host for a while."""
+    originals = {name: getattr(sql, name) for name in answers}
+    for name, answer in answers.items():
+        setattr(sql, name, answer)
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(sql, name, original)
 
 
 def _forget_script() -> None:

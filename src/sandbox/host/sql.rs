@@ -5,7 +5,7 @@ mod convert;
 use wasmtime::Result as Trappable;
 
 use crate::{
-    domain::sql::NewTable,
+    domain::sql::{NewTable, SqlError},
     sandbox::{
         bindings::pq::host::sql,
         capabilities::{CursorId, TransactionId},
@@ -19,12 +19,23 @@ type Answer<T> = Result<T, sql::Error>;
 /// JSON above this size is parsed on another thread, so that guests on this one go on: it takes a millisecond.
 const LARGE_BYTES: usize = 128 << 10;
 
+/// Rows above this size are read on another thread. A batch has less, unless a single value is that large.
+const LARGE_ROWS_BYTES: usize = 512 << 10;
+
 /// Computes something, on a thread of its own if it is large.
 async fn aside<R: Send + 'static>(is_large: bool, compute: impl FnOnce() -> R + Send + 'static) -> Trappable<R> {
     if is_large {
         return tokio::task::spawn_blocking(compute).await.map_err(wasmtime::Error::from);
     }
     Ok(compute())
+}
+
+/// Rows as they enter the guest.
+async fn entering(
+    n_bytes: usize,
+    convert: impl FnOnce() -> Result<Vec<u8>, SqlError> + Send + 'static,
+) -> Trappable<Answer<Vec<u8>>> {
+    Ok(aside(n_bytes > LARGE_ROWS_BYTES, convert).await?.map_err(sql::Error::from))
 }
 
 impl sql::Host for SlotState {
@@ -41,8 +52,11 @@ impl sql::Host for SlotState {
     }
 
     async fn next(&mut self, cursor: u32) -> Trappable<Answer<Vec<u8>>> {
-        let batch = self.granted()?.next(CursorId(cursor)).await;
-        Ok(batch.map(|batch| batch.map(Vec::from).unwrap_or_default()).map_err(sql::Error::from))
+        match self.granted()?.next(CursorId(cursor)).await {
+            Ok(Some(batch)) => entering(batch.len(), move || convert::rows(&batch)).await,
+            Ok(None) => Ok(Ok(Vec::new())),
+            Err(error) => Ok(Err(error.into())),
+        }
     }
 
     fn close(&mut self, cursor: u32) -> Trappable<()> {
@@ -63,7 +77,10 @@ impl sql::Host for SlotState {
             Ok(change) => change,
             Err(error) => return Ok(Err(error.into())),
         };
-        Ok(self.granted()?.change(place.into(), change).await.map_err(sql::Error::from))
+        match self.granted()?.change(place.into(), change).await {
+            Ok(changed) => entering(changed.len(), move || convert::rows(&changed)).await,
+            Err(error) => Ok(Err(error.into())),
+        }
     }
 
     async fn write(

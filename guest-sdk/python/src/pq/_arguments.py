@@ -1,10 +1,11 @@
 """Checks of what scripts pass, and its form for the host."""
 
-import json
+import json.encoder
 
 from componentize_py_types import Err
 
 from pq._errors import from_host, invalid
+from pq._rows import Rows
 from pq.exceptions import PeliqanJsonSerializerException
 
 
@@ -54,8 +55,9 @@ def as_json(what: str, value: object, types: tuple[type, ...] | None = None) -> 
     if types is not None and not isinstance(value, types):
         raise invalid(f"{what} must be a {' or '.join(t.__name__ for t in types)}, not {type(value).__name__}")
     try:
-        encoded = json.dumps(value, default=_beyond_json, ensure_ascii=False, allow_nan=False)
-        encoded.encode()
+        encoded = "".join(_encode(value, 0))
+        if not encoded.isascii():
+            encoded.encode()
     except (TypeError, ValueError, RecursionError) as error:
         message = f"{what} holds a value that cannot be passed on: {error}"
         raise PeliqanJsonSerializerException(message, "ERROR_INVALID_ARGUMENT") from None
@@ -63,7 +65,9 @@ def as_json(what: str, value: object, types: tuple[type, ...] | None = None) -> 
 
 
 def _beyond_json(value: object) -> object:
-    """Values beyond JSON that databases know as text."""
+    """Values beyond JSON that databases know as text, and rows as a list."""
+    if type(value) is Rows:
+        return value.touch()
     import datetime
     import decimal
     import uuid
@@ -75,3 +79,9 @@ def _beyond_json(value: object) -> object:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return f"\\x{bytes(value).hex()}"
     raise TypeError(f"{type(value).__name__} is not supported")
+
+
+# What `json.dumps` makes anew for each value. What contains itself is found by its depth.
+_encode = json.encoder.c_make_encoder(
+    None, _beyond_json, json.encoder.encode_basestring, None, ":", ",", False, False, False
+)

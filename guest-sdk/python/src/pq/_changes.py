@@ -1,6 +1,6 @@
 """Changing what is in a database."""
 
-import json
+import marshal
 
 from wit_world.imports import sql
 
@@ -143,7 +143,8 @@ class Changes:
         self, db_name: str, schema_name: str | None, table_name: str, action: object, pk: object, rows: list
     ) -> list:
         table = _table(db_name, schema_name, table_name)
-        return json.loads(call(sql.change, self._place(), table, action, as_json("pk", pk), as_json("the row", rows)))
+        key, rows = "null" if pk is None else as_json("pk", pk), as_json("the row", rows)
+        return marshal.loads(call(sql.change, self._place(), table, action, key, rows))
 
 
 def described(columns: list) -> dict:

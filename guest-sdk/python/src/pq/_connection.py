@@ -1,6 +1,6 @@
 """Databases of the tenant."""
 
-import json
+import marshal
 from collections.abc import Iterator
 
 from wit_world.imports import sql
@@ -261,7 +261,7 @@ def _batches(opened: object, conversion: Conversion | None) -> Iterator[list]:
     try:
         while batch := call(sql.next, opened.cursor):
             is_empty = False
-            rows = json.loads(batch)
+            rows = marshal.loads(batch)
             if conversion is not None:
                 conversion.apply(rows, opened.columns)
             yield rows

@@ -4,8 +4,8 @@ import collections.abc
 import copy
 import datetime
 import decimal
-import json
 import json.encoder
+import marshal
 import zoneinfo
 
 from componentize_py_types import Err
@@ -129,7 +129,7 @@ class Rows(collections.abc.MutableSequence):
             cursor = self._opened.cursor
             try:
                 while batch := sql.next(cursor):
-                    rows += json.loads(batch)
+                    rows += marshal.loads(batch)
             except Err as error:
                 raise from_host(error.value) from None
             if self._conversion is not None:

@@ -12,6 +12,7 @@ use crate::{
     sandbox::{
         bindings::pq::host::sql,
         capabilities::{DatabaseInfo, Place, TransactionId},
+        marshal::{Marshal, Refused},
     },
 };
 
@@ -81,6 +82,19 @@ pub(super) fn write(
 ) -> Result<TableWrite, SqlError> {
     let types: Option<Map<String, Value>> = json(types, "`object_schema` must be a dict that JSON can express")?;
     Ok(TableWrite { table: table.into(), records: self::records(records)?, types: types.unwrap_or_default(), key })
+}
+
+/// Rows for the guest, from JSON.
+pub(super) fn rows(json: &[u8]) -> Result<Vec<u8>, SqlError> {
+    let mut marshal = Marshal(Vec::new());
+    match marshal.json(json) {
+        Ok(()) => Ok(marshal.0),
+        Err(Refused) => {
+            let message = "a JSON value in the rows is nested deeper than 500 times or has a number of more than 4300 \
+                           digits: select it as text in a `query`";
+            Err(SqlError::new(SqlErrorCode::ResultTooLarge, message))
+        }
+    }
 }
 
 fn records(text: &str) -> Result<Vec<Map<String, Value>>, SqlError> {
@@ -236,6 +250,15 @@ mod tests {
             (Some("t"), None, "null", "[]"),
         ] {
             assert_eq!(select(table, query, params, filter).unwrap_err().code, SqlErrorCode::InvalidArgument);
+        }
+    }
+
+    #[test]
+    fn rows_that_python_could_not_read_are_an_error() {
+        assert!(rows(br#"[{"a": [1]}]"#).is_ok());
+        for json in [format!("[{{\"a\": {}1{}}}]", "[".repeat(500), "]".repeat(500)), format!("[{}]", "9".repeat(4301))]
+        {
+            assert_eq!(rows(json.as_bytes()).unwrap_err().code, SqlErrorCode::ResultTooLarge);
         }
     }
 
