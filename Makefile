@@ -4,7 +4,7 @@ VENV := tools/venv
 PYTHON_SOURCES := $(wildcard runtime/python guest-sdk/python examples benches src/cli/vendor.py tests/fidelity)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test fidelity check fix bench runtime setup lint-tools
+.PHONY: help demo build test contract fidelity check fix bench runtime setup lint-tools
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -32,6 +32,9 @@ fix: runtime lint-tools ## Mend what a machine can
 	cargo clippy --workspace --fix --allow-dirty --allow-staged --all-targets
 	$(VENV)/bin/ruff check --fix $(PYTHON_SOURCES)
 	$(VENV)/bin/ruff format $(PYTHON_SOURCES)
+
+contract: runtime ## Hold a running host against its own OpenAPI document
+	@tests/contract/run.sh
 
 bench: runtime ## Measure against FastAPI, Flask and axum
 	@benches/run.sh

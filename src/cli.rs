@@ -5,6 +5,7 @@
 mod args;
 mod client;
 mod demo;
+mod deploy;
 mod dev;
 mod login;
 mod logs;
@@ -54,6 +55,7 @@ pub fn main() -> ExitCode {
             Command::Token(command) => nouns::token(&target, command, output).await,
             Command::Secret(command) => secrets::secret(&target, command, output).await,
             Command::Vault(VaultCommand::Rotate) => secrets::rotate(&target.data(), output).await,
+            Command::Deploy(args) => deploy::deploy(&target, args, output).await,
             Command::Login(args) => login::login(args, output).await,
             Command::Logout => login::logout(output).await,
             Command::Whoami => login::whoami(&target, output).await,

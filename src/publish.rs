@@ -175,8 +175,9 @@ fn check_files(files: &[SourceFile]) -> Result<(), PublishError> {
     }
 }
 
-/// Names the source: the same files in the same order have the same hash.
-fn content_hash(files: &[SourceFile]) -> String {
+/// Names the source, in hexadecimal: the same files in the same order have the same hash.
+#[must_use]
+pub fn content_hash(files: &[SourceFile]) -> String {
     let mut hasher = blake3::Hasher::new();
     for SourceFile { name, content } in files {
         for part in [name.as_bytes(), content] {

@@ -69,6 +69,8 @@ pub(super) enum Command {
     /// The key that secrets, connections and signing keys are sealed with
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Make a host match a script's folder and its `pqhost.toml`, after showing what that takes
+    Deploy(DeployArgs),
     /// Log in to a host with an API token, or with --email and a password, from standard input
     Login(LoginArgs),
     /// Log out
@@ -96,6 +98,22 @@ pub(super) enum Command {
     Completions { shell: clap_complete::Shell },
     /// Write manual pages into a folder
     ManPages { folder: PathBuf },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeployArgs {
+    /// The folder, with a `handler.py` and a `pqhost.toml`
+    #[arg(default_value = ".")]
+    pub(super) folder: PathBuf,
+    /// Only show what it takes
+    #[arg(long)]
+    pub(super) plan: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(super) yes: bool,
+    /// What is new, for people
+    #[arg(long, short, default_value = "")]
+    pub(super) message: String,
 }
 
 #[derive(Debug, Args)]

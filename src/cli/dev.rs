@@ -11,7 +11,7 @@ use crate::{
         client::{Client, in_tenant},
         logs,
         output::Output,
-        scripts,
+        scripts::{self, Publishing},
         serve::{self, data_dir},
         sources::ScriptSource,
     },
@@ -87,8 +87,10 @@ async fn reload(
 ) {
     let mut stamps = source.stamps();
     loop {
-        if let Err(error) = scripts::publish(&client, &tenant, &script, files.clone(), "", true, output).await {
-            output.progress(&format!("{error:#}; the last good version goes on serving"));
+        let publishing = Publishing { message: "", promote: true };
+        match scripts::publish(&client, &tenant, &script, files.clone(), publishing, output).await {
+            Ok(published) => output.done(&published.sentence, &published.value),
+            Err(error) => output.progress(&format!("{error:#}; the last good version goes on serving")),
         }
         files = loop {
             tokio::time::sleep(POLL).await;

@@ -25,7 +25,9 @@ pub(super) async fn script(target: &Target, command: ScriptCommand, output: Outp
         ScriptCommand::Publish { tenant, scripts, message, no_promote } => {
             for (name, file) in named_files(&scripts)? {
                 let files = ScriptSource::new(file.into()).read(output)?;
-                publish(&client, &tenant, &name, files, &message, !no_promote, output).await?;
+                let publishing = Publishing { message: &message, promote: !no_promote };
+                let published = publish(&client, &tenant, &name, files, publishing, output).await?;
+                output.done(&published.sentence, &published.value);
             }
         }
         ScriptCommand::List { tenant } => {
@@ -86,16 +88,31 @@ fn named_files(scripts: &[String]) -> Result<Vec<(ScriptName, String)>> {
     named.collect()
 }
 
-/// Publishes a script.
+/// How a script is published.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Publishing<'a> {
+    /// What is new, for people.
+    pub(super) message: &'a str,
+    /// Whether it is served at once.
+    pub(super) promote: bool,
+}
+
+/// What was published, for people and for machines.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) sentence: String,
+    pub(super) value: Value,
+}
+
+/// Publishes a script. What its module-level code printed, and the traceback if it failed, are shown.
 pub(super) async fn publish(
     client: &Client,
     tenant: &TenantName,
     name: &ScriptName,
     files: Vec<SourceFile>,
-    message: &str,
-    promote: bool,
+    Publishing { message, promote }: Publishing<'_>,
     output: Output,
-) -> Result<()> {
+) -> Result<Published> {
     let start = Instant::now();
     let path = in_tenant(tenant, &["scripts", name.as_str(), "versions"]);
     let files: Vec<_> = files.into_iter().map(file).collect();
@@ -125,14 +142,11 @@ pub(super) async fn publish(
              move that into a function to have it run once"
         ));
     }
-    output.done(
-        &sentence,
-        &json!({
-            "script": name, "version": number, "publish_ms": publish_ms, "image_bytes": version["image_bytes"],
-            "load": version["load"], "load_reason": version["load_reason"], "is_live": version["is_live"],
-        }),
-    );
-    Ok(())
+    let value = json!({
+        "script": name, "version": number, "publish_ms": publish_ms, "image_bytes": version["image_bytes"],
+        "load": version["load"], "load_reason": version["load_reason"], "is_live": version["is_live"],
+    });
+    Ok(Published { sentence, value })
 }
 
 /// A file as the API takes it.

@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    cli::output::{Output, escaped},
+    cli::{
+        deploy::DEPLOY_FILE,
+        output::{Output, escaped},
+    },
     domain::script::{MAIN_FILE, SCRIPT_BYTES_MAX, SourceFile, VENDORED_FOLDER},
 };
 
@@ -84,10 +87,10 @@ impl ScriptSource {
     }
 }
 
-/// Hidden and compiled files are no part of a script.
+/// Hidden and compiled files, and what says how to deploy it, are no part of a script.
 fn is_left_out(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
-    name.starts_with(b".") || name == b"__pycache__" || name.ends_with(b".pyc")
+    name.starts_with(b".") || name == b"__pycache__" || name.ends_with(b".pyc") || name == DEPLOY_FILE.as_bytes()
 }
 
 #[derive(Default)]

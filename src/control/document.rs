@@ -73,13 +73,16 @@ pub(super) fn introduction() -> OpenApi {
 
 /// The schema of a parameter of the path.
 pub(super) fn path_parameter(name: &str) -> RefOr<Schema> {
-    let text = ObjectBuilder::new().schema_type(Type::String);
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let name_like = |example: &str| text().pattern(Some("^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")).examples([example]);
+    // The examples are what `make demo` has.
     let object = match name {
-        "tenant" | "script" | "connection" | "secret" => {
-            text.pattern(Some("^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$")).examples(["orders"])
-        }
-        "version" | "endpoint" | "other" => ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)),
-        _ => text,
+        "tenant" => name_like("demo"),
+        "script" => name_like("hello"),
+        "connection" => name_like("dw_2"),
+        "secret" => name_like("api_key"),
+        "version" | "endpoint" => ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).examples([1]),
+        _ => text(),
     };
     RefOr::T(object.build().into())
 }

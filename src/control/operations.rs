@@ -100,6 +100,7 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Author, routes!(connections::test_connection))
         .add(Needs::Viewer, routes!(secrets::list_secrets))
         .add(Needs::Owner, routes!(secrets::set_secret))
+        .add(Needs::Owner, routes!(secrets::set_readers))
         .add(Needs::Owner, routes!(secrets::delete_secret))
         .add(Needs::Viewer, routes!(egress::list_allowed_hosts))
         .create(Needs::Owner, routes!(egress::allow_host))

@@ -14,7 +14,7 @@ use crate::{
     },
     db::secrets::SecretInfo,
     domain::{
-        names::{ScriptName, SecretName, TenantName},
+        names::{ScriptId, ScriptName, SecretName, TenantName},
         secret::{Readers, SECRET_BYTES_MAX, Secret as SecretText},
     },
     invoke::directory::secret_context,
@@ -45,6 +45,16 @@ pub(super) struct SetSecret {
     /// Lets all scripts of the tenant read it
     #[serde(default)]
     all_scripts: bool,
+}
+
+/// Who may read a secret.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetReaders {
+    /// The only scripts; all of the tenant when null
+    #[serde(deserialize_with = "Option::deserialize")]
+    #[schema(value_type = Option<Vec<String>>, required)]
+    scripts: Option<Vec<ScriptName>>,
 }
 
 /// List secrets
@@ -85,17 +95,34 @@ pub(super) async fn set_secret(
         (Some(_), true) => return Err(ApiError::Invalid("give either `scripts` or `all_scripts`".to_owned())),
         (None, true) => Readers::AllScripts,
         (None, false) => Readers::Unchanged,
-        (Some(names), false) => {
-            let mut ids = Vec::new();
-            for name in names {
-                ids.push(find_script(&scope.db, scope.id(), &name).await?.id);
-            }
-            Readers::Only(ids)
-        }
+        (Some(names), false) => Readers::Only(script_ids(&scope, &names).await?),
     };
     let seal = |id| control.vault.seal(&secret_context(id), value.expose());
     scope.db.secrets().set_secret(scope.id(), &name, &readers, seal).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Change who may read a secret
+#[utoipa::path(put, path = "/tenants/{tenant}/secrets/{secret}/readers", tag = "secrets", request_body = SetReaders,
+    responses((status = 204, description = "Changed")))]
+pub(super) async fn set_readers(
+    scope: InTenant,
+    InPath((_, name)): InPath<(TenantName, SecretName)>,
+    Json(SetReaders { scripts }): Json<SetReaders>,
+) -> Result<StatusCode, ApiError> {
+    let ids = script_ids(&scope, scripts.as_deref().unwrap_or_default()).await?;
+    match scope.db.secrets().set_readers(scope.id(), &name, &ids, scripts.is_some()).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(ApiError::Unknown { what: "secret", name: name.to_string() }),
+    }
+}
+
+async fn script_ids(scope: &InTenant, names: &[ScriptName]) -> Result<Vec<ScriptId>, ApiError> {
+    let mut ids = Vec::new();
+    for name in names {
+        ids.push(find_script(&scope.db, scope.id(), name).await?.id);
+    }
+    Ok(ids)
 }
 
 /// Delete a secret

@@ -81,6 +81,29 @@ impl Secrets<'_> {
         Ok(SecretId(id))
     }
 
+    /// Changes who may read a secret; `false` when the tenant has none of this name.
+    ///
+    /// # Errors
+    /// [`DbError::Unknown`] when a script is not the tenant's, or the database fails.
+    pub async fn set_readers(
+        self,
+        tenant: TenantId,
+        name: &SecretName,
+        readers: &[ScriptId],
+        restricted: bool,
+    ) -> Result<bool, DbError> {
+        let mut tx = self.0.begin_change(tenant, "set_readers", name.as_str()).await?;
+        let id: Option<i64> = sqlx::query_scalar("SELECT id FROM secret WHERE tenant_id = $1 AND name = $2")
+            .bind(tenant.0)
+            .bind(name.as_str())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(id) = id else { return Ok(false) };
+        replace_readers(&mut tx, tenant, id, i64::from(restricted), readers).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
     /// Deletes a secret. Returns whether there was one of this name.
     ///
     /// # Errors

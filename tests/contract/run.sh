@@ -12,7 +12,7 @@ if ! cmp -s tests/contract/requirements.txt "$venv/installed.txt"; then
     cp tests/contract/requirements.txt "$venv/installed.txt"
 fi
 
-cargo build
+cargo build --quiet
 pqhost=${CARGO_TARGET_DIR:-target}/debug/pqhost
 data=$(mktemp -d)
 host=

@@ -7,6 +7,7 @@ mod control;
 mod crypto;
 mod custom_auth;
 mod data;
+mod deploy;
 mod egress;
 mod fidelity;
 mod freshness;

@@ -20,18 +20,18 @@ use crate::support::{Answer, HANG_GUARD, share_cache};
 const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
 
 /// A data directory.
-struct Installation(tempfile::TempDir);
+pub(crate) struct Installation(tempfile::TempDir);
 
 impl Installation {
     /// With the tenant `acme`.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let installation = Self(tempfile::tempdir().unwrap());
         share_cache(installation.0.path());
         installation.run(&["tenant", "create", "acme"]);
         installation
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pqhost"));
         command.arg("--data").arg(self.0.path()).arg("--json").args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -39,7 +39,7 @@ impl Installation {
     }
 
     /// Runs a command to its end.
-    fn run(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Value {
         let output = self.command(arguments).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));

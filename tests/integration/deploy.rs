@@ -1,0 +1,104 @@
+//! `pqhost deploy`: a folder in version control, and a host that matches it.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::program::Installation;
+
+const HANDLER: &str = "def handler(request): return 'one'\n";
+
+const FILE: &str = r#"
+tenant = "acme"
+script = "orders"
+
+[[endpoints]]
+methods = "GET"
+route = "/orders"
+auth = "public"
+
+[[endpoints]]
+methods = "POST"
+route = "/orders"
+"#;
+
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(name), text).unwrap();
+}
+
+#[test]
+fn deploying_makes_the_host_match_the_folder() {
+    let place = Installation::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let shown = path.to_str().unwrap();
+    let steps = |value: &Value| value["steps"].as_array().unwrap().clone();
+    write(path, "handler.py", HANDLER);
+    write(path, "pqhost.toml", FILE);
+
+    let first = ["+ publish the script", "+ endpoint GET /orders (public)", "+ endpoint POST /orders (jwt)"];
+    let planned = place.run(&["deploy", shown, "--plan"]);
+    assert_eq!((steps(&planned), &planned["is_done"]), (first.map(Value::from).to_vec(), &json!(false)));
+    assert_eq!(place.run(&["script", "list", "acme"]), json!([]), "a plan changes nothing");
+    let output = place.command(&["deploy", shown]).output().unwrap();
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stdout).contains("--yes"), "{output:?}");
+    assert_eq!(place.run(&["script", "list", "acme"]), json!([]), "nor does what nobody agreed to");
+    assert_eq!(steps(&place.run(&["deploy", shown, "--yes"])), first.map(Value::from));
+    let again = place.run(&["deploy", shown, "--yes"]);
+    assert_eq!(again, json!({"steps": [], "is_done": true}));
+
+    // Another handler, one endpoint less, one that is open now, a secret.
+    write(path, "handler.py", "def handler(request): return 'two'\n");
+    place.run(&["script", "publish", "acme", "other", path.join("handler.py").to_str().unwrap()]);
+    place.run(&["endpoint", "create", "acme", "GET", "/other", "other"]);
+    let secret = path.join(".secret");
+    std::fs::write(&secret, "hunter22").unwrap();
+    let from = secret.to_str().unwrap();
+    place.run(&["secret", "set", "acme", "key", "--from-file", from, "--script", "other"]);
+    write(
+        path,
+        "pqhost.toml",
+        "tenant = 'acme'\nscript = 'orders'\nsecrets = ['key']\n[[endpoints]]\nmethods = 'post'\nroute = '/orders'\nauth = 'public'\n",
+    );
+    let changed = place.run(&["deploy", shown, "--yes", "--message", "open"]);
+    let expected = [
+        "~ publish a new version",
+        "- endpoint GET /orders",
+        "~ endpoint POST /orders (public)",
+        "+ may read secret key",
+    ];
+    assert_eq!(steps(&changed), expected.map(Value::from));
+    let endpoints = place.run(&["endpoint", "list", "acme"]);
+    let routes: Vec<_> =
+        endpoints.as_array().unwrap().iter().map(|e| (&e["methods"], &e["route"], &e["auth"])).collect();
+    let (post, get) =
+        ((&json!("POST"), &json!("/orders"), &json!("public")), (&json!("GET"), &json!("/other"), &json!("jwt")));
+    assert_eq!(routes, [post, get], "what belongs to other scripts is left alone");
+    let secrets = place.run(&["secret", "list", "acme"]);
+    assert_eq!(secrets[0]["scripts"], json!(["orders", "other"]));
+    let versions = place.run(&["script", "versions", "acme", "orders"]);
+    assert_eq!((&versions[0]["number"], &versions[0]["message"]), (&json!(2), &json!("open")));
+
+    // What was deployed can be had back, without the file that says how.
+    let copy = tempfile::tempdir().unwrap();
+    let pulled = place.run(&["script", "pull", "acme", "orders", copy.path().to_str().unwrap()]);
+    assert_eq!(pulled, json!({"version": 2, "files": ["handler.py"]}));
+    assert_eq!(
+        std::fs::read_to_string(copy.path().join("handler.py")).unwrap(),
+        "def handler(request): return 'two'\n"
+    );
+
+    for (bad, named) in [
+        ("tenant = 'acme'", "script"),
+        ("tenant = 'acme'\nscript = 'orders'\nendpoint = 1", "endpoint"),
+        ("tenant = 'acme'\nscript = 'orders'\n[[endpoints]]\nmethods = 'FETCH'\nroute = '/x'", "FETCH"),
+        ("tenant = 'nothing'\nscript = 'orders'", "nothing"),
+        ("tenant = 'acme'\nscript = 'orders'\nsecrets = ['absent']", "absent"),
+    ] {
+        write(path, "pqhost.toml", bad);
+        let output = place.command(&["deploy", shown, "--yes"]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && text.contains(named), "{bad}: {text}");
+    }
+    assert_eq!(place.run(&["script", "versions", "acme", "orders"]), versions, "nothing was changed");
+}
