@@ -13,6 +13,7 @@ mod freshness;
 mod http;
 mod packages;
 mod program;
+mod sdk;
 mod secrets;
 mod server;
 mod state;

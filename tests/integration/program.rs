@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -20,15 +21,19 @@ use crate::support::{Answer, HANG_GUARD, share_cache};
 const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
 
 /// A data directory.
-struct Installation(tempfile::TempDir);
+pub(crate) struct Installation(tempfile::TempDir);
 
 impl Installation {
     /// With the tenant `acme`.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let installation = Self(tempfile::tempdir().unwrap());
         share_cache(installation.0.path());
         installation.run(&["tenant", "create", "acme"]);
         installation
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -39,7 +44,7 @@ impl Installation {
     }
 
     /// Runs a command to its end.
-    fn run(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Value {
         let output = self.command(arguments).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
@@ -64,13 +69,18 @@ impl Installation {
     }
 
     /// Publishes a script and makes a public endpoint of its name.
-    fn publish(&self, name: &str, source: &str) {
+    pub(crate) fn publish(&self, name: &str, source: &str) {
         self.run(&["script", "publish", "acme", &self.script(name, source)]);
         self.run(&["endpoint", "create", "acme", "ANY", &format!("/{name}"), name, "--auth", "public"]);
     }
 
     fn serve(&self, arguments: &[&str]) -> Serving {
-        let arguments = [&["serve", "--ingress", "127.0.0.1:0", "--control", "127.0.0.1:0"], arguments].concat();
+        self.serve_at("127.0.0.1:0", arguments)
+    }
+
+    /// With a control address of its own.
+    pub(crate) fn serve_at(&self, control: &str, arguments: &[&str]) -> Serving {
+        let arguments = [&["serve", "--ingress", "127.0.0.1:0", "--control", control], arguments].concat();
         let mut child = self.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -81,10 +91,10 @@ impl Installation {
 }
 
 /// A host in a process of its own, killed in the end.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     ingress: String,
-    control: String,
+    pub(crate) control: String,
 }
 
 impl Drop for Serving {
