@@ -7,7 +7,9 @@ cd "$(dirname "$0")/.."
 build=runtime/build
 inputs=(wit runtime/python runtime/builder runtime/requirements.txt runtime/packages.txt runtime/build.sh guest-sdk/python/src
         src/sandbox/image.rs src/sandbox/rewindable.rs Cargo.lock)
-stamp=$(find "${inputs[@]}" -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
+# Never imported in the sandbox, so no part of the component.
+outside=guest-sdk/python/src/pq/_remote
+stamp=$(find "${inputs[@]}" -type f -not -name '*.pyc' -not -path "$outside/*" -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 if [[ -f $build/base.image && -f $build/runtime.wasm.zst && $(cat $build/stamp 2>/dev/null) == "$stamp" ]]; then
     exit 0
 fi

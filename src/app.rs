@@ -20,6 +20,7 @@ use crate::{
     egress::Egress,
     invoke::{self, CHANGE_POLL, Invoker},
     publish::Publisher,
+    remote::Sessions,
     sandbox::{
         ArtifactOrigin, RewindMethod,
         images::ImageLibrary,
@@ -159,6 +160,9 @@ pub struct Host {
     pub invoker: Invoker,
     /// Its slots.
     pub pool: Arc<Pool>,
+    /// Sessions of authors' programs.
+    pub sessions: Arc<Sessions>,
+    keeping_sessions: JoinHandle<()>,
     recording: JoinHandle<()>,
     keeping: JoinHandle<()>,
     watching: JoinHandle<()>,
@@ -191,22 +195,25 @@ impl Host {
             limits: config.limits,
             records_kept: config.records_kept,
         });
+        let sessions = Arc::new(Sessions::new(invoker.clone(), config.sessions));
+        let keeping_sessions = tokio::spawn(Arc::clone(&sessions).keep());
         for directory in [workspace.data.images(), workspace.data.cache()] {
             remove_leftovers(&directory);
         }
         let watching = tokio::spawn(watch(workspace.db.clone(), invoker.clone(), Arc::clone(&workspace.auth)));
-        Self { workspace, guests, invoker, pool, recording, keeping, watching }
+        Self { workspace, guests, invoker, pool, sessions, keeping_sessions, recording, keeping, watching }
     }
 
     /// Stops what runs in the background, after the last invocation records are written. Handlers whose callers have gone may
     /// finish within 5 seconds, unless it is to happen `at_once`.
     pub async fn stop(self, at_once: bool) {
-        let Self { workspace, guests, invoker, pool, mut recording, keeping, watching } = self;
-        for task in [watching, keeping] {
+        let Self { workspace, guests, invoker, pool, sessions, keeping_sessions, mut recording, keeping, watching } =
+            self;
+        for task in [watching, keeping, keeping_sessions] {
             task.abort();
             _ = task.await; // it was cancelled
         }
-        drop((invoker, pool));
+        drop((invoker, pool, sessions));
         // Stopping the guests ends the handlers that still run, and with the last of them the recording.
         let guests = (!at_once).then_some(guests);
         if tokio::time::timeout(RECORDS_WAIT, &mut recording).await.is_err() {

@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::domain::{
-    limits::{HEADROOM_BYTES, Limits},
+    limits::{HEADROOM_BYTES, Limits, SessionLimits},
     secret::Secret,
 };
 
@@ -98,6 +98,8 @@ pub struct Config {
     pub queue_wait: Duration,
     /// What an invocation may use.
     pub limits: Limits,
+    /// Sessions of authors' programs.
+    pub sessions: SessionLimits,
     /// Networks that are not public and that scripts may reach all the same, if their tenant may call the host. None: an
     /// operator has to know what listens there and trusts whoever comes from this machine.
     pub egress_private: Vec<IpNet>,
@@ -128,6 +130,7 @@ impl Config {
             queue_max: 1024,
             queue_wait: Duration::from_secs(5),
             limits: Limits::default(),
+            sessions: SessionLimits::default(),
             egress_private: Vec::new(),
             records_kept: 100_000,
             drain: Duration::from_secs(30),

@@ -16,6 +16,7 @@ mod extract;
 mod idempotency;
 mod invocations;
 mod operations;
+mod programs;
 mod scripts;
 mod secrets;
 mod sessions;
@@ -38,6 +39,7 @@ use crate::{
     domain::names::InvocationId,
     problem::{REQUEST_ID, api::ApiError},
     publish::Publisher,
+    remote::Sessions,
     vault::Vault,
 };
 
@@ -60,6 +62,8 @@ pub struct Parts {
     pub auth: Arc<Authenticator>,
     /// Where SQLite connections live.
     pub data: DataDir,
+    /// Sessions of programs; there are some where a host runs.
+    pub sessions: Option<Arc<Sessions>>,
     /// Called once, when the first script is published.
     pub start_publisher: Box<StartPublisher>,
     /// Called after each change, so that a host in this process shows it at once. Others see it when they look.
@@ -76,7 +80,8 @@ impl Parts {
             invoker.forget();
             auth.forget();
         });
-        Self { on_change, ..Self::of_workspace(&host.workspace, Box::new(move || Ok(Arc::clone(&publisher)))) }
+        let parts = Self::of_workspace(&host.workspace, Box::new(move || Ok(Arc::clone(&publisher))));
+        Self { sessions: Some(Arc::clone(&host.sessions)), on_change, ..parts }
     }
 
     /// Those of a data directory.
@@ -88,6 +93,7 @@ impl Parts {
             vault: Arc::clone(vault),
             auth: Arc::clone(auth),
             data: data.clone(),
+            sessions: None,
             start_publisher,
             on_change: Box::new(|| ()),
         }
@@ -104,6 +110,7 @@ pub(crate) struct Inner {
     auth: Arc<Authenticator>,
     people: People,
     data: DataDir,
+    sessions: Option<Arc<Sessions>>,
     publisher: OnceCell<Arc<Publisher>>,
     start_publisher: Arc<StartPublisher>,
     on_change: Box<dyn Fn() + Send + Sync>,
@@ -131,10 +138,10 @@ impl fmt::Debug for Control {
 
 impl Control {
     fn new(parts: Parts) -> Self {
-        let Parts { db, vault, auth, data, start_publisher, on_change } = parts;
+        let Parts { db, vault, auth, data, sessions, start_publisher, on_change } = parts;
         let people = People::new(db.clone());
         let (publisher, start_publisher) = (OnceCell::new(), Arc::from(start_publisher));
-        Self(Arc::new(Inner { db, vault, auth, people, data, publisher, start_publisher, on_change }))
+        Self(Arc::new(Inner { db, vault, auth, people, data, sessions, publisher, start_publisher, on_change }))
     }
 
     async fn publisher(&self) -> Result<&Publisher, ApiError> {

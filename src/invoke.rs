@@ -5,6 +5,7 @@
 //! An invocation runs as a task on the guests' runtime. It hands its answer over as soon as there is one, and only then
 //! rewinds its slot. A caller who goes away does not stop it: a webhook must be stored even if its sender hangs up.
 
+mod detached;
 pub mod directory;
 pub mod error;
 mod recorder;
@@ -21,6 +22,7 @@ use futures::{StreamExt as _, stream::BoxStream};
 use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
 
 pub use crate::invoke::{
+    detached::{Detached, DetachedError},
     directory::{EndpointTarget, TenantRoutes},
     error::InvokeError,
 };
@@ -30,7 +32,7 @@ use crate::{
     domain::{
         exchange::{HandlerBody, HandlerRequest, HandlerResponse},
         limits::Limits,
-        names::{TenantId, TenantName},
+        names::{ScriptId, ScriptName, TenantId, TenantName},
         preview::PreviewToken,
         sql::SqlError,
     },
@@ -167,6 +169,38 @@ impl Invoker {
     }
 }
 
+impl Inner {
+    /// What a script may ask of its host, with nothing used up yet.
+    fn script_host(
+        &self,
+        routes: &Arc<TenantRoutes>,
+        (script, script_name): (ScriptId, ScriptName),
+        limits: Limits,
+        cursors: Arc<Cursors>,
+        revealed: Arc<Revealed>,
+    ) -> ScriptHost {
+        ScriptHost {
+            db: self.db.clone(),
+            directory: Arc::clone(&self.directory),
+            connections: Arc::clone(&self.connections),
+            routes: Arc::clone(routes),
+            script,
+            script_name,
+            limits,
+            cursors,
+            n_statements: 0,
+            n_state_operations: 0,
+            n_control_reads: 0,
+            vault: Arc::clone(&self.vault),
+            revealed,
+            transactions: Transactions::default(),
+            egress: Arc::clone(&self.egress),
+            n_requests: 0,
+            started: Instant::now(),
+        }
+    }
+}
+
 struct Invocation {
     inner: Arc<Inner>,
     call: Call,
@@ -260,27 +294,13 @@ impl Invocation {
             Err(error) => return (Err(error), None),
         };
         let limits = self.call.endpoint.limits;
-        let host = ScriptHost {
-            db: self.inner.db.clone(),
-            directory: Arc::clone(&self.inner.directory),
-            connections: Arc::clone(&self.inner.connections),
-            routes: Arc::clone(&self.call.routes),
-            endpoint: Arc::clone(&self.call.endpoint),
-            cursors: Arc::clone(cursors),
-            n_statements: 0,
-            n_state_operations: 0,
-            n_control_reads: 0,
-            vault: Arc::clone(&self.inner.vault),
-            revealed: Arc::clone(revealed),
-            transactions: Transactions::default(),
-            egress: Arc::clone(&self.inner.egress),
-            n_requests: 0,
-            started: Instant::now(),
-        };
+        let Call { routes, endpoint, request } = &self.call;
+        let script = (endpoint.script, endpoint.script_name.clone());
+        let host = self.inner.script_host(routes, script, limits, Arc::clone(cursors), Arc::clone(revealed));
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);
         }
-        let handling = call_handler(&mut lease, version, &self.call.request, &limits);
+        let handling = call_handler(&mut lease, version, request, &limits);
         let outcome = tokio::time::timeout(limits.deadline, handling).await;
         trace.usage = lease.slot().usage(&limits);
         trace.log = lease.slot().take_log();

@@ -17,6 +17,7 @@ pub mod ingress;
 pub mod invoke;
 pub mod problem;
 pub mod publish;
+pub mod remote;
 pub mod sandbox;
 pub mod server;
 pub mod telemetry;

@@ -18,6 +18,7 @@ use crate::{
         route::{InvalidPath, MethodSet},
     },
     invoke::InvokeError,
+    remote::SessionError,
 };
 
 /// Names the invocation in every answer.
@@ -246,6 +247,22 @@ impl From<&InvokeError> for Problem {
             InvokeError::Db(_) | InvokeError::Host(_) => return Self::host_error(),
         };
         Self { retry_after, ..Self::new(status, error.code(), error.fault(), detail) }
+    }
+}
+
+impl From<&SessionError> for Problem {
+    fn from(error: &SessionError) -> Self {
+        let (status, code, fault) = match error {
+            SessionError::UnknownScript { .. } => (StatusCode::NOT_FOUND, "script_unknown", Fault::Caller),
+            SessionError::UnknownSession => (StatusCode::NOT_FOUND, "session_unknown", Fault::Caller),
+            SessionError::Busy => (StatusCode::CONFLICT, "session_busy", Fault::Caller),
+            SessionError::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_sessions", Fault::Quota),
+            SessionError::InvalidCall(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_call", Fault::Caller),
+            SessionError::DeadlineExceeded { .. } => (StatusCode::GATEWAY_TIMEOUT, "call_deadline", Fault::Script),
+            SessionError::Invoke(error) => return Self::from(error),
+        };
+        let retry_after = matches!(error, SessionError::TooMany { .. }).then_some(Duration::from_secs(10));
+        Self { retry_after, ..Self::new(status, code, fault, error.to_string()) }
     }
 }
 

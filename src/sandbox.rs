@@ -11,6 +11,7 @@ pub mod image;
 pub mod images;
 mod marshal;
 mod memory;
+pub mod outside;
 pub mod pool;
 mod request;
 pub mod rewindable;

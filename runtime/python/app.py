@@ -5,7 +5,8 @@ import traceback
 
 import wit_world
 from componentize_py_types import Err
-from pqhost_runtime import failures, loader, preload, randomness, request, response, stdio, warmup
+from pq import _request
+from pqhost_runtime import failures, loader, preload, randomness, response, stdio, warmup
 
 randomness.install()
 preload.preload()
@@ -36,7 +37,7 @@ class WitWorld(wit_world.WitWorld):
     def handle(self, incoming: bytes, body: bytes, files: list[bytes]) -> object:
         """Runs the handler."""
         try:
-            return response.make(loader.SCRIPT.call(request.make(incoming, body, files)))
+            return response.make(loader.SCRIPT.call(_request.make(incoming, body, files)))
         except BaseException as error:
             answer = response.make_for_http_error(error)
             if answer is not None:

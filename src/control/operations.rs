@@ -17,7 +17,7 @@ use utoipa_axum::{
 use crate::control::{
     Control, Needs, PREFIX, access, api_tokens, audit, connections, document, egress, endpoints,
     idempotency::{self, Answer},
-    invocations, scripts, secrets, sessions, state, tenants, tokens, users, versions,
+    invocations, programs, scripts, secrets, sessions, state, tenants, tokens, users, versions,
 };
 
 /// Largest body: the files of the largest script in base64, with some room.
@@ -82,6 +82,9 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Author, routes!(state::show_state))
         .add(Needs::Author, routes!(state::set_state))
         .add(Needs::Author, routes!(state::clear_state))
+        .add(Needs::Author, routes!(programs::open_session))
+        .add(Needs::Author, routes!(programs::call_function))
+        .add(Needs::Author, routes!(programs::close_session))
         // What they are reached by.
         .add(Needs::Viewer, routes!(endpoints::list_endpoints))
         .create(Needs::Author, routes!(endpoints::create_endpoint))

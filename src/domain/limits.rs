@@ -80,6 +80,19 @@ pub struct HttpLimits {
     pub time: Duration,
 }
 
+/// How long sessions of programs outside of a sandbox last, and how many there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// A session without a call for this long ends. If its program is gone, its transactions hold locks until then.
+    pub idle_time: Duration,
+    /// A session ends after this time, whatever it does.
+    pub total_time: Duration,
+    /// Sessions of one tenant: a few authors, and tests that run in parallel.
+    pub per_tenant_max: usize,
+    /// Sessions of all tenants. Each may hold a call of some 20 MB in memory.
+    pub all_max: usize,
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -91,6 +104,17 @@ impl Default for Limits {
             log_bytes: 64 * KIB,
             sql: SqlLimits::default(),
             http: HttpLimits::default(),
+        }
+    }
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            idle_time: Duration::from_secs(60),
+            total_time: Duration::from_secs(15 * 60),
+            per_tenant_max: 16,
+            all_max: 128,
         }
     }
 }

@@ -107,6 +107,11 @@ impl Directory {
         Self { db, vault, limits, routes, targets, rules, http_connections, forgotten: AtomicU64::new(0) }
     }
 
+    /// What an invocation may use.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits
+    }
+
     /// Reads everything anew from now on.
     pub(crate) fn forget(&self) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);

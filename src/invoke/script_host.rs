@@ -12,9 +12,13 @@ pub(super) use crate::invoke::script_host::sql::{Cursors, Transactions};
 use crate::{
     data::Connections,
     db::Db,
+    domain::{
+        limits::Limits,
+        names::{ScriptId, ScriptName},
+    },
     egress::Egress,
     invoke::{
-        directory::{Directory, EndpointTarget, TenantRoutes},
+        directory::{Directory, TenantRoutes},
         redaction::Revealed,
     },
     sandbox::capabilities::{Capabilities, ScriptInfo},
@@ -27,7 +31,9 @@ pub(super) struct ScriptHost {
     pub(super) directory: Arc<Directory>,
     pub(super) connections: Arc<Connections>,
     pub(super) routes: Arc<TenantRoutes>,
-    pub(super) endpoint: Arc<EndpointTarget>,
+    pub(super) script: ScriptId,
+    pub(super) script_name: ScriptName,
+    pub(super) limits: Limits,
     pub(super) cursors: Arc<Cursors>,
     pub(super) n_statements: u32,
     pub(super) n_state_operations: u32,
@@ -38,7 +44,7 @@ pub(super) struct ScriptHost {
     pub(super) transactions: Transactions,
     pub(super) egress: Arc<Egress>,
     pub(super) n_requests: u32,
-    /// When the handler began.
+    /// When the handler began; outside of a sandbox, when the call did.
     pub(super) started: Instant,
 }
 
@@ -46,8 +52,8 @@ impl Capabilities for ScriptHost {
     fn describe(&self) -> ScriptInfo {
         ScriptInfo {
             tenant: self.routes.tenant.clone(),
-            script_id: self.endpoint.script,
-            script_name: self.endpoint.script_name.clone(),
+            script_id: self.script,
+            script_name: self.script_name.clone(),
             default_connection: self.routes.default_connection.clone().map(|(id, name)| (id, name.to_string())),
         }
     }

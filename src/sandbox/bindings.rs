@@ -4,6 +4,7 @@
 wasmtime::component::bindgen!({
     path: "wit",
     world: "script-runtime",
+    additional_derives: [serde::Serialize, serde::Deserialize],
     imports: {
         "pq:host/sql.fetch": async | trappable,
         "pq:host/sql.next": async | trappable,

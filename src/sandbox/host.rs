@@ -10,10 +10,37 @@ mod sql;
 mod state;
 mod tenant;
 
+use wasmtime::component::HasData;
+
 use crate::sandbox::{
     bindings::pq::host::{context, log, tracing, types},
+    capabilities::Capabilities,
     state::SlotState,
 };
+
+/// Who asks for capabilities.
+pub(super) enum Granted<'a> {
+    /// A guest.
+    Guest(&'a mut SlotState),
+    /// A caller outside of any sandbox.
+    Outside(&'a mut dyn Capabilities),
+}
+
+impl Granted<'_> {
+    fn granted(&mut self) -> wasmtime::Result<&mut dyn Capabilities> {
+        match self {
+            Self::Guest(slot) => slot.granted(),
+            Self::Outside(capabilities) => Ok(&mut **capabilities),
+        }
+    }
+}
+
+/// Tells linkers of [`Granted`].
+pub(super) struct ToGuest;
+
+impl HasData for ToGuest {
+    type Data<'a> = Granted<'a>;
+}
 
 impl types::Host for SlotState {}
 
@@ -32,7 +59,7 @@ impl tracing::Host for SlotState {
     }
 }
 
-impl context::Host for SlotState {
+impl context::Host for Granted<'_> {
     fn describe(&mut self) -> wasmtime::Result<context::Info> {
         let info = self.granted()?.describe();
         let (id, name) = info.default_connection.unzip();

@@ -13,6 +13,7 @@ use wasmtime::{
 use crate::sandbox::{
     artifact::{ArtifactCache, ArtifactOrigin},
     bindings::{ScriptRuntime, ScriptRuntimeIndices, pq::host},
+    host::{Granted, ToGuest},
     memory::{MappedImage, RewindMethod, RewindableStore, Rewinder, SlotMemories},
     rewindable::{self, NotRewindable, RESET_EXPORT},
     slot::Slot,
@@ -118,14 +119,14 @@ impl Runtime {
         let mut linker = Linker::new(&engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         host::types::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
-        host::sql::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
-        host::secrets::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
-        host::tenant::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
-        host::state::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
-        host::http::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
+        host::sql::add_to_linker::<_, ToGuest>(&mut linker, |state| Granted::Guest(state))?;
+        host::secrets::add_to_linker::<_, ToGuest>(&mut linker, |state| Granted::Guest(state))?;
+        host::tenant::add_to_linker::<_, ToGuest>(&mut linker, |state| Granted::Guest(state))?;
+        host::state::add_to_linker::<_, ToGuest>(&mut linker, |state| Granted::Guest(state))?;
+        host::http::add_to_linker::<_, ToGuest>(&mut linker, |state| Granted::Guest(state))?;
         host::crypto::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         host::log::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
-        host::context::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
+        host::context::add_to_linker::<_, ToGuest>(&mut linker, |state| Granted::Guest(state))?;
         host::tracing::add_to_linker::<_, HasSelf<SlotState>>(&mut linker, |state| state)?;
         let reset = component.get_export_index(None, RESET_EXPORT);
         let reset = reset.ok_or(NotRewindable::Reset("there is no such export"))?;

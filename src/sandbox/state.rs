@@ -261,11 +261,14 @@ impl SlotState {
     }
 
     /// The invocation's capabilities; while an image is being made there are none, and the load ends here.
-    pub(super) fn granted(&mut self) -> wasmtime::Result<&mut Box<dyn Capabilities>> {
+    pub(super) fn granted(&mut self) -> wasmtime::Result<&mut dyn Capabilities> {
         if self.capabilities.is_none() {
             self.observed.get_or_insert((Observation::Host, self.line.take()));
         }
-        self.capabilities.as_mut().ok_or_else(|| wasmtime::Error::msg("module-level code called the host"))
+        match &mut self.capabilities {
+            Some(capabilities) => Ok(&mut **capabilities),
+            None => Err(wasmtime::Error::msg("module-level code called the host")),
+        }
     }
 }
 

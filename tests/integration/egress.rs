@@ -338,7 +338,7 @@ async fn a_request_at_module_level_is_made_in_each_request() {
 }
 
 /// Makes the connection `crm` to the server's API.
-async fn connect(app: &TestApp, tenant: &Tenant, upstream: &Upstream) {
+pub(crate) async fn connect(app: &TestApp, tenant: &Tenant, upstream: &Upstream) {
     let connection = HttpConnection::new(&upstream.url("/v1"), ["Authorization: Bearer hunter2"]).unwrap();
     let text = connection.to_sealed_text();
     let seal = |id| app.workspace.vault.seal(&url_context(id), text.as_bytes());

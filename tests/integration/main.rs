@@ -14,6 +14,7 @@ mod freshness;
 mod http;
 mod packages;
 mod program;
+mod sdk;
 mod secrets;
 mod server;
 mod state;

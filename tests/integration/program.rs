@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -29,6 +30,10 @@ impl Installation {
         share_cache(installation.0.path());
         installation.run(&["tenant", "create", "acme"]);
         installation
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -64,13 +69,18 @@ impl Installation {
     }
 
     /// Publishes a script and makes a public endpoint of its name.
-    fn publish(&self, name: &str, source: &str) {
+    pub(crate) fn publish(&self, name: &str, source: &str) {
         self.run(&["script", "publish", "acme", &self.script(name, source)]);
         self.run(&["endpoint", "create", "acme", "ANY", &format!("/{name}"), name, "--auth", "public"]);
     }
 
     fn serve(&self, arguments: &[&str]) -> Serving {
-        let arguments = [&["serve", "--ingress", "127.0.0.1:0", "--control", "127.0.0.1:0"], arguments].concat();
+        self.serve_at("127.0.0.1:0", arguments)
+    }
+
+    /// With a control address of its own.
+    pub(crate) fn serve_at(&self, control: &str, arguments: &[&str]) -> Serving {
+        let arguments = [&["serve", "--ingress", "127.0.0.1:0", "--control", control], arguments].concat();
         let mut child = self.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -81,10 +91,10 @@ impl Installation {
 }
 
 /// A host in a process of its own, killed in the end.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
     ingress: String,
-    control: String,
+    pub(crate) control: String,
 }
 
 impl Drop for Serving {

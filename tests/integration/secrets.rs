@@ -12,12 +12,12 @@ use crate::support::{Answer, Tenant, TestApp};
 
 const SECRET: &str = "s3cr3t-Value/é";
 
-async fn set_secret(app: &TestApp, tenant: &Tenant, name: &str, value: &str, readers: Readers) {
+pub(crate) async fn set_secret(app: &TestApp, tenant: &Tenant, name: &str, value: &str, readers: Readers) {
     let seal = |id| app.workspace.vault.seal(&secret_context(id), value.as_bytes());
     app.workspace.db.secrets().set_secret(tenant.id, &name.parse().unwrap(), &readers, seal).await.unwrap();
 }
 
-async fn script_id(app: &TestApp, tenant: &Tenant, name: &str) -> ScriptId {
+pub(crate) async fn script_id(app: &TestApp, tenant: &Tenant, name: &str) -> ScriptId {
     app.workspace.db.scripts().find_script(tenant.id, &name.parse().unwrap()).await.unwrap().unwrap().id
 }
 

@@ -8,18 +8,20 @@ use std::{
 
 use pqhost::{
     app::{Guests, Host, Workspace},
-    auth::TokenRequest,
+    auth::{TokenRequest, people::People},
     config::{Config, DataDir},
     control,
     data::ConnectionUrl,
     db::{
         connections::ConnectionKind,
+        credentials::Holder,
         endpoints::NewEndpoint,
         invocations::{InvocationRecord, LoggedInvocation},
     },
     domain::{
         exchange::AuthMode,
         names::{TenantId, TenantName},
+        people::Role,
         script::SourceFile,
     },
     ingress,
@@ -207,6 +209,13 @@ impl TestApp {
         let request = TokenRequest { name: "test".to_owned(), expires_in: HANG_GUARD, endpoint_route: None };
         let token =
             self.workspace.auth.create_token(&self.workspace.db, tenant.id, &tenant.name, request).await.unwrap();
+        token.text.expose_str().unwrap().to_owned()
+    }
+
+    /// A token for programs that have a role in the tenant.
+    pub(crate) async fn api_token(&self, tenant: &Tenant, role: Role) -> String {
+        let (db, holder) = (&self.workspace.db, Holder::Tenant { tenant: tenant.id, role });
+        let token = People::new(db.clone()).create_token(db, holder, "test".to_owned(), HANG_GUARD).await.unwrap();
         token.text.expose_str().unwrap().to_owned()
     }
 

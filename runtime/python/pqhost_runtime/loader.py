@@ -8,12 +8,12 @@ import types
 
 import peliqan.exceptions  # noqa: F401  (imported here for scripts: later there is no file system)
 import pq
+from pq._request import LegacyRequest
 from wit_world.imports import tracing
 
 from pqhost_runtime import files as script_files
 from pqhost_runtime import randomness
 from pqhost_runtime.failures import AUTHOR_FILES, BadSource, NoHandler
-from pqhost_runtime.request import LegacyRequest
 from pqhost_runtime.response import BadReturn
 
 _HOW = "define `def handler(request):` at the top level of the script"

@@ -13,7 +13,7 @@ use crate::{
 impl ScriptHost {
     /// Counts a request, whatever comes of it.
     fn count_request(&mut self) -> Result<(), HttpError> {
-        let requests = self.endpoint.limits.http.requests;
+        let requests = self.limits.http.requests;
         if self.n_requests >= requests {
             let message = format!("the handler may send {requests} HTTP requests in one request");
             return Err(HttpError::new(HttpErrorCode::TooManyRequests, message));
@@ -24,7 +24,7 @@ impl ScriptHost {
 
     /// When requests end, so that the handler has a tenth of its deadline left to answer.
     fn requests_until(&self) -> Instant {
-        self.started + self.endpoint.limits.deadline * 9 / 10
+        self.started + self.limits.deadline * 9 / 10
     }
 }
 
@@ -34,7 +34,7 @@ impl HttpAccess for ScriptHost {
             self.count_request()?;
             let tenant = self.routes.tenant_id;
             let rules = self.directory.find_rules(tenant).await?;
-            self.egress.send(tenant, &rules, request, &self.endpoint.limits.http, self.requests_until()).await
+            self.egress.send(tenant, &rules, request, &self.limits.http, self.requests_until()).await
         }
         .boxed()
     }
@@ -48,7 +48,7 @@ impl HttpAccess for ScriptHost {
             self.count_request()?;
             let tenant = self.routes.tenant_id;
             let connection = self.directory.find_http_connection(tenant, connection).await?;
-            let limits = &self.endpoint.limits.http;
+            let limits = &self.limits.http;
             self.egress.call(tenant, &connection, request, limits, self.requests_until()).await
         }
         .boxed()

@@ -25,7 +25,7 @@ impl ScriptHost {
         if !self.may_read_control() {
             return Err(SecretError::TooManyReads { limit: CONTROL_READS_MAX });
         }
-        let (tenant, script) = (&self.routes.tenant, &self.endpoint.script_name);
+        let (tenant, script) = (&self.routes.tenant, &self.script_name);
         let unavailable = |error: &dyn Display| {
             tracing::error!(tenant.name = %tenant, script.name = %script, %error, "a secret cannot be read");
             SecretError::Unavailable
@@ -36,7 +36,7 @@ impl ScriptHost {
             tenant: tenant.to_string(),
         };
         let valid: SecretName = name.parse().map_err(|_invalid| unknown())?;
-        let found = self.db.secrets().find_secret_for(self.routes.tenant_id, &valid, self.endpoint.script).await;
+        let found = self.db.secrets().find_secret_for(self.routes.tenant_id, &valid, self.script).await;
         let found = found.map_err(|error| unavailable(&error))?.ok_or_else(unknown)?;
         let secret =
             self.vault.unseal(&secret_context(found.id), &found.sealed).map_err(|error| unavailable(&error))?;

@@ -66,7 +66,7 @@ pub(in crate::invoke) struct Transactions(HashMap<TransactionId, OpenTransaction
 impl ScriptHost {
     /// Counts a statement against the invocation's limit.
     fn count_statement(&mut self) -> Result<u32, SqlError> {
-        let n_max = self.endpoint.limits.sql.statements;
+        let n_max = self.limits.sql.statements;
         if self.n_statements >= n_max {
             let message = format!("the handler may run {n_max} statements in one request");
             return Err(SqlError::new(SqlErrorCode::TooManyStatements, message));
@@ -79,7 +79,7 @@ impl ScriptHost {
     async fn database(&mut self, place: &Place) -> Result<(Database, u32), SqlError> {
         let number = self.count_statement()?;
         let target = self.directory.find_target(self.routes.tenant_id, &place.connection).await?;
-        let database = self.connections.database(target, self.endpoint.limits.sql);
+        let database = self.connections.database(target, self.limits.sql);
         let Some(id) = place.transaction else { return Ok((database, number)) };
         let open = self.transactions.0.get(&id).filter(|open| open.connection == place.connection);
         let Some(open) = open else {

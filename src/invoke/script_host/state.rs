@@ -19,14 +19,14 @@ impl ScriptHost {
             return Err(StateError::TooManyOperations);
         }
         self.n_state_operations += 1;
-        Ok(script.unwrap_or(self.endpoint.script))
+        Ok(script.unwrap_or(self.script))
     }
 
     fn state_error(&self, error: &DbError) -> StateError {
         if let DbError::Unknown { id, .. } = error {
             return StateError::UnknownScript { id: *id };
         }
-        let (tenant, script) = (&self.routes.tenant, &self.endpoint.script_name);
+        let (tenant, script) = (&self.routes.tenant, &self.script_name);
         tracing::error!(tenant.name = %tenant, script.name = %script, %error, "state of a script cannot be read or written");
         StateError::Unavailable
     }

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::{
     domain::http::{HttpError, HttpErrorCode, HttpRequest, HttpResponse},
-    sandbox::{bindings::pq::host::http, state::SlotState},
+    sandbox::{bindings::pq::host::http, host::Granted},
 };
 
-impl http::Host for SlotState {
+impl http::Host for Granted<'_> {
     async fn send(&mut self, request: http::Request) -> wasmtime::Result<Result<http::Response, http::Error>> {
         let outcome = self.granted()?.send(request_from_guest(request)).await;
         Ok(outcome.map(http::Response::from).map_err(http::Error::from))

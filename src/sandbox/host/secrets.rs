@@ -2,10 +2,10 @@
 
 use crate::{
     domain::secret::SecretError,
-    sandbox::{bindings::pq::host::secrets, state::SlotState},
+    sandbox::{bindings::pq::host::secrets, host::Granted},
 };
 
-impl secrets::Host for SlotState {
+impl secrets::Host for Granted<'_> {
     async fn get(&mut self, name: String) -> wasmtime::Result<Result<String, secrets::Error>> {
         let secret = self.granted()?.get_secret(name).await;
         let text = secret

@@ -2,14 +2,15 @@
 
 mod convert;
 
+use bytes::Bytes;
 use wasmtime::Result as Trappable;
 
 use crate::{
-    domain::sql::{NewTable, SqlError},
+    domain::sql::NewTable,
     sandbox::{
         bindings::pq::host::sql,
         capabilities::{CursorId, TransactionId},
-        state::SlotState,
+        host::Granted,
     },
 };
 
@@ -30,15 +31,20 @@ async fn aside<R: Send + 'static>(is_large: bool, compute: impl FnOnce() -> R + 
     Ok(compute())
 }
 
-/// Rows as they enter the guest.
-async fn entering(
-    n_bytes: usize,
-    convert: impl FnOnce() -> Result<Vec<u8>, SqlError> + Send + 'static,
-) -> Trappable<Answer<Vec<u8>>> {
-    Ok(aside(n_bytes > LARGE_ROWS_BYTES, convert).await?.map_err(sql::Error::from))
+impl Granted<'_> {
+    /// Rows as whoever asks reads them: guests as their world says, others as JSON.
+    async fn entering(&mut self, rows: Bytes) -> Trappable<Answer<Vec<u8>>> {
+        match self {
+            Self::Guest(_) => {
+                let converted = aside(rows.len() > LARGE_ROWS_BYTES, move || convert::rows(&rows)).await?;
+                Ok(converted.map_err(sql::Error::from))
+            }
+            Self::Outside(_) => Ok(Ok(Vec::from(rows))),
+        }
+    }
 }
 
-impl sql::Host for SlotState {
+impl sql::Host for Granted<'_> {
     async fn fetch(&mut self, place: sql::Place, select: sql::Select) -> Trappable<Answer<sql::Opened>> {
         let select = match convert::select(select) {
             Ok(select) => select,
@@ -53,7 +59,7 @@ impl sql::Host for SlotState {
 
     async fn next(&mut self, cursor: u32) -> Trappable<Answer<Vec<u8>>> {
         match self.granted()?.next(CursorId(cursor)).await {
-            Ok(Some(batch)) => entering(batch.len(), move || convert::rows(&batch)).await,
+            Ok(Some(batch)) => self.entering(batch).await,
             Ok(None) => Ok(Ok(Vec::new())),
             Err(error) => Ok(Err(error.into())),
         }
@@ -78,7 +84,7 @@ impl sql::Host for SlotState {
             Err(error) => return Ok(Err(error.into())),
         };
         match self.granted()?.change(place.into(), change).await {
-            Ok(changed) => entering(changed.len(), move || convert::rows(&changed)).await,
+            Ok(changed) => self.entering(Bytes::from(changed)).await,
             Err(error) => Ok(Err(error.into())),
         }
     }

@@ -5,10 +5,10 @@ use crate::{
         names::ScriptId,
         state::{STATE_BYTES_MAX, StateEntry, StateError},
     },
-    sandbox::{bindings::pq::host::state, state::SlotState},
+    sandbox::{bindings::pq::host::state, host::Granted},
 };
 
-impl state::Host for SlotState {
+impl state::Host for Granted<'_> {
     async fn get(&mut self, script_id: Option<i64>) -> wasmtime::Result<Result<state::Entry, state::Error>> {
         let entry = self.granted()?.get_state(script_id.map(ScriptId)).await;
         Ok(entry.map(state::Entry::from).map_err(state::Error::from))

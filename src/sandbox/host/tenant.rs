@@ -3,10 +3,10 @@
 use crate::sandbox::{
     bindings::pq::host::tenant,
     capabilities::{ConnectionInfo, ScriptSummary},
-    state::SlotState,
+    host::Granted,
 };
 
-impl tenant::Host for SlotState {
+impl tenant::Host for Granted<'_> {
     async fn list_connections(&mut self) -> wasmtime::Result<Result<Vec<tenant::Connection>, String>> {
         let connections = self.granted()?.list_connections().await;
         let for_guest = |ConnectionInfo { id, name, is_default }| tenant::Connection {

@@ -13,6 +13,7 @@
 - `HTTPError(status, message)`: raise it to answer with that status.
 - `get_secret(name)`: a secret of the tenant, as text.
 - `list_connections()`, `list_scripts()`: what the tenant has.
+- `configure(url, token, script)`: outside of the sandbox, the host to talk to; see `docs/SDK.md`.
 - `DW_NAME`, `DW_ID`: name and id of the tenant's default connection; `INTERFACE_ID`: id of this script.
 
 Everything that fails raises `peliqan.exceptions.PeliqanClientException`.
@@ -21,6 +22,7 @@ Everything that fails raises `peliqan.exceptions.PeliqanClientException`.
 from pq._connection import Connection, dbconnect, load_table, trinoconnect
 from pq._connector import Connector, connect
 from pq._errors import HTTPError
+from pq._host import IN_SANDBOX
 from pq._metadata import get_schema, get_table, list_databases
 from pq._rows import Rows
 from pq._state import get_interface_state, get_state, set_interface_state, set_state, update_state
@@ -48,6 +50,11 @@ __all__ = [
     "trinoconnect",
     "update_state",
 ]
+
+if not IN_SANDBOX:
+    from pq._remote import configure
+
+    __all__ += ["configure"]
 
 
 def __getattr__(name: str) -> object:

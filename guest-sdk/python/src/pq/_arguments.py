@@ -2,9 +2,8 @@
 
 import json.encoder
 
-from componentize_py_types import Err
-
 from pq._errors import from_host, invalid
+from pq._host import Err
 from pq._rows import Rows
 from pq.exceptions import PeliqanJsonSerializerException
 

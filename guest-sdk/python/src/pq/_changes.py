@@ -1,11 +1,8 @@
 """Changing what is in a database."""
 
-import marshal
-
-from wit_world.imports import sql
-
 from pq._arguments import as_json, call, names, text
 from pq._errors import invalid
+from pq._host import read_rows, sql
 
 _MISSING = object()
 
@@ -144,7 +141,7 @@ class Changes:
     ) -> list:
         table = _table(db_name, schema_name, table_name)
         key, rows = "null" if pk is None else as_json("pk", pk), as_json("the row", rows)
-        return marshal.loads(call(sql.change, self._place(), table, action, key, rows))
+        return read_rows(call(sql.change, self._place(), table, action, key, rows))
 
 
 def described(columns: list) -> dict:

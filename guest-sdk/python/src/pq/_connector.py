@@ -3,10 +3,8 @@
 import json
 from urllib.parse import quote, urlencode
 
-from componentize_py_types import Err
-from wit_world.imports import http
-
 from pq._errors import invalid
+from pq._host import Err, http
 from pq.exceptions import PeliqanClientException
 
 # What the script itself has wrong, as opposed to what went wrong on the way.

@@ -6,11 +6,10 @@ with a `.` or `%` of a name percent-encoded. The id of a database is that of its
 
 from urllib.parse import quote, unquote
 
-from wit_world.imports import sql
-
 from pq._arguments import call, text
 from pq._changes import described
 from pq._errors import invalid
+from pq._host import sql
 from pq.exceptions import PeliqanClientException
 
 

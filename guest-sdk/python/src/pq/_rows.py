@@ -5,13 +5,10 @@ import copy
 import datetime
 import decimal
 import json.encoder
-import marshal
 import zoneinfo
 
-from componentize_py_types import Err
-from wit_world.imports import sql
-
 from pq._errors import from_host, invalid
+from pq._host import IN_SANDBOX, Err, read_rows, sql
 
 _DATES = {"DATE", "TIME", "TIMESTAMP", "TIMESTAMP_TZ"}
 
@@ -129,7 +126,7 @@ class Rows(collections.abc.MutableSequence):
             cursor = self._opened.cursor
             try:
                 while batch := sql.next(cursor):
-                    rows += marshal.loads(batch)
+                    rows += read_rows(batch)
             except Err as error:
                 raise from_host(error.value) from None
             if self._conversion is not None:
@@ -216,4 +213,5 @@ def _teach_json() -> None:
     json.encoder.c_make_encoder = make_encoder_for_rows
 
 
-_teach_json()
+if IN_SANDBOX:  # elsewhere scripts get a list
+    _teach_json()

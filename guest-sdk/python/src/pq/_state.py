@@ -4,10 +4,9 @@ import json
 from collections.abc import Callable
 from typing import NoReturn
 
-from componentize_py_types import Err
-from wit_world.imports import state as host
-
 from pq._errors import invalid
+from pq._host import Err
+from pq._host import state as host
 from pq.exceptions import PeliqanClientException, PeliqanJsonSerializerException
 
 # How often `update_state` tries. Each failure means that another request has succeeded, and those that wait are served

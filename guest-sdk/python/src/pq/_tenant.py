@@ -1,9 +1,7 @@
 """Secrets, and what the tenant has."""
 
-from componentize_py_types import Err
-from wit_world.imports import context, secrets, tenant
-
 from pq._errors import invalid
+from pq._host import Err, context, secrets, tenant
 from pq.exceptions import PeliqanClientException
 
 _CODES = {

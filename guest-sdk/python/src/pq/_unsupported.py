@@ -11,6 +11,7 @@ _CATALOGUE = "tables are changed with SQL: pq.dbconnect(...).execute(...)"
 _WRITEBACK = "there are no change logs here; write with pq.dbconnect(...).update(...)"
 
 REASONS = {
+    "configure": "a script in its sandbox has its host; this is for programs outside of one",
     "sftpconnect": "scripts have no file transfer; call an HTTP API that has the file",
     "aiconnect": "there are no AI connections; call the provider's HTTP API",
     **dict.fromkeys(

@@ -28,7 +28,7 @@ pub(super) fn select(select: sql::Select) -> Result<Select, SqlError> {
         table,
         query,
         params,
-        where_,
+        filter,
         order_by,
         limit,
         offset,
@@ -40,14 +40,14 @@ pub(super) fn select(select: sql::Select) -> Result<Select, SqlError> {
         return Err(invalid("give either a table name or `query`, and not both"));
     }
     check_size("`params`", &params)?;
-    check_size("`where`", &where_)?;
+    check_size("`where`", &filter)?;
     let params = match serde_json::from_str(&params) {
         Ok(Value::Null) => Params::None,
         Ok(Value::Array(values)) => Params::Positional(values),
         Ok(Value::Object(values)) => Params::Named(values),
         _ => return Err(invalid("`params` must be a list or a dict of values that JSON can express")),
     };
-    let filter = match serde_json::from_str(&where_) {
+    let filter = match serde_json::from_str(&filter) {
         Ok(Value::Null) => Map::new(),
         Ok(Value::Object(filter)) => filter,
         _ => return Err(invalid("`where` must be a dict of column to value that JSON can express")),
@@ -231,7 +231,7 @@ mod tests {
                 table: table.map(str::to_owned),
                 query: query.map(str::to_owned),
                 params: params.to_owned(),
-                where_: filter.to_owned(),
+                filter: filter.to_owned(),
                 order_by: Vec::new(),
                 limit: None,
                 offset: None,
