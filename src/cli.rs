@@ -64,7 +64,10 @@ pub fn main() -> ExitCode {
             Command::ApiToken(command) => people::api_token(&target, command, output).await,
             Command::OperatorToken(command) => people::operator_token(&target, command, output).await,
             Command::Audit { tenant } => people::audit(&target, tenant, output).await,
-            Command::Completions { shell } => Ok(output.completions(shell)),
+            Command::Completions { shell } => {
+                output.completions(shell);
+                Ok(())
+            }
             Command::ManPages { folder } => args::write_man_pages(&folder).context("cannot write manual pages"),
         }
     });

@@ -61,16 +61,11 @@ pub(super) struct Invocation {
     dirty_pages: u64,
     /// Rows that it read from databases
     rows: u64,
-}
-
-/// One run of a handler, with what it printed.
-#[derive(Serialize, ToSchema)]
-pub(super) struct InvocationDetails {
-    #[serde(flatten)]
-    invocation: Invocation,
-    /// What it printed
-    log: String,
-    /// Of an exception that left the handler
+    /// What it printed; in lists only with `details`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
+    /// Of an exception that left the handler; in lists only with `details`
+    #[serde(skip_serializing_if = "Option::is_none")]
     traceback: Option<String>,
 }
 
@@ -81,16 +76,6 @@ pub(super) struct InvocationDetails {
 pub(super) struct FollowQuery {
     /// `seq` behind which to begin; now unless given. `last-event-id` does the same
     after: Option<i64>,
-}
-
-/// An entry of a list.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum Listed {
-    /// With what it printed, if that was asked for
-    Detailed(Box<InvocationDetails>),
-    /// Without
-    Brief(Invocation),
 }
 
 /// Which runs.
@@ -125,11 +110,11 @@ pub(super) struct InvocationQuery {
 
 /// List invocations
 #[utoipa::path(get, path = "/tenants/{tenant}/invocations", tag = "invocations", params(InvocationQuery),
-    responses((status = 200, description = "Invocations, newest first", body = Page<Listed>)))]
+    responses((status = 200, description = "Invocations, newest first", body = Page<Invocation>)))]
 pub(super) async fn list_invocations(
     scope: InTenant,
     InQuery(query): InQuery<InvocationQuery>,
-) -> Result<Json<Page<Listed>>, ApiError> {
+) -> Result<Json<Page<Invocation>>, ApiError> {
     let InvocationQuery { limit, cursor, script, version, endpoint, status_min, status_max, since, until, details } =
         query;
     let (limit, before) = bounds(limit, cursor)?;
@@ -148,13 +133,13 @@ pub(super) async fn list_invocations(
     };
     let entries = scope.db.invocations().search(scope.id(), &filter, limit + 1).await?;
     let item = |entry: LoggedInvocation| match details {
-        true => Listed::Detailed(Box::new(entry.into())),
-        false => Listed::Brief(entry.into()),
+        true => Invocation::from(entry),
+        false => Invocation { log: None, traceback: None, ..entry.into() },
     };
     Ok(Json(Page::new(entries, limit, |entry| entry.seq.to_string(), item)))
 }
 
-/// Follow invocations as they are recorded, as server-sent events with the JSON of `InvocationDetails`
+/// Follow invocations as they are recorded, as server-sent events with the JSON of an `Invocation`
 #[utoipa::path(get, path = "/tenants/{tenant}/invocations/live", tag = "invocations", params(FollowQuery),
     responses((status = 200, description = "A stream without end", content_type = "text/event-stream", body = String)))]
 pub(super) async fn follow_invocations(
@@ -193,16 +178,16 @@ pub(super) async fn follow_invocations(
 fn event(entry: LoggedInvocation) -> Event {
     let id = entry.seq.to_string();
     let event = Event::default().id(id);
-    event.json_data(InvocationDetails::from(entry)).unwrap_or_default()
+    event.json_data(Invocation::from(entry)).unwrap_or_default()
 }
 
 /// Show an invocation with its log and traceback
 #[utoipa::path(get, path = "/tenants/{tenant}/invocations/{id}", tag = "invocations",
-    responses((status = 200, description = "The invocation", body = InvocationDetails)))]
+    responses((status = 200, description = "The invocation", body = Invocation)))]
 pub(super) async fn show_invocation(
     scope: InTenant,
     InPath((_, text)): InPath<(TenantName, String)>,
-) -> Result<Json<InvocationDetails>, ApiError> {
+) -> Result<Json<Invocation>, ApiError> {
     let unknown = || ApiError::Unknown { what: "invocation", name: shown(&text) };
     let id: InvocationId = text.parse().map_err(|_| unknown())?;
     let entry = scope.db.invocations().find_invocation(scope.id(), id).await?.ok_or_else(unknown)?;
@@ -213,14 +198,6 @@ fn milliseconds(name: &str, text: &str) -> Result<i64, ApiError> {
     let time = chrono::DateTime::parse_from_rfc3339(text)
         .map_err(|_| ApiError::InvalidParameter(format!("`{name}` is no RFC 3339 time: `{}`", shown(text))))?;
     Ok(time.timestamp_millis())
-}
-
-impl From<LoggedInvocation> for InvocationDetails {
-    fn from(mut entry: LoggedInvocation) -> Self {
-        let log = std::mem::take(&mut entry.record.log);
-        let traceback = entry.record.traceback.take();
-        Self { invocation: entry.into(), log, traceback }
-    }
 }
 
 impl From<LoggedInvocation> for Invocation {
@@ -241,6 +218,8 @@ impl From<LoggedInvocation> for Invocation {
             fuel: record.fuel,
             dirty_pages: record.dirty_pages,
             rows: record.rows,
+            log: Some(record.log),
+            traceback: record.traceback,
         }
     }
 }

@@ -143,10 +143,9 @@ impl Operations {
     fn add_with(mut self, needs: Needs, answer: Option<Answer>, routes: UtoipaMethodRouter<Control>) -> Self {
         let (schemas, mut paths, mut methods) = routes;
         for (path, item) in &mut paths.paths {
-            for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch] {
-                if let Some(operation) = operation {
-                    describe(operation, path, needs, answer.is_some());
-                }
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            for operation in operations.into_iter().flatten() {
+                describe(operation, path, needs, answer.is_some());
             }
         }
         if let Some(answer) = answer {

@@ -53,7 +53,7 @@ pub(super) struct FunctionCall {
     interface: String,
     /// For example `list_databases`
     function: String,
-    /// In the order of `wit/`: records as objects, cases of enums in PascalCase, `list<u8>` as base64
+    /// In the order of `wit/`: records as objects, cases of enums in `PascalCase`, `list<u8>` as base64
     #[schema(value_type = Vec<Value>)]
     arguments: Vec<Value>,
 }

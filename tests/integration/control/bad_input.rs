@@ -22,7 +22,7 @@ async fn every_body_that_is_none_is_refused_by_name_and_changes_nothing() {
             }
             let path = path.strip_prefix("/api/v1").unwrap().replace("{tenant}", "acme").replace("{script}", "hello");
             let path = path.replace("{version}", "1").replace("{endpoint}", "1").replace("{email}", "a@b.c");
-            let path = path.replace('{', "").replace('}', "");
+            let path = path.replace(['{', '}'], "");
             let send = |body: String| {
                 let request = api.request(method.to_uppercase().parse().unwrap(), &path);
                 request.header("content-type", "application/json").body(body)

@@ -113,8 +113,7 @@ async fn connections_secrets_hosts_and_state_are_managed_and_nothing_secret_come
     assert!(tested["remarks"][0].as_str().unwrap().starts_with("cannot connect"), "{tested}");
     let shown = api.get("/tenants/acme/connections/dw").await;
     let etag = shown.headers["etag"].clone();
-    let url =
-        std::env::var("PQHOST_TEST_POSTGRES").unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/test".to_owned());
+    let url = "postgres://postgres@127.0.0.1:5432/test";
     let replace = || {
         let request = api.request(Method::PUT, "/tenants/acme/connections/dw");
         request.header("if-match", &etag).json(&json!({"url": url}))

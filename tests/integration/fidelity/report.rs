@@ -197,7 +197,7 @@ impl Counts {
     fn cells(self) -> String {
         let Self { passed, excluded, skipped } = self;
         let applying = passed + excluded;
-        let permille = if applying == 0 { 0 } else { passed * 1000 / applying };
+        let permille = (passed * 1000).checked_div(applying).unwrap_or(0);
         format!("{} | {passed} | {}.{} % | {excluded} | {skipped}", applying + skipped, permille / 10, permille % 10)
     }
 }
