@@ -2,7 +2,7 @@
 //!
 //! Owns: the operations and their types (one file per resource), who may use them (`operations.rs` is the table,
 //! `access.rs` enforces it), the OpenAPI document. Never: SQL, HTTP statuses (see `problem`).
-//! Invariant: an operation runs only after its [`Needs`](access::Needs) are met.
+//! Invariant: an operation runs only after its [`Needs`] are met.
 
 mod access;
 mod api_tokens;
