@@ -194,6 +194,7 @@ impl Host {
             guests: guests.handle(),
             limits: config.limits,
             records_kept: config.records_kept,
+            records_age: config.records_age,
         });
         let sessions = Arc::new(Sessions::new(invoker.clone(), config.sessions));
         let keeping_sessions = tokio::spawn(Arc::clone(&sessions).keep());

@@ -105,6 +105,8 @@ pub struct Config {
     pub egress_private: Vec<IpNet>,
     /// Invocation records kept for each tenant.
     pub records_kept: u32,
+    /// How long they are kept.
+    pub records_age: Duration,
     /// How long requests in flight may take to finish when the host is told to stop.
     pub drain: Duration,
     /// Shows tracebacks to callers: for `pqhost dev` only.
@@ -133,6 +135,7 @@ impl Config {
             sessions: SessionLimits::default(),
             egress_private: Vec::new(),
             records_kept: 100_000,
+            records_age: Duration::from_secs(30 * 86400),
             drain: Duration::from_secs(30),
             dev: false,
             rewind_by_discarding: false,

@@ -100,6 +100,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Invocation records kept for each tenant.
     pub records_kept: u32,
+    /// How long they are kept.
+    pub records_age: Duration,
 }
 
 /// Runs handlers.
@@ -124,9 +126,21 @@ impl Invoker {
     /// An invoker, and the task that writes its records, which ends when the last clone is gone.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, JoinHandle<()>) {
-        let Parts { db, vault, connections, egress, pool, images, publisher, guests, limits, records_kept } = parts;
+        let Parts {
+            db,
+            vault,
+            connections,
+            egress,
+            pool,
+            images,
+            publisher,
+            guests,
+            limits,
+            records_kept,
+            records_age,
+        } = parts;
         let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits));
-        let (recorder, writing) = Recorder::start(db.clone(), records_kept);
+        let (recorder, writing) = Recorder::start(db.clone(), records_kept, records_age);
         let inner = Inner { db, vault, directory, connections, egress, pool, images, publisher, guests, recorder };
         (Self(Arc::new(inner)), writing)
     }

@@ -220,6 +220,12 @@ pub(super) struct ServeArgs {
     /// Network that is not public and that scripts may reach, if their tenant may call the host; may be repeated
     #[arg(long, value_name = "CIDR")]
     pub(super) egress_private: Vec<IpNet>,
+    /// Invocation records kept for each tenant
+    #[arg(long, value_name = "N")]
+    pub(super) records: Option<u32>,
+    /// How long invocation records are kept, for example 30d
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub(super) records_age: Option<Duration>,
     /// Rewind memory as on kernels without `PAGEMAP_SCAN`: slower, for comparison
     #[arg(long)]
     pub(super) rewind_by_discarding: bool,

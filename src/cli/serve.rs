@@ -91,6 +91,8 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
         fuel,
         memory,
         egress_private,
+        records,
+        records_age,
         rewind_by_discarding,
         verify_every,
     } = args;
@@ -104,6 +106,8 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
     config.limits.fuel = fuel.unwrap_or(config.limits.fuel);
     config.limits.memory_bytes = memory.map_or(config.limits.memory_bytes, |mib| mib.saturating_mul(1 << 20));
     config.egress_private = egress_private;
+    config.records_kept = records.unwrap_or(config.records_kept);
+    config.records_age = records_age.unwrap_or(config.records_age);
     config.rewind_by_discarding = rewind_by_discarding;
     config.verify_every = verify_every;
     let ready = start(config, output).await?;

@@ -241,6 +241,25 @@ impl Invocations<'_> {
         .transpose()
     }
 
+    /// Deletes entries of any tenant that started before a time, at most `delete_max` of the oldest. Gives the number that were
+    /// deleted: call again while it is `delete_max`.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn prune_older(self, before_ms: i64, delete_max: u32) -> Result<u64, DbError> {
+        // Entries are in the order of writing, which is nearly that of starting: the oldest are the first.
+        let deleted = sqlx::query(
+            "DELETE FROM invocation WHERE seq IN
+             (SELECT seq FROM (SELECT seq, started_at_ms FROM invocation ORDER BY seq LIMIT $2) AS oldest
+              WHERE started_at_ms < $1)",
+        )
+        .bind(before_ms)
+        .bind(i64::from(delete_max))
+        .execute(&self.0.log_writer)
+        .await?;
+        Ok(deleted.rows_affected())
+    }
+
     /// Deletes the tenant's oldest entries, but keeps the newest `keep` and deletes at most `delete_max`. Gives the number
     /// that were deleted: call again while it is `delete_max`.
     ///

@@ -320,6 +320,23 @@ async fn pruning_keeps_the_newest_of_each_tenant() {
 }
 
 #[tokio::test]
+async fn old_entries_of_the_log_are_deleted_whosever_they_are() {
+    let (db, _dir) = open().await;
+    let (acme, globex) = (create_tenant(&db, "acme").await, create_tenant(&db, "globex").await);
+    let started = |tenant, started_at_ms| InvocationRecord { started_at_ms, ..record(tenant) };
+    let records = [started(acme, 10), started(globex, 20), started(acme, 30), started(globex, 15)];
+    db.invocations().insert_batch(&records).await.unwrap();
+    assert_eq!(db.invocations().prune_older(10, 100).await.unwrap(), 0);
+    assert_eq!(db.invocations().prune_older(20, 1).await.unwrap(), 1);
+    assert_eq!(db.invocations().prune_older(20, 100).await.unwrap(), 1);
+    let left = async |tenant| {
+        let entries = db.invocations().list(tenant, None, 10).await.unwrap();
+        entries.iter().map(|entry| entry.record.started_at_ms).collect::<Vec<_>>()
+    };
+    assert_eq!((left(acme).await, left(globex).await), (vec![30], vec![20]));
+}
+
+#[tokio::test]
 async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
     let (db, dir) = open().await;
     let watcher = Db::open(&dir.path().join("pqhost.db")).await.unwrap();

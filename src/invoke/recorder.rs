@@ -3,10 +3,10 @@
 use std::{
     collections::BTreeSet,
     sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
     db::{Db, invocations::InvocationRecord},
@@ -22,8 +22,14 @@ const BATCH_MAX: usize = 500;
 /// Pause between transactions, so that each carries many records.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Records deleted in one transaction when a tenant has too many.
+/// Records deleted in one transaction when a tenant has too many, or they are too old.
 const PRUNE_BATCH: u32 = 1000;
+
+/// How often records are looked for that are too old.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Transactions of one sweep, at most: new records are not to wait for long.
+const SWEEP_BATCHES: u32 = 10;
 
 /// Takes records and writes them.
 #[derive(Debug)]
@@ -33,11 +39,11 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder that keeps the newest `keep` records of each tenant. The task ends when the recorder is dropped and everything
+    /// A recorder that keeps the newest `keep` records of each tenant, for `age`. The task ends when the recorder is dropped and everything
     /// is written.
-    pub(crate) fn start(db: Db, keep: u32) -> (Self, JoinHandle<()>) {
+    pub(crate) fn start(db: Db, keep: u32, age: Duration) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        (Self { sender, dropped: AtomicU64::new(0) }, tokio::spawn(write(db, keep, receiver)))
+        (Self { sender, dropped: AtomicU64::new(0) }, tokio::spawn(write(db, keep, age, receiver)))
     }
 
     /// Hands over a record; never waits.
@@ -51,9 +57,21 @@ impl Recorder {
     }
 }
 
-async fn write(db: Db, keep: u32, mut receiver: mpsc::Receiver<InvocationRecord>) {
+async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<InvocationRecord>) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    while receiver.recv_many(&mut batch, BATCH_MAX).await > 0 {
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let received = tokio::select! {
+            received = receiver.recv_many(&mut batch, BATCH_MAX) => received,
+            _ = sweep.tick() => {
+                sweep_old(&db, age).await;
+                continue;
+            }
+        };
+        if received == 0 {
+            return; // the recorder was dropped, and everything is written
+        }
         if let Err(error) = db.invocations().insert_batch(&batch).await {
             tracing::error!(%error, records = batch.len(), "invocation records are lost");
         }
@@ -68,6 +86,22 @@ async fn write(db: Db, keep: u32, mut receiver: mpsc::Receiver<InvocationRecord>
         }
         if !receiver.is_closed() {
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Deletes records that are too old, some at a time: what is left over is deleted with the next sweep.
+async fn sweep_old(db: &Db, age: Duration) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let before_ms = i64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(i64::MAX);
+    for _ in 0..SWEEP_BATCHES {
+        match db.invocations().prune_older(before_ms, PRUNE_BATCH).await {
+            Ok(deleted) if deleted == u64::from(PRUNE_BATCH) => {}
+            Ok(_) => return,
+            Err(error) => {
+                tracing::error!(%error, "old invocation records cannot be deleted");
+                return;
+            }
         }
     }
 }
