@@ -26,7 +26,14 @@ pub(super) struct Cli {
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Control address of the host to manage, for example http://127.0.0.1:8081; its token is read from PQHOST_TOKEN
-    #[arg(id = "host", long = "url", global = true, value_name = "URL", env = "PQHOST_URL", conflicts_with = "data")]
+    #[arg(
+        id = "host_url",
+        long = "url",
+        global = true,
+        value_name = "URL",
+        env = "PQHOST_URL",
+        conflicts_with = "data"
+    )]
     pub(super) host: Option<String>,
     /// Print JSON for machines
     #[arg(long, global = true)]
