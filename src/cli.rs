@@ -31,8 +31,8 @@ use crate::cli::{
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { data, host, json, command } = Cli::parse();
-    let target = Target { url: host, data };
+    let Cli { data, control_url, json, command } = Cli::parse();
+    let target = Target { url: control_url, data };
     let output = Output { json };
     crate::telemetry::init(json);
     limit_core_dumps();

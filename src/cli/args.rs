@@ -26,8 +26,8 @@ pub(super) struct Cli {
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
     /// Control address of the host to manage, for example `http://127.0.0.1:8081`; its token is read from `PQHOST_TOKEN`
-    #[arg(id = "host", long = "url", global = true, value_name = "URL", env = "PQHOST_URL", conflicts_with = "data")]
-    pub(super) host: Option<String>,
+    #[arg(long = "url", global = true, value_name = "URL", env = "PQHOST_URL", conflicts_with = "data")]
+    pub(super) control_url: Option<String>,
     /// Print JSON for machines
     #[arg(long, global = true)]
     pub(super) json: bool,

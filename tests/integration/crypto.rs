@@ -37,6 +37,14 @@ ES256 = f'eyJhbGciOiJFUzI1NiJ9.{PAYLOAD}.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4Gawxa
 EC_KEY = {'kty': 'EC', 'crv': 'P-256', 'x': 'f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU', 'y': 'x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0', 'd': 'jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI'}
 CLAIMS = {'iss': 'joe', 'exp': 1300819380, 'http://example.com/is_root': True}
 LATE = {'verify_exp': False}
+# Of `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes256 -pass pass:secret`.
+ENCRYPTED = '''-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAjTEwhe87BP8AICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEMesm+oIw0Ph8RbQUMfkWOoEgZAE
+VVCZa7OgV9IkpEwSfk9sJWssruy11pYFHcDXyQKkeHhz45n/piztKnp5gwT2mLrN
+i1gi4kytN8B+4b1SIBex80qAncdbSd0pCikygu/wz0zsqxtUKopRFsMCs0zRF544
+xKtA0+TnDGKbzQ5bq50T3gUZqg90V89PXvsFJhRdwEq12D6f/vT7hY3PPUIzMto=
+-----END ENCRYPTED PRIVATE KEY-----'''
 def without(key): return {name: value for name, value in key.items() if name != 'd'}
 def raised(call):
     try: return call()
@@ -107,6 +115,50 @@ return {
 }
 ";
     all_true(&run(&app, "claims", body).await);
+}
+
+#[tokio::test]
+async fn es384_and_scrypt_give_what_their_specifications_say_and_encrypted_keys_are_refused() {
+    let app = TestApp::with(|config| config.limits.deadline = HANG_GUARD).await;
+    // RFC 6979, appendix A.2.6, with SHA-384 and the message "sample"; RFC 7914, section 12.
+    let body = "
+from cryptography.hazmat.primitives import hashes, serialization as s
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+def part(text): return base64.urlsafe_b64encode(bytes.fromhex(text)).decode().rstrip('=')
+jwk = {'kty': 'EC', 'crv': 'P-384',
+       'd': part('6B9D3DAD2E1B8C1C05B19875B6659F4DE23C3B667BF297BA9AA47740787137D896D5724E4C70A825F872C9EA60D2EDF5'),
+       'x': part('EC3A4E415B4E19A4568618029F427FA5DA9A8BC4AE92E02E06AAE5286B300C64DEF8F0EA9055866064A254515480BC13'),
+       'y': part('8015D9B72D7D57244EA8EF9AC0C621896708A59367F9DFB9F54CA84B3F1C9DB1288B231C3AE0D4FE7344FD2533264720')}
+key, public = jwt.PyJWK(jwk, algorithm='ES384').key, jwt.PyJWK(without(jwk), algorithm='ES384').key
+r = 0x94EDBB92A5ECB8AAD4736E56C691916B3F88140666CE9FA73D64C4EA95AD133C81A648152E44ACF96E36DD1E80FABE46
+q = 0x99EF4AEB15F178CEA1FE40DB2603138F130E740A19624526203B6351D0A3A94FA329C145786E679E7B82C71A38628AC8
+signature, sha384 = utils.encode_dss_signature(r, q), ec.ECDSA(hashes.SHA384())
+token = jwt.encode({'sub': 'x'}, key, algorithm='ES384')
+head, _, tail = token.rpartition('.')
+def decode(token, key, alg): return jwt.decode(token, key, algorithms=[alg])
+def derive(password, salt, n, r, p): return Scrypt(salt=salt, length=64, n=n, r=r, p=p).derive(password).hex()
+once = Scrypt(salt=b'', length=64, n=16, r=1, p=1)
+once.derive(b'')
+return {
+    'verify': public.verify(signature, b'sample', sha384) is None,
+    'changed': raised(lambda: public.verify(signature, b'samplf', sha384)) == 'InvalidSignature',
+    'round': decode(token, public, 'ES384') == {'sub': 'x'},
+    'length': len(base64.urlsafe_b64decode(tail)) == 96,
+    'changed_token': raised(lambda: decode(head + '.' + 'A' * 128, public, 'ES384')) == 'InvalidSignatureError',
+    'curve': raised(lambda: jwt.encode({}, jwt.PyJWK(EC_KEY, algorithm='ES256').key, algorithm='ES384')) == 'InvalidKeyError',
+    'scrypt_16': derive(b'', b'', 16, 1, 1) == '77d6576238657b203b19ca42c18a0497f16b4844e3074ae8dfdffa3fede21442fcd0069ded0948f8326a753a0fc81f17e8d3e0fb2e0d3628cf35e20c38d18906',
+    'scrypt_1024': derive(b'password', b'NaCl', 1024, 8, 16) == 'fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b3731622eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640',
+    'scrypt_verify': Scrypt(b'', 64, 16, 1, 1).verify(b'', bytes.fromhex(derive(b'', b'', 16, 1, 1))) is None,
+    'scrypt_other': raised(lambda: Scrypt(b'', 64, 16, 1, 1).verify(b'x', bytes(64))) == 'InvalidKey',
+    'scrypt_once': raised(lambda: once.derive(b'')) == 'AlreadyFinalized',
+    'scrypt_n': raised(lambda: derive(b'', b'', 3, 1, 1)) == 'ValueError',
+    'encrypted': raised(lambda: s.load_pem_private_key(ENCRYPTED.encode(), b'secret')) == 'UnsupportedAlgorithm',
+    'encrypted_without_password': raised(lambda: s.load_pem_private_key(ENCRYPTED.encode(), None)) == 'ValueError',
+    'encrypted_for_jwt': raised(lambda: jwt.encode({}, ENCRYPTED, algorithm='RS256')) == 'InvalidKeyError',
+}
+";
+    all_true(&run(&app, "es384", body).await);
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! A whole host, driven over HTTP.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "clippy knows test functions, but not their helpers")]
 
+mod bad_data;
 mod bad_input;
+mod commands;
 mod contract;
 mod control;
 mod crypto;
@@ -14,6 +16,7 @@ mod freshness;
 mod http;
 mod packages;
 mod program;
+mod restart;
 mod sdk;
 mod secrets;
 mod server;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A private PostgreSQL for one run of the tests, with trust authentication and the database `test`.
 #
-#   postgres.sh start DIRECTORY [PORT]   initialises DIRECTORY/data and serves it on 127.0.0.1
+#   postgres.sh start DIRECTORY [PORT]   serves DIRECTORY/data on 127.0.0.1, and initialises it before if it is not there
 #   postgres.sh stop DIRECTORY           stops it
 #
 # Exits with 3 if this machine cannot run one; stderr says why.
@@ -28,10 +28,11 @@ cd "$directory"
 case ${1:-} in
 start)
     [[ $(id -u) != 0 ]] || chown postgres "$directory"
-    "${as_server[@]}" "$programs/initdb" -D "$directory/data" -U postgres -A trust -E UTF8 >/dev/null
+    fresh=$([[ -e $directory/data ]] || echo yes)
+    [[ -z $fresh ]] || "${as_server[@]}" "$programs/initdb" -D "$directory/data" -U postgres -A trust -E UTF8 >/dev/null
     "${as_server[@]}" "$programs/pg_ctl" -D "$directory/data" -w -l "$directory/log" \
         -o "-k $directory -h 127.0.0.1 -p $port -c fsync=off" start >/dev/null || { cat "$directory/log" >&2; exit 1; }
-    "${as_server[@]}" "$programs/createdb" -h 127.0.0.1 -p "$port" -U postgres test
+    [[ -z $fresh ]] || "${as_server[@]}" "$programs/createdb" -h 127.0.0.1 -p "$port" -U postgres test
     ;;
 stop)
     "${as_server[@]}" "$programs/pg_ctl" -D "$directory/data" -m immediate stop >/dev/null
