@@ -272,6 +272,7 @@ fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form) -> SqlError {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => SqlErrorCode::Conflict,
         Some(ErrorCode::CannotOpen) => SqlErrorCode::Unavailable,
         Some(ErrorCode::ConstraintViolation) => SqlErrorCode::ConstraintViolated,
+        Some(ErrorCode::TooBig) if message == "string or blob too big" => SqlErrorCode::ResultTooLarge,
         Some(ErrorCode::ReadOnly) => SqlErrorCode::ReadOnly,
         Some(ErrorCode::AuthorizationForStatementDenied) => SqlErrorCode::NotAllowed,
         _ if message.starts_with("no such table") => SqlErrorCode::UnknownTable,
