@@ -26,7 +26,10 @@ mod tokens;
 mod users;
 mod versions;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicI64},
+};
 
 use axum::{Router, extract::DefaultBodyLimit, http::Request, middleware, response::IntoResponse as _};
 use tokio::sync::OnceCell;
@@ -114,6 +117,8 @@ pub(crate) struct Inner {
     publisher: OnceCell<Arc<Publisher>>,
     start_publisher: Arc<StartPublisher>,
     on_change: Box<dyn Fn() + Send + Sync>,
+    /// The control database's change counter when `on_change` was last called.
+    seen: AtomicI64,
 }
 
 impl std::ops::Deref for Control {
@@ -139,9 +144,10 @@ impl fmt::Debug for Control {
 impl Control {
     fn new(parts: Parts) -> Self {
         let Parts { db, vault, auth, data, sessions, start_publisher, on_change } = parts;
+        let seen = AtomicI64::new(-1);
         let people = People::new(db.clone());
         let (publisher, start_publisher) = (OnceCell::new(), Arc::from(start_publisher));
-        Self(Arc::new(Inner { db, vault, auth, people, data, sessions, publisher, start_publisher, on_change }))
+        Self(Arc::new(Inner { db, vault, auth, people, data, sessions, publisher, start_publisher, on_change, seen }))
     }
 
     async fn publisher(&self) -> Result<&Publisher, ApiError> {

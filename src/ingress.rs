@@ -15,7 +15,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
 
 use crate::{
@@ -24,6 +24,7 @@ use crate::{
         Fault,
         exchange::{AuthMode, Caller, HandlerRequest},
         names::{InvocationId, TenantName},
+        people::SESSION_COOKIE,
         route::{Lookup, MethodSet, RequestPath},
     },
     invoke::{Call, EndpointTarget, InvokeError, Invoker, TenantRoutes},
@@ -245,7 +246,7 @@ async fn handler_call(
         url: format!("http://{host}{target}"),
         path,
         query_string: parts.uri.query().unwrap_or_default().to_owned(),
-        headers: parts.headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+        headers: parts.headers.iter().filter_map(shown_field).collect(),
         body,
         form: form.fields,
         files: form.files,
@@ -255,6 +256,18 @@ async fn handler_call(
         caller,
     };
     Ok(Call { routes, endpoint, request })
+}
+
+/// A header field as a handler sees it: without the cookie of somebody who is logged in to the control API.
+fn shown_field((name, value): (&HeaderName, &HeaderValue)) -> Option<(String, String)> {
+    let text = String::from_utf8_lossy(value.as_bytes());
+    if *name != header::COOKIE {
+        return Some((name.as_str().to_owned(), text.into_owned()));
+    }
+    let is_session = |pair: &&str| pair.split('=').next().is_some_and(|name| name.trim() == SESSION_COOKIE);
+    let pairs: Vec<_> = text.split(';').filter(|pair| !is_session(pair)).collect();
+    let kept = pairs.join(";").trim().to_owned();
+    (!kept.is_empty()).then(|| (name.as_str().to_owned(), kept))
 }
 
 fn options(methods: MethodSet) -> Response {

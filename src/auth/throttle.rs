@@ -59,7 +59,8 @@ impl Throttle {
     pub(super) fn succeeded(&self, email: &Email, client: Option<IpAddr>) {
         self.emails.invalidate(email);
         if let Some(attempts) = client.and_then(|client| self.clients.get(&client)) {
-            attempts.failed.fetch_sub(1, Ordering::Relaxed);
+            // Another window may have begun since.
+            _ = attempts.failed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |failed| failed.checked_sub(1));
         }
     }
 }

@@ -84,7 +84,7 @@ impl Client {
             (None, None) => match login::read()? {
                 Some(login) => {
                     output.progress(&format!("on {}, where you are logged in", login.url));
-                    Self::remote(&login.url, token.or_else(|| Some(login.token.into())))
+                    Self::remote(&login.url, Some(login.token.into()))
                 }
                 None => Self::local(Path::new(DEFAULT_DATA), output).await,
             },
@@ -124,7 +124,11 @@ impl Client {
             .context("cannot set up TLS")?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let http = reqwest::Client::builder().tls_backend_preconfigured(tls).build().context("cannot set up HTTP")?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("cannot set up HTTP")?;
         Ok(Self { transport: Transport::Remote { http, url: url.to_owned(), token } })
     }
 

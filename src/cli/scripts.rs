@@ -54,7 +54,8 @@ pub(super) async fn script(target: &Target, command: ScriptCommand, output: Outp
         }
         ScriptCommand::RollBack { tenant, script } => {
             let path = in_tenant(&tenant, &["scripts", script.as_str(), "roll-back"]);
-            let back = client.post(&path, &json!({})).await?;
+            let live = client.get(&in_tenant(&tenant, &["scripts", script.as_str()])).await?["live_version"].take();
+            let back = client.post(&path, &json!({ "from": live })).await?;
             output.done(&format!("version {} of `{script}` is live again", back["live_version"]), &back);
         }
         ScriptCommand::Preview { tenant, script, version } => {
@@ -183,7 +184,7 @@ async fn pull(
         if name.split('/').next() == Some(VENDORED_FOLDER) {
             continue; // publishing fetches them again
         }
-        if !is_file_name(name) {
+        if !is_file_name(name) || name.split('/').any(|part| part.starts_with('.')) {
             bail!("the host gave a file that cannot be written: `{}`", escaped(name));
         }
         let content = match (file["text"].as_str(), file["base64"].as_str()) {

@@ -3,7 +3,7 @@
 //! Each operation has its [`Needs`] in the table of `operations.rs`; this is where they are enforced, before the operation
 //! sees anything of the request.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::atomic::Ordering};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State},
@@ -19,13 +19,10 @@ use crate::{
     db::{Db, credentials::Holder, tenants::Tenant},
     domain::{
         names::{TenantId, TenantName},
-        people::Role,
+        people::{Role, SESSION_COOKIE},
     },
     problem::api::ApiError,
 };
-
-/// Holds a browser's session.
-pub(super) const SESSION_COOKIE: &str = "pqhost_session";
 
 /// What only scripts of our own pages send: other origins cannot without asking first (CORS).
 const SAME_SITE_FIELD: &str = "x-requested-with";
@@ -89,6 +86,7 @@ pub(super) struct Access {
 /// The tenant of the path, in which the caller has the role that the operation needs.
 #[derive(Debug, Clone)]
 pub(super) struct InTenant {
+    pub(super) principal: Principal,
     pub(super) db: Db,
     pub(super) tenant: Tenant,
     /// What the caller may do.
@@ -113,9 +111,9 @@ impl<S: Sync> FromRequestParts<S> for InTenant {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let Access { db, tenant, role, .. } = Access::from_request_parts(parts, state).await?;
+        let Access { principal, db, tenant, role } = Access::from_request_parts(parts, state).await?;
         let (tenant, role) = tenant.zip(role).ok_or(ApiError::Unauthenticated)?;
-        Ok(Self { db, tenant, role })
+        Ok(Self { principal, db, tenant, role })
     }
 }
 
@@ -134,12 +132,21 @@ pub(super) async fn authorize(
     }
     let response = next.run(request).await;
     if is_change && response.status().is_success() {
-        (control.on_change)();
+        control.note_change().await?;
     }
     Ok(response)
 }
 
 impl Control {
+    /// Tells the host in this process if what it caches has changed: not each call changes something.
+    async fn note_change(&self) -> Result<(), ApiError> {
+        let counter = self.db.change_counter().await?;
+        if self.seen.swap(counter, Ordering::Relaxed) != counter {
+            (self.on_change)();
+        }
+        Ok(())
+    }
+
     async fn admit(
         &self,
         needs: Needs,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
+    auth::people::Principal,
     control::{
         Control,
         access::{Access, InTenant},
@@ -95,6 +96,10 @@ pub(super) async fn create_my_api_token(
     access: Access,
     Json(CreateToken { name, expires_in }): Json<CreateToken>,
 ) -> Result<Created<NewToken>, ApiError> {
+    // A token that was stolen must not outlive itself.
+    if !matches!(&access.principal, Principal::Bearer(Credential { holder: Holder::Session { .. }, .. })) {
+        return Err(ApiError::Forbidden { needs: "user who has logged in" });
+    }
     create(&control, &access.db, mine(&access)?.1, name, expires_in).await
 }
 

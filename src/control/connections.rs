@@ -86,7 +86,7 @@ pub(super) async fn list_connections(
     Ok(Json(Page::new(rows, limit, |row| row.name.to_string(), |row| Connection::new(&scope, row))))
 }
 
-/// Create a connection; whether it can be reached is seen by testing it
+/// Create a connection: operators to databases, owners to HTTP APIs; whether it can be reached is seen by testing it
 #[utoipa::path(post, path = "/tenants/{tenant}/connections", tag = "connections", request_body = NewConnection,
     responses((status = 201, description = "Created", body = Connection)))]
 pub(super) async fn create_connection(
@@ -95,6 +95,7 @@ pub(super) async fn create_connection(
     Json(NewConnection { name, url, headers }): Json<NewConnection>,
 ) -> Result<Created<Connection>, ApiError> {
     let (kind, text) = sealable(url, &headers)?;
+    expect_may_connect(&scope, kind)?;
     let seal = |id| control.vault.seal(&url_context(id), text.expose());
     let id = scope.db.connections().create_connection(scope.id(), &name, kind, seal).await?;
     let row = find_connection(&scope.db, scope.id(), &name).await?;
@@ -130,6 +131,7 @@ pub(super) async fn replace_connection(
     Json(Address { url, headers }): Json<Address>,
 ) -> Result<Tagged<Connection>, ApiError> {
     let (kind, text) = sealable(url, &headers)?;
+    expect_may_connect(&scope, kind)?;
     let row = find_connection(&scope.db, scope.id(), &name).await?;
     let seal = |id| control.vault.seal(&url_context(id), text.expose());
     scope.db.connections().update_connection(scope.id(), &row, kind, expected, seal).await?;
@@ -171,6 +173,15 @@ pub(super) async fn test_connection(
 async fn find_connection(db: &Db, tenant: TenantId, name: &ConnectionName) -> Result<ConnectionRow, ApiError> {
     let row = db.connections().find_connection(tenant, name).await?;
     row.ok_or_else(|| ApiError::Unknown { what: "connection", name: name.to_string() })
+}
+
+/// The host itself connects to databases, from within its network and with its file system: an operator says to which.
+fn expect_may_connect(scope: &InTenant, kind: ConnectionKind) -> Result<(), ApiError> {
+    match kind {
+        ConnectionKind::Http => Ok(()), // each request's address is checked
+        ConnectionKind::Sql if scope.principal.is_operator() => Ok(()),
+        ConnectionKind::Sql => Err(ApiError::Forbidden { needs: "operator, for a database" }),
+    }
 }
 
 /// What is sealed of an address.

@@ -19,7 +19,10 @@ use utoipa::{
     },
 };
 
-use crate::control::{Control, PREFIX, access::SESSION_COOKIE};
+use crate::{
+    control::{Control, PREFIX},
+    domain::people::SESSION_COOKIE,
+};
 
 const DESCRIPTION: &str = "\
 Manages the tenants of a pqhost: their scripts, endpoints, connections, secrets and people.

@@ -1,5 +1,7 @@
 //! What operations take apart from requests, with errors that name the input.
 
+use std::time::Duration;
+
 use axum::{
     extract::{
         FromRequest, FromRequestParts, Path, Query, Request,
@@ -21,6 +23,9 @@ use crate::{
 const PAGE_MAX: u32 = 1000;
 const PAGE_DEFAULT: u32 = 100;
 
+/// Time for a body to arrive.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
 /// A JSON body.
 #[derive(Debug)]
 pub(super) struct Json<T>(pub(super) T);
@@ -29,7 +34,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        match axum::Json::from_request(request, state).await {
+        match in_time(axum::Json::from_request(request, state)).await? {
             Ok(axum::Json(body)) => Ok(Self(body)),
             Err(JsonRejection::MissingJsonContentType(_)) => Err(ApiError::NotJson),
             Err(JsonRejection::BytesRejection(BytesRejection::FailedToBufferBody(
@@ -38,6 +43,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
             Err(error) => Err(ApiError::InvalidBody(reason(&error))),
         }
     }
+}
+
+/// Gives up on a body that does not arrive.
+pub(super) async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, ApiError> {
+    tokio::time::timeout(BODY_TIME, reading).await.map_err(|_| ApiError::BodyTimeout { limit: BODY_TIME })
 }
 
 /// What is wrong with a body: the innermost cause says where.

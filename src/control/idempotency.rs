@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 
 use crate::{
-    control::{Control, access::Access, operations::BODY_BYTES_MAX},
+    control::{Control, access::Access, extract::in_time, operations::BODY_BYTES_MAX},
     db::idempotency::Remembered,
     problem::api::ApiError,
 };
@@ -44,9 +44,8 @@ pub(super) async fn once(
     // Keys of one caller say nothing to another.
     let key = hash([access.principal.actor().as_bytes(), key.as_bytes()]);
     let (parts, body) = request.into_parts();
-    let body = Bytes::from_request(Request::from_parts(parts.clone(), body), &control)
-        .await
-        .map_err(|_| ApiError::BodyTooLarge { limit_bytes: BODY_BYTES_MAX })?;
+    let reading = Bytes::from_request(Request::from_parts(parts.clone(), body), &control);
+    let body = in_time(reading).await?.map_err(|_| ApiError::BodyTooLarge { limit_bytes: BODY_BYTES_MAX })?;
     let request_hash = hash([parts.method.as_str().as_bytes(), parts.uri.to_string().as_bytes(), &body]);
 
     match control.db.idempotency().begin(&key, &request_hash).await? {

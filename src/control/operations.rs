@@ -44,7 +44,7 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::User, routes!(api_tokens::revoke_my_api_token))
         // The host.
         .add(Needs::Operator, routes!(users::list_users))
-        .create(Needs::Operator, routes!(users::create_user))
+        .add(Needs::Operator, routes!(users::create_user))
         .add(Needs::Operator, routes!(users::set_password))
         .add(Needs::Operator, routes!(users::delete_user))
         .add(Needs::Operator, routes!(api_tokens::list_operator_tokens))
@@ -96,7 +96,7 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Owner, routes!(tokens::revoke_token))
         // What they reach.
         .add(Needs::Viewer, routes!(connections::list_connections))
-        .create(Needs::Owner, routes!(connections::create_connection))
+        .add(Needs::Owner, routes!(connections::create_connection))
         .add(Needs::Viewer, routes!(connections::show_connection))
         .add(Needs::Owner, routes!(connections::replace_connection))
         .add(Needs::Owner, routes!(connections::delete_connection))
@@ -130,7 +130,8 @@ impl Operations {
         self.add_with(needs, None, routes)
     }
 
-    /// Adds an operation that creates something: with an idempotency key it does so once.
+    /// Adds an operation that creates something: with an idempotency key it does so once. Not for bodies that hold a secret, of which
+    /// a hash would be kept; names that are taken keep those from being carried out twice.
     fn create(self, needs: Needs, routes: UtoipaMethodRouter<Control>) -> Self {
         self.add_with(needs, Some(Answer::Kept), routes)
     }

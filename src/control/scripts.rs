@@ -86,6 +86,15 @@ pub(super) struct Promote {
     version: i64,
 }
 
+/// The version to go back from.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollBack {
+    /// Number of the live version, so that a request that is sent twice goes back once
+    #[schema(minimum = 1)]
+    from: i64,
+}
+
 /// List scripts
 #[utoipa::path(get, path = "/tenants/{tenant}/scripts", tag = "scripts", params(PageQuery),
     responses((status = 200, description = "Scripts by name", body = Page<Script>)))]
@@ -175,22 +184,27 @@ pub(super) async fn promote_version(
     let script = find_script(&scope.db, scope.id(), &name).await?;
     let version = scope.db.versions().find_version_numbered(scope.id(), script.id, number).await?;
     let version = version.ok_or_else(|| ApiError::Unknown { what: "version", name: number.to_string() })?;
-    scope.db.scripts().set_live_version(scope.id(), &script, version.id, number).await?;
+    scope.db.scripts().set_live_version(scope.id(), &script, version.id, number, None).await?;
     Ok(Json(find_script(&scope.db, scope.id(), &name).await?.into()))
 }
 
 /// Make the version live again that was live before this one
-#[utoipa::path(post, path = "/tenants/{tenant}/scripts/{script}/roll-back", tag = "scripts",
-    responses((status = 200, description = "Rolled back", body = Script)))]
+#[utoipa::path(post, path = "/tenants/{tenant}/scripts/{script}/roll-back", tag = "scripts", request_body = RollBack,
+    responses((status = 200, description = "Rolled back", body = Script),
+              (status = 412, description = "Another version is live")))]
 pub(super) async fn roll_back(
     scope: InTenant,
     InPath((_, name)): InPath<(TenantName, ScriptName)>,
+    Json(RollBack { from }): Json<RollBack>,
 ) -> Result<Json<Script>, ApiError> {
     let script = find_script(&scope.db, scope.id(), &name).await?;
+    let Some((live, _)) = script.live_version.filter(|(_, number)| *number == from) else {
+        return Err(ApiError::Stale);
+    };
     let previous = scope.db.scripts().find_previous_version(scope.id(), script.id).await?;
     let (version, number) =
         previous.ok_or_else(|| ApiError::Invalid(format!("no other version of `{name}` was live before")))?;
-    scope.db.scripts().set_live_version(scope.id(), &script, version, number).await?;
+    scope.db.scripts().set_live_version(scope.id(), &script, version, number, Some(live)).await?;
     Ok(Json(find_script(&scope.db, scope.id(), &name).await?.into()))
 }
 

@@ -12,13 +12,13 @@ use crate::{
     auth::people::{Principal, SESSION_TIME},
     control::{
         Control,
-        access::{Access, Peer, SESSION_COOKIE},
+        access::{Access, Peer},
         extract::{Json, time},
     },
     db::credentials::{CredentialsOf, Holder},
     domain::{
         names::TenantName,
-        people::{Email, Role},
+        people::{Email, Role, SESSION_COOKIE},
         secret::Secret,
     },
     problem::api::ApiError,
@@ -145,7 +145,8 @@ pub(super) async fn change_password(
 }
 
 fn set_cookie(response: &mut Response, value: &str, max_age_seconds: u64) {
-    let cookie = format!("{SESSION_COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}");
+    let cookie =
+        format!("{SESSION_COOKIE}={value}; Path=/api/v1; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}");
     if let Ok(value) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, value);
     }

@@ -12,7 +12,7 @@ use crate::{
         scripts::find_script,
     },
     domain::{
-        names::{ScriptName, TenantName},
+        names::{ScriptId, ScriptName, TenantName},
         state::STATE_BYTES_MAX,
     },
     problem::api::ApiError,
@@ -67,6 +67,11 @@ pub(super) async fn clear_state(scope: InTenant, InPath((_, name)): InScript) ->
     write(&scope, &name, None, None).await
 }
 
+/// 0 when the script has no state.
+async fn revision_of(scope: &InTenant, script: ScriptId) -> Result<i64, ApiError> {
+    Ok(scope.db.state().find_state(scope.id(), script).await?.unwrap_or_default().revision)
+}
+
 async fn write(
     scope: &InTenant,
     name: &ScriptName,
@@ -75,6 +80,7 @@ async fn write(
 ) -> Result<StatusCode, ApiError> {
     let script = find_script(&scope.db, scope.id(), name).await?;
     let is_written = match expected {
+        Some(revision) if revision != revision_of(scope, script.id).await? => false,
         Some(revision) => scope.db.state().compare_and_set_state(scope.id(), script.id, revision, value).await?,
         None => scope.db.state().set_state(scope.id(), script.id, value).await.map(|()| true)?,
     };

@@ -85,7 +85,7 @@ pub(super) async fn create_tenant(
 #[utoipa::path(get, path = "/tenants/{tenant}", tag = "tenants",
     responses((status = 200, description = "The tenant", body = TenantDetails)))]
 pub(super) async fn show_tenant(scope: InTenant) -> Result<Json<TenantDetails>, ApiError> {
-    let InTenant { db, tenant, role } = scope;
+    let InTenant { db, tenant, role, .. } = scope;
     details(&db, tenant, role).await
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn update_tenant(
     scope: InTenant,
     Json(TenantChange { default_connection }): Json<TenantChange>,
 ) -> Result<Json<TenantDetails>, ApiError> {
-    let InTenant { db, mut tenant, role } = scope;
+    let InTenant { db, mut tenant, role, .. } = scope;
     let connection = db.connections().find_connection(tenant.id, &default_connection).await?;
     let connection =
         connection.ok_or_else(|| ApiError::Unknown { what: "connection", name: default_connection.to_string() })?;

@@ -161,16 +161,30 @@ impl Scripts<'_> {
     /// Makes a version the one that endpoints serve unless they name one, and remembers the one before it.
     ///
     /// # Errors
-    /// [`DbError::Unknown`] when the script has no such version, or the database fails.
+    /// [`DbError::Stale`] when another version than `expected` is live (`None` for any), [`DbError::Unknown`] when the script has no
+    /// such version, or the database fails.
     pub async fn set_live_version(
         self,
         tenant: TenantId,
         script: &Script,
         version: VersionId,
         number: i64,
+        expected: Option<VersionId>,
     ) -> Result<(), DbError> {
         let target = format!("{} version {number}", script.name);
         let mut tx = self.0.begin_change(tenant, "promote_version", &target).await?;
+        if let Some(expected) = expected {
+            let live: Option<i64> =
+                sqlx::query_scalar("SELECT live_version_id FROM script WHERE tenant_id = $1 AND id = $2")
+                    .bind(tenant.0)
+                    .bind(script.id.0)
+                    .fetch_optional(&mut *tx)
+                    .await?
+                    .flatten();
+            if live != Some(expected.0) {
+                return Err(DbError::Stale);
+            }
+        }
         let updated = sqlx::query(
             "UPDATE script SET live_version_id = $3,
                     previous_version_id = CASE WHEN live_version_id = $3 THEN previous_version_id ELSE live_version_id END

@@ -79,7 +79,7 @@ impl Users<'_> {
         .collect()
     }
 
-    /// Sets a new password, and ends the sessions that were begun with the old one.
+    /// Sets a new password, and ends the user's sessions and tokens: whoever knew the old one may have made them.
     ///
     /// # Errors
     /// [`DbError::Unknown`] when there is no such user, or the database fails.
@@ -93,10 +93,7 @@ impl Users<'_> {
         if updated.rows_affected() == 0 {
             return Err(DbError::Unknown { what: "user", id: user.0 });
         }
-        sqlx::query("DELETE FROM credential WHERE user_id = $1 AND kind = 'session'")
-            .bind(user.0)
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query("DELETE FROM credential WHERE user_id = $1").bind(user.0).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
     }

@@ -13,6 +13,10 @@ pub const PASSWORD_BYTES_MAX: usize = 1024;
 /// Longest e-mail address, in bytes (RFC 5321).
 pub const EMAIL_BYTES_MAX: usize = 254;
 
+/// Holds a browser's session with the control API. Cookies know no ports: the data plane neither shows it to handlers nor lets
+/// them set it.
+pub const SESSION_COOKIE: &str = "pqhost_session";
+
 /// What somebody may do in a tenant. Each role may do what those before it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -9,6 +9,7 @@ use crate::{
     domain::{
         exchange::{HandlerBody, HandlerResponse},
         names::InvocationId,
+        people::SESSION_COOKIE,
     },
     invoke::{Answer, RowStream},
     problem::InvalidResponse,
@@ -88,10 +89,18 @@ fn checked(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Invalid
     if RESERVED.contains(&name) {
         return Err(refuse("is the host's to set"));
     }
+    if name == header::SET_COOKIE && is_session(&value) {
+        return Err(refuse("sets a cookie that is the host's"));
+    }
     if name == header::SET_COOKIE && has_domain(&value) {
         return Err(refuse("has a Domain: a cookie of a handler is for its own host only"));
     }
     Ok((name, value))
+}
+
+fn is_session(cookie: &HeaderValue) -> bool {
+    let name = cookie.as_bytes().split(|byte| *byte == b'=').next().unwrap_or_default();
+    name.trim_ascii().eq_ignore_ascii_case(SESSION_COOKIE.as_bytes())
 }
 
 fn has_domain(cookie: &HeaderValue) -> bool {

@@ -57,6 +57,12 @@ pub enum ApiError {
         /// The limit.
         limit_bytes: usize,
     },
+    /// The body took too long to arrive.
+    #[error("the body did not arrive within {limit:?}")]
+    BodyTimeout {
+        /// The limit.
+        limit: Duration,
+    },
     /// The body is not what the operation takes.
     #[error("the body cannot be read: {0}")]
     InvalidBody(String),
@@ -118,6 +124,7 @@ impl From<&ApiError> for Problem {
             ApiError::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             ApiError::Unknown { .. } => (StatusCode::NOT_FOUND, "not_found"),
             ApiError::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            ApiError::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             ApiError::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             ApiError::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json"),
             ApiError::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter"),

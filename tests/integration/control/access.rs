@@ -150,6 +150,38 @@ async fn a_browsers_session_changes_things_only_from_our_own_pages() {
 }
 
 #[tokio::test]
+async fn who_owns_a_tenant_does_not_own_the_hosts_network_and_files() {
+    let app = TestApp::new().await;
+    let operator = Api::operator(&app).await;
+    let owner = operator.user("olga@acme.example", "acme", "owner").await;
+    let data = app.workspace.data.path().to_str().unwrap().to_owned();
+    for url in [&format!("sqlite:{data}"), "sqlite:other/dw", "postgres://postgres@127.0.0.1:5432/test"] {
+        let new = json!({"name": "dw", "url": url});
+        owner.post("/tenants/acme/connections", &new).await.expect("403 forbidden");
+    }
+    let api = json!({"name": "crm", "url": "https://api.example.com/"});
+    owner.post("/tenants/acme/connections", &api).await.expect("201");
+    owner.put("/tenants/acme/connections/crm", &json!({"url": format!("sqlite:{data}")})).await.expect("403 forbidden");
+}
+
+#[tokio::test]
+async fn handlers_neither_see_nor_set_the_cookie_of_the_control_api() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.serve(&acme, "seen", "def handler(request): return [request['headers'].get('Cookie'), request['cookies']]")
+        .await;
+    let cookies = "a=1; pqhost_session=pqh_secret; b=2";
+    let seen = app.client.get(format!("{}/acme/seen", app.url)).header("cookie", cookies).send().await.unwrap();
+    assert_eq!(seen.text().await.unwrap(), r#"["a=1; b=2",{"a":"1","b":"2"}]"#);
+    let alone =
+        app.client.get(format!("{}/acme/seen", app.url)).header("cookie", "pqhost_session=x").send().await.unwrap();
+    assert_eq!(alone.text().await.unwrap(), "[null,{}]");
+    app.serve(&acme, "set", "def handler(request): return 'x', 200, {'Set-Cookie': ' PQHOST_session=mine; Path=/'}")
+        .await;
+    assert_eq!(app.get("/acme/set").await.problem(), (500, "script_bad_return".to_owned()));
+}
+
+#[tokio::test]
 async fn guessing_a_password_is_stopped() {
     let app = TestApp::new().await;
     let operator = Api::operator(&app).await;
