@@ -163,7 +163,9 @@ impl Operations {
     }
 
     pub(super) fn split(self) -> (Router<Control>, utoipa::openapi::OpenApi) {
-        OpenApiRouter::new().nest(PREFIX, self.router).split_for_parts()
+        let (router, mut openapi) = OpenApiRouter::new().nest(PREFIX, self.router).split_for_parts();
+        openapi.info = document::introduction().info; // nesting keeps that of the outer router
+        (router, openapi)
     }
 }
 
