@@ -186,7 +186,10 @@ impl Host {
         let (invoker, recording) = Invoker::new(invoke::Parts {
             db: workspace.db.clone(),
             vault: Arc::clone(&workspace.vault),
-            connections: Arc::new(Connections::new(DataSettings::new(workspace.data.sqlite()))),
+            connections: Arc::new(Connections::new(DataSettings {
+                sqlite_bytes: config.sqlite_bytes,
+                ..DataSettings::new(workspace.data.sqlite())
+            })),
             egress: Arc::new(Egress::new(config.egress_private.clone())),
             pool: Arc::clone(&pool),
             images: Arc::clone(&guests.images),

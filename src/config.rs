@@ -103,6 +103,8 @@ pub struct Config {
     /// Networks that are not public and that scripts may reach all the same, if their tenant may call the host. None: an
     /// operator has to know what listens there and trusts whoever comes from this machine.
     pub egress_private: Vec<IpNet>,
+    /// What a SQLite file of a tenant may grow to.
+    pub sqlite_bytes: u64,
     /// Invocation records kept for each tenant.
     pub records_kept: u32,
     /// How long they are kept.
@@ -134,6 +136,7 @@ impl Config {
             limits: Limits::default(),
             sessions: SessionLimits::default(),
             egress_private: Vec::new(),
+            sqlite_bytes: 1 << 30,
             records_kept: 100_000,
             records_age: Duration::from_secs(30 * 86400),
             drain: Duration::from_secs(30),

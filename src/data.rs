@@ -66,6 +66,8 @@ pub struct DataSettings {
     pub acquire_time: Duration,
     /// How long an idle connection is kept. Databases count their connections, so not long.
     pub idle_time: Duration,
+    /// What a SQLite file may grow to.
+    pub sqlite_bytes: u64,
     /// SQLite statements running at once in the whole process, at most; each holds a thread.
     pub sqlite_statements: usize,
 }
@@ -80,6 +82,7 @@ impl DataSettings {
             pools: 512,
             acquire_time: Duration::from_secs(5),
             idle_time: Duration::from_secs(60),
+            sqlite_bytes: 1 << 30,
             sqlite_statements: 64,
         }
     }

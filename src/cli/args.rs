@@ -220,6 +220,9 @@ pub(super) struct ServeArgs {
     /// Network that is not public and that scripts may reach, if their tenant may call the host; may be repeated
     #[arg(long, value_name = "CIDR")]
     pub(super) egress_private: Vec<IpNet>,
+    /// What a SQLite file may grow to; each schema of a tenant's SQLite connection is a file
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) sqlite_size: Option<u64>,
     /// Invocation records kept for each tenant
     #[arg(long, value_name = "N")]
     pub(super) records: Option<u32>,

@@ -91,6 +91,7 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
         fuel,
         memory,
         egress_private,
+        sqlite_size,
         records,
         records_age,
         rewind_by_discarding,
@@ -106,6 +107,7 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
     config.limits.fuel = fuel.unwrap_or(config.limits.fuel);
     config.limits.memory_bytes = memory.map_or(config.limits.memory_bytes, |mib| mib.saturating_mul(1 << 20));
     config.egress_private = egress_private;
+    config.sqlite_bytes = sqlite_size.map_or(config.sqlite_bytes, |mib| mib.saturating_mul(1 << 20));
     config.records_kept = records.unwrap_or(config.records_kept);
     config.records_age = records_age.unwrap_or(config.records_age);
     config.rewind_by_discarding = rewind_by_discarding;

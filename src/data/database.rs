@@ -15,7 +15,7 @@ use crate::{
         mysql, postgres,
         select::{self, Dialect, Form, Statement, first_word},
         sqlite,
-        transaction::{self, Transaction},
+        transaction::{self, Author, Transaction},
     },
     domain::{
         limits::SqlLimits,
@@ -97,11 +97,16 @@ impl Database {
     ///
     /// What the database says, `Conflict` when SQLite's lock cannot be had, `Unavailable` when no connection can be had.
     pub async fn begin(&self) -> Result<Transaction, SqlError> {
+        self.begin_for(Author::Script).await
+    }
+
+    /// Begins a transaction for statements of `author`.
+    pub(super) async fn begin_for(&self, author: Author) -> Result<Transaction, SqlError> {
         let (transaction, orders) = transaction::open();
         let (begun, result) = oneshot::channel();
         match &self.pool {
             AnyPool::MySql(pool) => {
-                _ = self.runtime.spawn(mysql::hold(Arc::clone(pool), self.limits, orders, begun));
+                _ = self.runtime.spawn(mysql::hold(Arc::clone(pool), self.limits, author, orders, begun));
             }
             AnyPool::Postgres(pool) => {
                 _ = self.runtime.spawn(postgres::hold(Arc::clone(pool), self.limits, orders, begun));

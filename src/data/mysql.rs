@@ -4,9 +4,9 @@
 //!
 //! **Round trips.** A table read whose statement this session has prepared before costs one.
 //!
-//! **Session state.** sqlx cannot reset a session. So sessions are shared only by statements that neither leave nor see
-//! state: table reads, and authors' statements that are provably such (see `plain`). Every other statement has a new
-//! session to itself, which is closed after it.
+//! **Session state.** sqlx cannot reset a session. So sessions are shared only by statements that see no state: table
+//! reads, our own changes in their transactions, and authors' statements that provably neither leave nor see any (see
+//! `plain`). Every other statement has a new session to itself, which is closed after it.
 //!
 //! **Stopping.** Neither server notices while it computes that its client is gone. A statement that nobody waits for is
 //! stopped with `KILL` from a second connection; the server's own limit on statements bounds it should that fail.
@@ -119,9 +119,7 @@ impl From<cursor::Abandoned> for Failure {
 /// Whether a statement may run in a session that others have used and will use.
 fn may_share(statement: &Statement) -> bool {
     match statement.form {
-        Form::Table { .. } => true,
-        // A trigger of the author's may do anything.
-        Form::Change { .. } => false,
+        Form::Table { .. } | Form::Change { .. } => true,
         Form::Query { .. } => plain::is_plain(&statement.template.render(|_| "?".to_owned())),
     }
 }
@@ -150,9 +148,10 @@ pub(crate) async fn run(pool: Arc<MySqlPool>, statement: Statement, mut producer
         let deadline = Instant::now() + limits.statement_time;
         let mut executing = false;
         let result = attempt(&pool, &mut session, &statement, &mut producer, deadline, &mut executing).await;
-        // What shares a session changes nothing, so that it may run twice.
+        let may_run_again = !executing || !matches!(statement.form, Form::Change { .. });
         if let Err(Failure::Database(error)) = &result
             && reused
+            && may_run_again
             && !producer.has_begun()
             && error::is_lost(error)
         {

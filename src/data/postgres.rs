@@ -5,7 +5,9 @@
 //! **Round trips.** A table read whose statement this session has prepared before costs one: bind, execute, sync. There
 //! is no BEGIN and no SET: limits are settings of the session.
 //!
-//! **Session state.** A table read is our own SQL and changes no session state. After an author's statement, which may
+//! **Session state.** A table read is our own SQL and changes no session state. Our own changes leave the last values of
+//! sequences, which only an author's statement could ask for: they are removed before the next one of those, and not
+//! after each change. After an author's statement, which may
 //! have called a function that does anything, the session is reset with `DISCARD ALL` before anyone else gets it; in a
 //! transaction that fails, and then the session is closed. It is closed without further ado after a statement that may
 //! leave what no reset removes (see [`outlasts_reset`]). All this takes place after the rows have left.
@@ -84,6 +86,8 @@ pub(crate) struct Session {
     /// What `statement_timeout` was set to when the session began, to which a reset returns.
     first_timeout: Duration,
     timeout: Duration,
+    /// Whether `lastval()` and `currval()` may tell what an earlier use of the session made of sequences.
+    recalls_sequences: bool,
 }
 
 impl PostgresPool {
@@ -115,7 +119,9 @@ impl PostgresPool {
             }
         };
         match timeout(self.acquire_time, connecting).await {
-            Ok(Ok(connection)) => Ok(Session { connection, first_timeout: limit, timeout: limit }),
+            Ok(Ok(connection)) => {
+                Ok(Session { connection, first_timeout: limit, timeout: limit, recalls_sequences: false })
+            }
             Ok(Err(error)) => Err(error::of_connecting(&error)),
             Err(_) => Err(SqlError::new(SqlErrorCode::Unavailable, "the database does not answer")),
         }
@@ -256,7 +262,8 @@ async fn finish(
     let cleaned = match statement.form {
         Form::Table { .. } => Ok(Ok(())),
         Form::Change { .. } if statement.template.values.len() <= KEPT_VALUES_MAX => {
-            timeout(RESET_TIME, finish_ours(&mut session)).await
+            session.recalls_sequences = true;
+            Ok(Ok(()))
         }
         Form::Query { .. } if outlasts_reset(&statement.template.render(|_| "NULL".to_owned())) => return,
         Form::Change { .. } | Form::Query { .. } => timeout(RESET_TIME, reset(&mut session)).await,
@@ -284,9 +291,13 @@ fn outlasts_reset(sql: &str) -> bool {
     !is_common || SUSPECT.iter().any(|suspect| sql.contains(suspect))
 }
 
-/// Removes what our own changes leave in a session: the last values of sequences, which `lastval()` would tell.
-async fn finish_ours(session: &mut Session) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql("DISCARD SEQUENCES").execute(&mut session.connection).await.map(|_| ())
+/// Removes what our own changes leave in a session.
+async fn forget_sequences(session: &mut Session) -> Result<(), sqlx::Error> {
+    if session.recalls_sequences {
+        sqlx::raw_sql("DISCARD SEQUENCES").execute(&mut session.connection).await?;
+        session.recalls_sequences = false;
+    }
+    Ok(())
 }
 
 /// Makes the session as good as new. Fails inside of a transaction.
@@ -294,6 +305,7 @@ async fn reset(session: &mut Session) -> Result<(), sqlx::Error> {
     session.connection.clear_cached_statements().await?;
     sqlx::raw_sql("DISCARD ALL").execute(&mut session.connection).await?;
     session.timeout = session.first_timeout;
+    session.recalls_sequences = false;
     Ok(())
 }
 
@@ -306,6 +318,9 @@ async fn attempt(
 ) -> Result<(), Failure> {
     let limit = server_limit(producer.limits());
     let preparing = async {
+        if matches!(statement.form, Form::Query { .. }) {
+            forget_sequences(session).await?;
+        }
         if session.timeout != limit {
             let sql = format!("SET statement_timeout = {}", milliseconds(limit));
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut session.connection).await?;

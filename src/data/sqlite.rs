@@ -49,6 +49,8 @@ pub(crate) struct SqlitePool {
     folder: PathBuf,
     /// Whether nothing may be changed.
     read_only: bool,
+    /// What a file may grow to.
+    file_bytes: u64,
     name: String,
     jails: Pool<Jail>,
     acquire_time: Duration,
@@ -67,7 +69,8 @@ impl SqlitePool {
     pub(crate) fn new(folder: PathBuf, read_only: bool, settings: &DataSettings, threads: Arc<Semaphore>) -> Self {
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let jails = Pool::new(settings.pool_connections);
-        Self { folder, read_only, name, jails, acquire_time: settings.acquire_time, threads }
+        let file_bytes = settings.sqlite_bytes;
+        Self { folder, read_only, file_bytes, name, jails, acquire_time: settings.acquire_time, threads }
     }
 
     /// The name of the folder.
@@ -135,7 +138,7 @@ fn open(pool: &SqlitePool) -> Result<Jail, SqlError> {
     {
         return Ok(jail);
     }
-    Jail::open(&pool.folder, pool.read_only)
+    Jail::open(&pool.folder, pool.read_only, pool.file_bytes)
 }
 
 fn execute(jail: &Jail, statement: &Statement, producer: &mut Producer, runtime: &Handle) -> Result<Fitness, SqlError> {
@@ -266,6 +269,10 @@ fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form) -> SqlError {
     {
         let table = shown_table(schema.as_deref(), table);
         return SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table {table}"));
+    }
+    if code == Some(ErrorCode::DiskFull) {
+        let message = "the SQLite file has grown to the size that the host allows, or the host's disk is full";
+        return SqlError::new(SqlErrorCode::StatementFailed, message);
     }
     let code = match code {
         Some(ErrorCode::OperationInterrupted) => SqlErrorCode::StatementTimeout,

@@ -24,6 +24,15 @@ use crate::{
     },
 };
 
+/// Whose statements a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Author {
+    /// A script's: they may leave and see what a session remembers.
+    Script,
+    /// The host's own changes of a table.
+    Host,
+}
+
 /// What the task of a transaction is told to do.
 pub(crate) enum Order {
     Run { statement: Box<Statement>, producer: Producer },

@@ -13,6 +13,7 @@ use crate::{
         change::{Writer, columns_of, text_of, values_max},
         define::{FieldType, add_column_statement, create_statement},
         select::{Dialect, IDENTIFIER_BYTES_MAX, invalid, shown, shown_table},
+        transaction::Author,
     },
     domain::sql::{SqlError, SqlErrorCode, TableName, TableWrite},
 };
@@ -154,7 +155,7 @@ impl Database {
             }
             return Ok(());
         }
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(Author::Host).await?;
         let inside = self.again().inside(transaction.clone());
         for chunk in chunks {
             inside.json(statement(chunk)?).await?; // dropping the transaction rolls it back

@@ -10,6 +10,7 @@ use crate::{
         catalog::Table,
         change::{Row, Writer, check_insert, check_values, new_row, unknown_row},
         select::{Dialect, Form, Statement, invalid},
+        transaction::Author,
     },
     domain::sql::{Action, SqlError, SqlErrorCode, TableName},
 };
@@ -37,7 +38,7 @@ impl Database {
         table: &Table,
         action: &Action,
     ) -> Result<Vec<u8>, SqlError> {
-        let transaction = self.begin().await?;
+        let transaction = self.begin_for(Author::Host).await?;
         let inside = self.again().inside(transaction.clone());
         // Dropping the transaction rolls it back.
         let rows = inside.change_around(name, table, action).await?;

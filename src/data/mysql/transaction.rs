@@ -1,8 +1,9 @@
-//! Transactions in MySQL and MariaDB: a task that holds one session from its beginning to its end, and then closes it.
+//! Transactions in MySQL and MariaDB: a task that holds one session from its beginning to its end. A script's
+//! transaction has a session to itself, which is closed after it; the host's own changes share the pool's.
 //!
 //! Owns: when a transaction ends. Never: runs a statement its own way (see `attempt`).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::oneshot,
@@ -14,7 +15,7 @@ use crate::{
         cursor::timed_out,
         mysql::{EXPLAIN_TIME, Failure, MySqlPool, attempt, error, kind, server_limit, session::Session},
         select::{Form, Statement},
-        transaction::{Order, Orders, refusal_inside},
+        transaction::{Author, Order, Orders, refusal_inside},
     },
     domain::{
         limits::SqlLimits,
@@ -31,6 +32,7 @@ const POSSIBLE: [&str; 12] = [
 pub(crate) async fn hold(
     pool: Arc<MySqlPool>,
     limits: SqlLimits,
+    author: Author,
     mut orders: Orders,
     begun: oneshot::Sender<Result<(), SqlError>>,
 ) {
@@ -41,8 +43,7 @@ pub(crate) async fn hold(
             return;
         }
     };
-    drop(pool.sessions.take_surplus());
-    let beginning = timeout(limits.statement_time, begin(&pool, &limits)).await;
+    let beginning = timeout(limits.statement_time, begin(&pool, &limits, author)).await;
     let mut session = match beginning.unwrap_or_else(|_| Err(timed_out(limits.statement_time))) {
         Ok(session) => session,
         Err(error) => {
@@ -50,20 +51,60 @@ pub(crate) async fn hold(
             return;
         }
     };
-    if begun.send(Ok(())).is_ok() && !serve(&pool, &mut session, &mut orders).await {
-        pool.connector.kill(&session).await;
+    if begun.send(Ok(())).is_err() {
+        return; // closing the session rolls back what was not committed, here and below
     }
-    // Closing the session rolls back what was not committed.
+    match serve(&pool, &mut session, &mut orders).await {
+        End::Clean if author == Author::Host => pool.sessions.put(session),
+        End::Clean | End::Lost => {}
+        End::Running => pool.connector.kill(&session).await,
+    }
 }
 
-async fn begin(pool: &MySqlPool, limits: &SqlLimits) -> Result<Session, SqlError> {
+/// A session in a new transaction. Nothing was done yet, so a session that turns out to be lost is replaced.
+async fn begin(pool: &MySqlPool, limits: &SqlLimits, author: Author) -> Result<Session, SqlError> {
+    if author == Author::Host
+        && let Some(mut session) = pool.sessions.take()
+    {
+        if start(&mut session, limits).await.is_ok() {
+            return Ok(session);
+        }
+        drop(pool.sessions.take_idle_for(Duration::ZERO));
+    }
+    drop(pool.sessions.take_surplus());
     let mut session = pool.connector.connect(server_limit(limits)).await?;
-    let begun = sqlx::raw_sql("START TRANSACTION").execute(&mut session.connection).await;
-    begun.map(|_| session).map_err(|error| error::of_connecting(&error))
+    start(&mut session, limits).await.map_err(|error| error::of_connecting(&error))?;
+    Ok(session)
 }
 
-/// Carries out orders. Returns whether nothing runs in the session any more.
-async fn serve(pool: &MySqlPool, session: &mut Session, orders: &mut Orders) -> bool {
+async fn start(session: &mut Session, limits: &SqlLimits) -> Result<(), sqlx::Error> {
+    session.limit_statements(server_limit(limits)).await?;
+    sqlx::raw_sql("START TRANSACTION").execute(&mut session.connection).await.map(|_| ())
+}
+
+/// How a session is left.
+enum End {
+    /// Outside of a transaction, with nothing running.
+    Clean,
+    /// Nothing runs in it, and it is of no more use.
+    Lost,
+    /// A statement may still run.
+    Running,
+}
+
+impl End {
+    /// After the statement that ends the transaction.
+    fn after(ended: &Result<(), sqlx::Error>) -> Self {
+        match ended {
+            Ok(()) => Self::Clean,
+            Err(error) if error::is_lost(error) => Self::Lost,
+            Err(_) => Self::Running,
+        }
+    }
+}
+
+/// Carries out orders.
+async fn serve(pool: &MySqlPool, session: &mut Session, orders: &mut Orders) -> End {
     loop {
         match orders.next().await {
             Some(Order::Run { statement, mut producer }) => {
@@ -78,30 +119,34 @@ async fn serve(pool: &MySqlPool, session: &mut Session, orders: &mut Orders) -> 
                     Ok(()) => continue,
                     Err(failure) => failure,
                 };
-                let (error, is_still) = match failure {
+                let (error, end) = match failure {
                     Failure::Refused(error) if !executing => {
                         producer.fail(error).await;
                         continue;
                     }
-                    Failure::Refused(error) => (error, false),
+                    Failure::Refused(error) => (error, End::Running),
                     Failure::Abandoned => {
                         orders.close("rows of a statement were given up before their end");
-                        return false;
+                        return End::Running;
                     }
-                    Failure::TimedOut => (timed_out(statement_time), false),
+                    Failure::TimedOut => (timed_out(statement_time), End::Running),
                     Failure::Database(error) => {
-                        let rolled_back = end(session, "ROLLBACK").await.is_ok();
+                        let is_lost = error::is_lost(&error);
+                        let rolled_back = end(session, "ROLLBACK").await;
                         let report = error::of_statement(&mut session.connection, &error, &statement.form);
                         let report = timeout(EXPLAIN_TIME, report).await;
-                        (report.unwrap_or_else(|_| timed_out(EXPLAIN_TIME)), rolled_back || error::is_lost(&error))
+                        let end = if is_lost { End::Lost } else { End::after(&rolled_back) };
+                        (report.unwrap_or_else(|_| timed_out(EXPLAIN_TIME)), end)
                     }
                 };
                 orders.close(&error.message);
                 producer.fail(error).await;
-                return is_still;
+                return end;
             }
             Some(Order::Commit(done)) => {
-                let result = match end(session, "COMMIT").await {
+                let committed = end(session, "COMMIT").await;
+                let ended = End::after(&committed);
+                let result = match committed {
                     Ok(()) => Ok(()),
                     Err(error) if error::is_lost(&error) => {
                         let message = "the connection was lost during the commit: whether it took place is not known";
@@ -113,14 +158,14 @@ async fn serve(pool: &MySqlPool, session: &mut Session, orders: &mut Orders) -> 
                     }
                 };
                 _ = done.send(result); // the invocation may have been cancelled
-                return true;
+                return ended;
             }
             Some(Order::Rollback(done)) => {
                 let ended = end(session, "ROLLBACK").await;
                 _ = done.send(()); // the invocation may have been cancelled
-                return ended.is_ok();
+                return End::after(&ended);
             }
-            None => return end(session, "ROLLBACK").await.is_ok(),
+            None => return End::after(&end(session, "ROLLBACK").await),
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::{
     data::{
         cursor::timed_out,
         postgres::{
-            Failure, KEPT_VALUES_MAX, PostgresPool, RESET_TIME, Session, attempt, error, finish_ours, milliseconds,
-            outlasts_reset, reset, server_limit,
+            Failure, KEPT_VALUES_MAX, PostgresPool, RESET_TIME, Session, attempt, error, forget_sequences,
+            milliseconds, outlasts_reset, reset, server_limit,
         },
         select::{Form, Statement, first_word},
         transaction::{Order, Orders, refusal_inside},
@@ -74,7 +74,10 @@ pub(crate) async fn hold(
     }
     let clean = async {
         match stain {
-            Stain::None => finish_ours(&mut session).await,
+            Stain::None => {
+                session.recalls_sequences = true;
+                Ok(())
+            }
             Stain::Resettable => reset(&mut session).await,
             Stain::Permanent => Err(sqlx::Error::WorkerCrashed), // in the sense of: not to be used
         }
@@ -101,6 +104,7 @@ async fn begin(pool: &PostgresPool, limits: &SqlLimits) -> Result<Session, SqlEr
 async fn try_begin(session: &mut Session, limit: std::time::Duration, read_only: bool) -> Result<(), sqlx::Error> {
     // A prepared statement that no longer fits its table would end the transaction.
     session.connection.clear_cached_statements().await?;
+    forget_sequences(session).await?;
     if session.timeout != limit {
         let sql = format!("SET statement_timeout = {}", milliseconds(limit));
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut session.connection).await?;

@@ -85,7 +85,7 @@ fn create_file(pool: &SqlitePool, schema: &str) -> Result<(), SqlError> {
     // Others who create a schema wait, so that together they cannot create more than can be used.
     let lock = File::open(&folder).map_err(unwritable)?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).map_err(|error| unwritable(error.into()))?;
-    let jail = Jail::open(&folder, false)?;
+    let jail = Jail::open(&folder, false, pool.file_bytes)?;
     let files = list_files(&folder)?;
     // SQLite's own name for it is in lower case.
     let schema = if schema.eq_ignore_ascii_case("main") { "main" } else { schema };

@@ -82,6 +82,8 @@ const ATTACHED_MAX: i32 = 125;
 pub(crate) struct Jail {
     connection: Connection,
     folder: PathBuf,
+    /// What a file may grow to.
+    file_bytes: u64,
     /// Attached files by schema, with their device and inode.
     files: BTreeMap<String, (u64, u64)>,
     rules: Arc<Rules>,
@@ -101,8 +103,8 @@ struct Rules {
 }
 
 impl Jail {
-    /// Opens a folder with all its files.
-    pub(super) fn open(folder: &Path, read_only: bool) -> Result<Self, SqlError> {
+    /// Opens a folder with all its files, none of which may grow beyond `file_bytes`.
+    pub(super) fn open(folder: &Path, read_only: bool, file_bytes: u64) -> Result<Self, SqlError> {
         let folder = real_folder(folder)?;
         let files = list_files(&folder)?;
         let rules = Arc::new(Rules { read_only, ..Rules::default() });
@@ -118,10 +120,10 @@ impl Jail {
         .map_err(|_| unusable("main"))?;
         rules.main_is_kept.store(main.is_some(), Ordering::Relaxed);
         let main = main.map(|id| ("main".to_owned(), *id));
-        let mut jail = Self { connection, folder, files: main.into_iter().collect(), rules };
+        let mut jail = Self { connection, folder, file_bytes, files: main.into_iter().collect(), rules };
         jail.lock_down().map_err(|_| broken())?;
         if jail.files.contains_key("main") {
-            jail.set_up("main");
+            jail.set_up("main").map_err(|_| unusable("main"))?;
         }
         jail.attach(files)?;
         Ok(jail)
@@ -178,7 +180,7 @@ impl Jail {
             let path = path.to_str().ok_or_else(|| unusable(&schema))?;
             let attached = self.unrestricted(|connection| connection.execute("ATTACH ?1 AS ?2", [path, &schema]));
             attached.map_err(|_| unusable(&schema))?;
-            self.set_up(&schema);
+            self.set_up(&schema).map_err(|_| unusable(&schema))?;
             self.files.insert(schema, id);
         }
         self.rules.enforced.store(true, Ordering::Relaxed);
@@ -191,16 +193,22 @@ impl Jail {
         Ok(usize::try_from(n_max).unwrap_or(0))
     }
 
-    /// Write-ahead logging, so that readers and writers do not wait for each other. A file that we may only read stays
-    /// as it is.
-    fn set_up(&self, schema: &str) {
+    /// Write-ahead logging, so that readers and writers do not wait for each other, and a limit on the size. A file that
+    /// we may only read stays as it is.
+    fn set_up(&self, schema: &str) -> rusqlite::Result<()> {
         if self.rules.read_only {
-            return;
+            return Ok(());
         }
         let schema = schema.replace('"', "\"\"");
-        let sql = format!("PRAGMA \"{schema}\".journal_mode = WAL");
-        let mode = self.unrestricted(|connection| connection.query_row(&sql, [], |_| Ok(())));
-        drop(mode); // the file works without, and a real problem shows when it is read
+        let pragma = |sql: &str| {
+            let sql = format!("PRAGMA \"{schema}\".{sql}");
+            self.unrestricted(|connection| connection.query_row(&sql, [], |row| row.get::<_, i64>(0)))
+        };
+        drop(pragma("journal_mode = WAL")); // the file works without, and a real problem shows when it is read
+        let Ok(page_bytes) = pragma("page_size") else { return Ok(()) }; // so does this one
+        let n_pages = i64::try_from(self.file_bytes).unwrap_or(i64::MAX) / page_bytes;
+        pragma(&format!("max_page_count = {}", n_pages.max(1)))?;
+        Ok(())
     }
 
     /// Fails for a schema that is not there, with the reason if its file was passed over.

@@ -177,6 +177,19 @@ async fn an_insert_leaves_nothing_in_its_session() {
     // The same session: it kept its prepared statement, but not the last value of the sequence.
     let error = fixture.query("SELECT lastval()").await.unwrap_err();
     assert!(error.message.contains("lastval is not yet defined"), "{error}");
+    // Inside of a transaction it is the transaction's own; nothing of it, or of what was before, is told elsewhere.
+    fixture.change("t", insert(json!({}))).await.unwrap();
+    let database = fixture.database();
+    let transaction = database.begin().await.unwrap();
+    let inside = database.inside(transaction.clone());
+    let error = inside.fetch(query("SELECT lastval()")).await.unwrap_err();
+    assert!(error.message.contains("lastval is not yet defined"), "{error}");
+    let transaction = fixture.database().begin().await.unwrap();
+    let inside = fixture.database().inside(transaction.clone());
+    inside.change(Change { table: fixture.name("t"), action: insert(json!({})) }).await.unwrap();
+    transaction.commit().await.unwrap();
+    let error = fixture.query("SELECT lastval()").await.unwrap_err();
+    assert!(error.message.contains("lastval is not yet defined"), "{error}");
     fixture.end().await;
 }
 

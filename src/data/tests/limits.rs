@@ -39,6 +39,27 @@ async fn a_hundred_thousand_rows_stream_in_bounded_batches() {
 }
 
 #[tokio::test]
+async fn a_sqlite_file_grows_to_its_limit_and_not_beyond() {
+    let mut fixture = Fixture::sqlite(&[("shop", "CREATE TABLE t (x BLOB); INSERT INTO t VALUES (zeroblob(3000000))")]);
+    let mut settings = DataSettings::new(fixture.folder.path().to_owned());
+    settings.sqlite_bytes = 8 << 20;
+    fixture.connections = Connections::new(settings);
+    let grow = || fixture.query("INSERT INTO shop.t VALUES (zeroblob(3000000))");
+    grow().await.unwrap();
+    let error = grow().await.unwrap_err();
+    assert_eq!(error.code, SqlErrorCode::StatementFailed);
+    assert!(error.message.contains("grown to the size that the host allows"), "{error}");
+    // What is there can be read, and made smaller; a new schema has the limit, too.
+    fixture.query("DELETE FROM shop.t").await.unwrap();
+    grow().await.unwrap();
+    let database = fixture.database();
+    database.create_schema("", "more").await.unwrap();
+    fixture.query("CREATE TABLE more.t (x BLOB)").await.unwrap();
+    let error = fixture.query("INSERT INTO more.t VALUES (zeroblob(9000000))").await.unwrap_err();
+    assert!(error.message.contains("grown to the size"), "{error}");
+}
+
+#[tokio::test]
 async fn too_many_rows_or_bytes_are_an_error_that_names_the_limit() {
     let mut fixture = Fixture::postgres("").await;
     fixture.limits.guest_rows = 10;

@@ -35,6 +35,31 @@ async fn session_of(fixture: &Fixture) -> i64 {
 }
 
 #[tokio::test]
+async fn mysql_changes_share_a_session_that_tells_nothing_of_them() {
+    let fixture = Fixture::mysql("CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY, x int UNIQUE)").await;
+    let session = session_of(&fixture).await;
+    for x in 0..3 {
+        let rows = fixture.change("t", insert(json!({"x": x}))).await.unwrap();
+        assert_eq!(rows, json!([{"id": x + 1, "x": x}]));
+    }
+    assert_eq!(session_of(&fixture).await, session, "no change has a session of its own");
+    let error = fixture.change("t", insert(json!({"x": 1}))).await.unwrap_err();
+    assert_eq!(error.code, SqlErrorCode::ConstraintViolated);
+    assert_eq!(session_of(&fixture).await, session, "it was rolled back, and the session is as good as before");
+    let told = fixture.query("SELECT LAST_INSERT_ID() AS inserted, @@in_transaction AS open").await.unwrap();
+    assert_eq!(told[0], json!({"inserted": 0, "open": 0}));
+    // An author's transaction has a session to itself, which ends with it.
+    let transaction = fixture.database().begin().await.unwrap();
+    let inside = fixture.database().inside(transaction.clone());
+    let mut cursor = inside.fetch(query("SELECT LAST_INSERT_ID() AS inserted")).await.unwrap();
+    assert_eq!(cursor.next_batch().await.unwrap().unwrap(), r#"[{"inserted":0}]"#);
+    drop(cursor);
+    transaction.rollback().await;
+    assert_eq!(session_of(&fixture).await, session);
+    fixture.end().await;
+}
+
+#[tokio::test]
 async fn mysql_session_state_does_not_reach_the_next_fetch() {
     let fixture = Fixture::mysql(
         "CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY, x int); INSERT INTO t VALUES (1, 1);
