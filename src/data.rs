@@ -20,6 +20,7 @@ mod placeholders;
 mod pool;
 mod postgres;
 mod select;
+mod server;
 mod sqlite;
 #[cfg(test)]
 mod tests;

@@ -45,18 +45,14 @@ use crate::{
         },
         pool::Pool,
         select::{Form, Statement, first_word, invalid},
+        server::{DRAINED_ROWS_MAX, Failure, server_limit},
         url::ServerUrl,
     },
-    domain::{
-        limits::SqlLimits,
-        sql::{SqlError, SqlErrorCode},
-    },
+    domain::sql::{SqlError, SqlErrorCode},
 };
 
 /// How long asking the server for the reason of an error may take.
 const EXPLAIN_TIME: Duration = Duration::from_secs(5);
-/// Rows that are read and thrown away after `limit`, to spare a session that is nearly done.
-const DRAINED_ROWS_MAX: u64 = 1000;
 
 /// The sessions of one database.
 #[derive(Debug)]
@@ -86,33 +82,6 @@ impl MySqlPool {
 
     pub(crate) fn connections(&self) -> &Pool<Session> {
         &self.sessions
-    }
-}
-
-/// What the server is told: the longest any reader may take, because a slow caller of a stream holds up its statement.
-/// The shorter limits are enforced here.
-fn server_limit(limits: &SqlLimits) -> Duration {
-    limits.statement_time + limits.stream_time
-}
-
-/// Why a statement did not come to its end.
-enum Failure {
-    Database(sqlx::Error),
-    /// Our own refusal, before or while reading.
-    Refused(SqlError),
-    TimedOut,
-    Abandoned,
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<cursor::Abandoned> for Failure {
-    fn from(_: cursor::Abandoned) -> Self {
-        Self::Abandoned
     }
 }
 

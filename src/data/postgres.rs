@@ -43,12 +43,10 @@ use crate::{
         filling::Filling,
         pool::Pool,
         select::{Form, Statement},
+        server::{DRAINED_ROWS_MAX, Failure, server_limit},
         url::ServerUrl,
     },
-    domain::{
-        limits::SqlLimits,
-        sql::{SqlError, SqlErrorCode},
-    },
+    domain::sql::{SqlError, SqlErrorCode},
 };
 
 /// How long resetting a session may take; a slower one is closed.
@@ -57,8 +55,6 @@ const RESET_TIME: Duration = Duration::from_secs(5);
 const PREPARED_MAX: usize = 100;
 /// Values of a change whose prepared statement a session keeps: more are not likely to come again, and take memory.
 const KEPT_VALUES_MAX: usize = 500;
-/// Rows that are read and thrown away after `limit`, to spare a session that is nearly done.
-const DRAINED_ROWS_MAX: u64 = 1000;
 
 /// The sessions of one database.
 #[derive(Debug)]
@@ -155,35 +151,8 @@ impl PostgresPool {
     }
 }
 
-/// What the server is told: the longest any reader may take, because a slow caller of a stream holds up its statement.
-/// The shorter limits are enforced here.
-fn server_limit(limits: &SqlLimits) -> Duration {
-    limits.statement_time + limits.stream_time
-}
-
 fn milliseconds(time: Duration) -> i32 {
     i32::try_from(time.as_millis()).unwrap_or(i32::MAX).max(1)
-}
-
-/// Why a statement did not come to its end.
-enum Failure {
-    Database(sqlx::Error),
-    /// Our own refusal, before or while reading.
-    Refused(SqlError),
-    TimedOut,
-    Abandoned,
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-impl From<cursor::Abandoned> for Failure {
-    fn from(_: cursor::Abandoned) -> Self {
-        Self::Abandoned
-    }
 }
 
 /// Runs a statement to its end and sends its rows.

@@ -8,12 +8,12 @@ use sqlx::{
 };
 
 use crate::{
-    data::select::{Form, shown},
+    data::{
+        select::Form,
+        server::{self, is_broken, shortened},
+    },
     domain::sql::{SqlError, SqlErrorCode},
 };
-
-/// Longest message taken from a server, in bytes: some repeat the value they complain about.
-const MESSAGE_BYTES_MAX: usize = 4096;
 
 /// The number of the server's error. <https://mariadb.com/kb/en/mariadb-error-code-reference/>
 fn number(error: &sqlx::Error) -> Option<u16> {
@@ -23,40 +23,21 @@ fn number(error: &sqlx::Error) -> Option<u16> {
         .map(|error| error.number())
 }
 
-/// The error of a connection that could not be established. Servers' own messages name users and hosts, so they are
-/// not repeated.
+/// The error of a connection that could not be established.
 pub(super) fn of_connecting(error: &sqlx::Error) -> SqlError {
-    let message = match error {
-        sqlx::Error::Database(_) => match number(error) {
-            Some(1044 | 1045 | 1698 | 3118 | 4151) => "the database refused the login of this connection",
-            Some(1049) => "the server has no database of the name in this connection",
-            Some(1040 | 1203 | 1226) => "the database has no connections left",
-            Some(1053 | 3169) => "the database is starting up or shutting down",
-            _ => "the database refused the connection",
-        },
-        sqlx::Error::Tls(_) => "no encrypted connection to the database could be established",
-        // sqlx has no RSA here, which a login that is not encrypted may need.
-        sqlx::Error::Configuration(_) => {
-            "the server wants an encrypted connection for this login: use `sslmode=require`"
-        }
-        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            "the database cannot be reached: connection refused"
-        }
-        _ => "the database cannot be reached",
-    };
-    SqlError::new(SqlErrorCode::Unavailable, message)
+    server::of_connecting(error, |_| match number(error) {
+        Some(1044 | 1045 | 1698 | 3118 | 4151) => Some("the database refused the login of this connection"),
+        Some(1049) => Some("the server has no database of the name in this connection"),
+        Some(1040 | 1203 | 1226) => Some("the database has no connections left"),
+        Some(1053 | 3169) => Some("the database is starting up or shutting down"),
+        _ => None,
+    })
 }
 
 /// Whether the session is gone.
 pub(super) fn is_lost(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
-        // Shutdown, a broken network, killed, closed for idleness.
-        sqlx::Error::Database(_) => {
-            matches!(number(error), Some(1053 | 1152 | 1153 | 1158..=1161 | 1184 | 1927 | 3169 | 4031))
-        }
-        _ => false,
-    }
+    // Shutdown, a broken network, killed, closed for idleness.
+    is_broken(error) || matches!(number(error), Some(1053 | 1152 | 1153 | 1158..=1161 | 1184 | 1927 | 3169 | 4031))
 }
 
 /// Whether there is no session to kill.
@@ -67,15 +48,16 @@ pub(super) fn is_unknown_session(error: &sqlx::Error) -> bool {
 /// The error of a statement.
 pub(super) async fn of_statement(connection: &mut MySqlConnection, error: &sqlx::Error, form: &Form) -> SqlError {
     if is_lost(error) {
-        return SqlError::new(SqlErrorCode::Unavailable, "the connection to the database was lost");
+        return server::lost();
     }
     let (Some(number), Some(database_error)) = (number(error), error.as_database_error()) else {
-        return SqlError::new(SqlErrorCode::StatementFailed, "the database's answer could not be read");
+        return server::unreadable();
     };
-    let message = message_of(database_error.message());
+    let message = shortened(without_accounts(database_error.message()));
     match (number, form) {
         (1049 | 1102 | 1103 | 1109 | 1146, Form::Table { schema, table } | Form::Change { schema, table }) => {
-            of_missing_table(connection, schema.as_deref(), table).await
+            let known = knows_schema(connection, schema.as_deref());
+            server::missing_table(schema.as_deref(), table, known).await
         }
         (1049 | 1102, Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownSchema, message),
         (1103 | 1109 | 1146, Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownTable, message),
@@ -92,31 +74,12 @@ pub(super) async fn of_statement(connection: &mut MySqlConnection, error: &sqlx:
     }
 }
 
-/// MariaDB says that the table does not exist if its database does not either, so ask which it is.
-async fn of_missing_table(connection: &mut MySqlConnection, schema: Option<&str>, table: &str) -> SqlError {
-    let Some(schema) = schema else {
-        return SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table `{}`", shown(table)));
-    };
+async fn knows_schema(connection: &mut MySqlConnection, schema: Option<&str>) -> Result<bool, sqlx::Error> {
     let known = sqlx::query("SELECT COUNT(*) FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ?")
         .bind(schema)
         .fetch_one(connection)
-        .await
-        .and_then(|row| row.try_get::<i64, _>(0));
-    // If even this fails, the error about the table is still the right one.
-    if known.unwrap_or(1) > 0 {
-        let message = format!("unknown table `{}.{}`", shown(schema), shown(table));
-        return SqlError::new(SqlErrorCode::UnknownTable, message);
-    }
-    SqlError::new(SqlErrorCode::UnknownSchema, format!("unknown schema `{}`", shown(schema)))
-}
-
-fn message_of(message: &str) -> String {
-    let mut message = without_accounts(message);
-    if message.len() > MESSAGE_BYTES_MAX {
-        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
-        message.push('…');
-    }
-    message
+        .await?;
+    Ok(known.try_get::<i64, _>(0)? > 0)
 }
 
 /// Replaces accounts (`'user'@'host'`), which servers put into messages about missing rights.
@@ -155,6 +118,5 @@ mod tests {
         ] {
             assert_eq!(without_accounts(message), shown);
         }
-        assert!(message_of(&"é".repeat(5000)).len() < MESSAGE_BYTES_MAX + 8);
     }
 }

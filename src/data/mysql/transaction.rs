@@ -13,8 +13,9 @@ use tokio::{
 use crate::{
     data::{
         cursor::timed_out,
-        mysql::{EXPLAIN_TIME, Failure, MySqlPool, attempt, error, kind, server_limit, session::Session},
+        mysql::{EXPLAIN_TIME, MySqlPool, attempt, error, kind, session::Session},
         select::{Form, Statement},
+        server::{Failure, server_limit},
         transaction::{Author, Order, Orders, refusal_inside},
     },
     domain::{

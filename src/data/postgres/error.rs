@@ -8,43 +8,29 @@ use sqlx::{
 };
 
 use crate::{
-    data::select::{Form, shown},
+    data::{
+        select::Form,
+        server::{self, is_broken, shortened},
+    },
     domain::sql::{SqlError, SqlErrorCode},
 };
 
-/// Longest message taken from a server, in bytes: some repeat the value they complain about.
-const MESSAGE_BYTES_MAX: usize = 4096;
-
-/// The error of a connection that could not be established. Servers' own messages name users and databases, so they
-/// are not repeated.
+/// The error of a connection that could not be established.
 pub(super) fn of_connecting(error: &sqlx::Error) -> SqlError {
-    let message = match error {
-        sqlx::Error::Database(error) => match error.code().as_deref() {
-            Some("28P01" | "28000") => "the database refused the login of this connection",
-            Some("3D000") => "the server has no database of the name in this connection",
-            Some("53300") => "the database has no connections left",
-            Some("57P03") => "the database is starting up or shutting down",
-            _ => "the database refused the connection",
-        },
-        sqlx::Error::Tls(_) => "no encrypted connection to the database could be established",
-        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            "the database cannot be reached: connection refused"
-        }
-        _ => "the database cannot be reached",
-    };
-    SqlError::new(SqlErrorCode::Unavailable, message)
+    server::of_connecting(error, |error| match error.code().as_deref() {
+        Some("28P01" | "28000") => Some("the database refused the login of this connection"),
+        Some("3D000") => Some("the server has no database of the name in this connection"),
+        Some("53300") => Some("the database has no connections left"),
+        Some("57P03") => Some("the database is starting up or shutting down"),
+        _ => None,
+    })
 }
 
 /// Whether the session is gone.
 pub(super) fn is_lost(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(error) => {
-            // 57P0x: terminated by an administrator, a crash or a shutdown. 08: connection exceptions.
-            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-        }
-        _ => false,
-    }
+    // 57P0x: terminated by an administrator, a crash or a shutdown. 08: connection exceptions.
+    let code = error.as_database_error().and_then(|error| error.code());
+    is_broken(error) || code.is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
 }
 
 /// Whether a prepared statement no longer fits its table.
@@ -66,15 +52,16 @@ pub(super) async fn of_statement(connection: &mut PgConnection, error: &sqlx::Er
         return SqlError::new(SqlErrorCode::UnsupportedType, message);
     }
     if is_lost(error) {
-        return SqlError::new(SqlErrorCode::Unavailable, "the connection to the database was lost");
+        return server::lost();
     }
     let sqlx::Error::Database(error) = error else {
-        return SqlError::new(SqlErrorCode::StatementFailed, "the database's answer could not be read");
+        return server::unreadable();
     };
     let error = error.downcast_ref::<PgDatabaseError>();
     match (error.code(), form) {
         ("42P01", Form::Table { schema, table } | Form::Change { schema, table }) => {
-            of_missing_table(connection, schema.as_deref(), table).await
+            let known = knows_schema(connection, schema.as_deref());
+            server::missing_table(schema.as_deref(), table, known).await
         }
         ("42P01", Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownTable, message_of(error)),
         ("3F000", _) => SqlError::new(SqlErrorCode::UnknownSchema, message_of(error)),
@@ -90,22 +77,12 @@ pub(super) async fn of_statement(connection: &mut PgConnection, error: &sqlx::Er
     }
 }
 
-/// PostgreSQL says "relation does not exist" for a missing schema too, so ask which it is.
-async fn of_missing_table(connection: &mut PgConnection, schema: Option<&str>, table: &str) -> SqlError {
-    let Some(schema) = schema else {
-        return SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table `{}`", shown(table)));
-    };
+async fn knows_schema(connection: &mut PgConnection, schema: Option<&str>) -> Result<bool, sqlx::Error> {
     let known = sqlx::query("SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = $1)")
         .bind(schema)
         .fetch_one(connection)
-        .await
-        .and_then(|row| row.try_get::<bool, _>(0));
-    // If even this fails, the error about the table is still the right one.
-    if known.unwrap_or(true) {
-        let message = format!("unknown table `{}.{}`", shown(schema), shown(table));
-        return SqlError::new(SqlErrorCode::UnknownTable, message);
-    }
-    SqlError::new(SqlErrorCode::UnknownSchema, format!("unknown schema `{}`", shown(schema)))
+        .await?;
+    known.try_get(0)
 }
 
 fn message_of(error: &PgDatabaseError) -> String {
@@ -118,9 +95,5 @@ fn message_of(error: &PgDatabaseError) -> String {
             message.push_str(text);
         }
     }
-    if message.len() > MESSAGE_BYTES_MAX {
-        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
-        message.push('…');
-    }
-    message
+    shortened(message)
 }

@@ -15,10 +15,11 @@ use crate::{
     data::{
         cursor::timed_out,
         postgres::{
-            Failure, KEPT_VALUES_MAX, PostgresPool, RESET_TIME, Session, attempt, error, forget_sequences,
-            milliseconds, outlasts_reset, reset, server_limit,
+            KEPT_VALUES_MAX, PostgresPool, RESET_TIME, Session, attempt, error, forget_sequences, milliseconds,
+            outlasts_reset, reset,
         },
         select::{Form, Statement, first_word},
+        server::{Failure, server_limit},
         transaction::{Order, Orders, refusal_inside},
     },
     domain::{
