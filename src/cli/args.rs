@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 
 use crate::domain::{
+    control_database::ServerDatabase,
     egress::AllowRule,
     exchange::AuthMode,
     names::{ConnectionName, ScriptName, SecretName, TenantName},
@@ -25,6 +26,10 @@ pub(super) struct Cli {
     /// Directory that holds everything a host keeps [default: ./pqhost-data, unless one is logged in]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+    /// Control database of the host, if not a file in that directory: `postgres://USER:PASSWORD@HOST/DATABASE`. Everybody on this
+    /// machine can read arguments: put a URL with a password into the variable
+    #[arg(long, global = true, value_name = "URL", env = "PQHOST_DATABASE", hide_env_values = true)]
+    pub(super) database: Option<ServerDatabase>,
     /// Control address of the host to manage, for example `http://127.0.0.1:8081`; its token is read from `PQHOST_TOKEN`
     #[arg(long = "url", global = true, value_name = "URL", env = "PQHOST_URL", conflicts_with = "data")]
     pub(super) control_url: Option<String>,
@@ -69,6 +74,12 @@ pub(super) enum Command {
     /// The key that secrets, connections and signing keys are sealed with
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Bring the control database's schema up to date, as `serve` and every command do by themselves, and say what there was to do
+    Migrate {
+        /// Only say what there is to do; fails if there is anything
+        #[arg(long)]
+        check: bool,
+    },
     /// Make a host match a script's folder and its `pqhost.toml`, after showing what that takes
     Deploy(DeployArgs),
     /// Log in to a host with an API token, or with --email and a password, from standard input

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use sqlx::{FromRow, Sqlite, query::Query, sqlite::SqliteArguments};
+use sqlx::{Any, FromRow, any::AnyArguments, query::Query};
 
 use crate::{
     db::{Db, DbError, from_column, to_column},
@@ -129,7 +129,7 @@ impl Invocations<'_> {
         if records.is_empty() {
             return Ok(());
         }
-        let mut tx = self.0.log_writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.0.begin_log().await?;
         let (chunks, rest) = records.as_chunks::<CHUNK>();
         for chunk in chunks {
             chunk.iter().fold(sqlx::query(INSERT_CHUNK.as_str()), bind).execute(&mut *tx).await?;
@@ -273,7 +273,7 @@ impl Invocations<'_> {
                 .fetch_optional(&self.0.readers)
                 .await?;
         let Some(newest_to_delete) = newest_to_delete else { return Ok(0) };
-        let mut tx = self.0.log_writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.0.begin_log().await?;
         let deleted = sqlx::query(
             "DELETE FROM invocation WHERE seq IN
              (SELECT seq FROM invocation WHERE tenant_id = $1 AND seq <= $2 ORDER BY seq LIMIT $3)",
@@ -303,10 +303,7 @@ fn insert_sql(n_rows: usize) -> String {
 }
 
 /// Binds the values of one row, in the order of [`insert_sql`].
-fn bind<'q>(
-    query: Query<'q, Sqlite, SqliteArguments>,
-    record: &InvocationRecord,
-) -> Query<'q, Sqlite, SqliteArguments> {
+fn bind<'q>(query: Query<'q, Any, AnyArguments>, record: &InvocationRecord) -> Query<'q, Any, AnyArguments> {
     let InvocationRecord {
         id,
         tenant,
