@@ -33,8 +33,12 @@ use crate::cli::{
 #[must_use]
 pub fn main() -> ExitCode {
     let Cli { data, database, control_url, json, command } = Cli::parse();
-    let target = Target { url: control_url, data, database };
     let output = Output { json };
+    let database = match database.map(|database| database.database()).transpose() {
+        Ok(database) => database,
+        Err(error) => return output.fail(&anyhow::Error::from(error).context("--database")),
+    };
+    let target = Target { url: control_url, data, database };
     crate::telemetry::init(json);
     limit_core_dumps();
     raise_file_limit();

@@ -59,6 +59,9 @@ pub enum DbError {
     /// may have been made.
     #[error(transparent)]
     Unreachable(Unreachable),
+    /// PostgreSQL cannot store what SQLite can: text with a NUL character.
+    #[error("text with a NUL character cannot be stored")]
+    NulInText,
     /// No space is left, or a quota of the file system is used up. Nothing was written.
     #[error("the control database cannot grow: the disk is full")]
     DiskFull,
@@ -118,6 +121,7 @@ impl From<sqlx::Error> for DbError {
         match Code::of(&code) {
             // lock_not_available, serialization_failure, deadlock_detected, query_canceled
             Code::Server("55P03" | "40001" | "40P01" | "57014") | Code::File(5) => Self::Busy,
+            Code::Server("22021") => Self::NulInText, // what arrives is valid UTF-8, so nothing else can be wrong with it
             Code::Server("53100") | Code::File(13) => Self::DiskFull,
             Code::Server(_) | Code::File(_) => Self::Failed(error),
         }

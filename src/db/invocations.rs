@@ -247,6 +247,7 @@ impl Invocations<'_> {
     /// # Errors
     /// The database fails.
     pub async fn prune_older(self, before_ms: i64, delete_max: u32) -> Result<u64, DbError> {
+        let mut tx = self.0.begin_log().await?;
         // Entries are in the order of writing, which is nearly that of starting: the oldest are the first.
         let deleted = sqlx::query(
             "DELETE FROM invocation WHERE seq IN
@@ -255,8 +256,9 @@ impl Invocations<'_> {
         )
         .bind(before_ms)
         .bind(i64::from(delete_max))
-        .execute(&self.0.log_writer)
+        .execute(&mut *tx)
         .await?;
+        tx.commit().await?;
         Ok(deleted.rows_affected())
     }
 
