@@ -9,6 +9,7 @@ mod deploy;
 mod dev;
 mod login;
 mod logs;
+mod migrate;
 mod nouns;
 mod output;
 mod people;
@@ -31,9 +32,13 @@ use crate::cli::{
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Cli { data, control_url, json, command } = Cli::parse();
-    let target = Target { url: control_url, data };
+    let Cli { data, database, control_url, json, command } = Cli::parse();
     let output = Output { json };
+    let database = match database.map(|database| database.database()).transpose() {
+        Ok(database) => database,
+        Err(error) => return output.fail(&anyhow::Error::from(error).context("--database")),
+    };
+    let target = Target { url: control_url, data, database };
     crate::telemetry::init(json);
     limit_core_dumps();
     raise_file_limit();
@@ -43,9 +48,9 @@ pub fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match command {
-            Command::Serve(args) => serve::serve(&target.data(), args, output).await,
-            Command::Demo(args) => demo::demo(&target.data(), args, output).await,
-            Command::Dev(args) => dev::dev(&target.data(), args, output).await,
+            Command::Serve(args) => serve::serve(target.data(), args, output).await,
+            Command::Demo(args) => demo::demo(target.data(), args, output).await,
+            Command::Dev(args) => dev::dev(target.data(), args, output).await,
             Command::Logs(args) => logs::logs(&target, args, output).await,
             Command::Tenant(command) => nouns::tenant(&target, command, output).await,
             Command::Connection(command) => nouns::connection(&target, command, output).await,
@@ -55,6 +60,7 @@ pub fn main() -> ExitCode {
             Command::Token(command) => nouns::token(&target, command, output).await,
             Command::Secret(command) => secrets::secret(&target, command, output).await,
             Command::Vault(VaultCommand::Rotate) => secrets::rotate(&target.data(), output).await,
+            Command::Migrate { check } => migrate::migrate(&target.data(), check, output).await,
             Command::Deploy(args) => deploy::deploy(&target, args, output).await,
             Command::Login(args) => login::login(args, output).await,
             Command::Logout => login::logout(output).await,

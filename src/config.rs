@@ -11,6 +11,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::domain::{
+    control_database::{ControlDatabase, ServerDatabase},
     limits::{HEADROOM_BYTES, Limits, SessionLimits},
     secret::Secret,
 };
@@ -21,51 +22,63 @@ pub const VAULT_KEY_VARIABLE: &str = "PQHOST_VAULT_KEY";
 /// The environment variable that holds the key which takes its place, while it is being changed.
 pub const NEXT_VAULT_KEY_VARIABLE: &str = "PQHOST_VAULT_KEY_NEXT";
 
-/// Everything a host keeps on disk.
+/// Everything a host keeps: a directory, and its control database, which is a file there or on a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataDir(PathBuf);
+pub struct DataDir {
+    path: PathBuf,
+    server: Option<ServerDatabase>,
+}
 
 impl DataDir {
     /// A data directory; it need not exist.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self(path)
+        Self { path, server: None }
+    }
+
+    /// The same with the control database on a server, if one is given.
+    #[must_use]
+    pub fn with_server(self, server: Option<ServerDatabase>) -> Self {
+        Self { server, ..self }
     }
 
     /// The directory itself.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     /// The control database.
     #[must_use]
-    pub fn database(&self) -> PathBuf {
-        self.0.join("pqhost.db")
+    pub fn database(&self) -> ControlDatabase {
+        match &self.server {
+            Some(server) => ControlDatabase::Server(server.clone()),
+            None => ControlDatabase::File(self.path.join("pqhost.db")),
+        }
     }
 
     /// The vault's key, unless the environment has it.
     #[must_use]
     pub fn vault_key(&self) -> PathBuf {
-        self.0.join("vault.key")
+        self.path.join("vault.key")
     }
 
     /// Images of scripts.
     #[must_use]
     pub fn images(&self) -> PathBuf {
-        self.0.join("images")
+        self.path.join("images")
     }
 
     /// Native code of the runtime; may be deleted at any time.
     #[must_use]
     pub fn cache(&self) -> PathBuf {
-        self.0.join("cache")
+        self.path.join("cache")
     }
 
     /// Below this lie SQLite connections with relative paths.
     #[must_use]
     pub fn sqlite(&self) -> PathBuf {
-        self.0.join("sqlite")
+        self.path.join("sqlite")
     }
 }
 

@@ -6,37 +6,48 @@
 //! survives `kill -9` and, but for the invocation log, a power failure; every change but of
 //! logs and of scripts' state counts up [`Db::change_counter`].
 //!
-//! Several processes use one file at once, the command line beside a running host. Readers never wait (WAL). Writers take
-//! turns: a transaction asks for the write lock when it begins (`BEGIN IMMEDIATE`) and waits [`BUSY_TIMEOUT`] for it, so
-//! it never fails halfway because another process wrote. SQL text is what SQLite and PostgreSQL both understand.
+//! It is an SQLite file or a database of a PostgreSQL server ([`ControlDatabase`]). SQL text is what both understand, and
+//! only `connect` and the migrations know which it is. Several processes use it at once: the command line beside a running
+//! host, and on a server, several hosts. Readers never wait. Changes take turns: on SQLite a transaction asks for the write
+//! lock when it begins (`BEGIN IMMEDIATE`), on PostgreSQL it begins by locking the row of the change counter; both wait
+//! [`BUSY_TIMEOUT`], so that none fails halfway because another process wrote.
 
 use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use sqlx::{
-    ConnectOptions, Sqlite, SqlitePool,
-    migrate::Migrator,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{Any, Connection as _};
 
 pub use crate::db::error::DbError;
 use crate::{
     db::{
-        audit::AuditLog, connections::Connections, credentials::Credentials, drafts::Drafts, egress::Egress,
-        endpoints::Endpoints, idempotency::Idempotency, invocations::Invocations, members::Members, previews::Previews,
-        scripts::Scripts, sealed::Sealed, secrets::Secrets, signing_keys::SigningKeys, state::State, tenants::Tenants,
-        tokens::Tokens, users::Users, versions::Versions,
+        audit::AuditLog,
+        connect::{Connector, Pool, Purpose},
+        connections::Connections,
+        credentials::Credentials,
+        drafts::Drafts,
+        egress::Egress,
+        endpoints::Endpoints,
+        idempotency::Idempotency,
+        invocations::Invocations,
+        members::Members,
+        previews::Previews,
+        scripts::Scripts,
+        sealed::Sealed,
+        secrets::Secrets,
+        signing_keys::SigningKeys,
+        state::State,
+        tenants::Tenants,
+        tokens::Tokens,
+        users::Users,
+        versions::Versions,
     },
-    domain::names::TenantId,
+    domain::{control_database::ControlDatabase, names::TenantId},
 };
 
 pub mod audit;
+mod connect;
 pub mod connections;
 pub mod credentials;
 pub mod drafts;
@@ -46,6 +57,7 @@ mod error;
 pub mod idempotency;
 pub mod invocations;
 pub mod members;
+pub mod migrations;
 pub mod previews;
 pub mod scripts;
 pub mod sealed;
@@ -59,12 +71,6 @@ pub mod tokens;
 pub mod users;
 pub mod versions;
 
-static MIGRATIONS: Migrator = {
-    let mut migrations = sqlx::migrate!("migrations/sqlite");
-    migrations.ignore_missing = true; // an older binary runs against the schema of the next one
-    migrations
-};
-
 /// How long a statement waits for another process or task that writes.
 ///
 /// SQLite's lock is not fair: who waits polls, up to 0.1 s apart. Beside a log that is written without any pause, a write
@@ -72,22 +78,14 @@ static MIGRATIONS: Migrator = {
 /// [`DbError::Busy`] is more useful than silence.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections for reading. Reads are few, because the host caches what an invocation needs; each costs a thread.
-const READERS_MAX: u32 = 2;
-
-/// Size to which the write-ahead log is cut after a burst, in bytes.
-const WAL_BYTES: &str = "67108864";
-
-type Tx = sqlx::Transaction<'static, Sqlite>;
+type Tx = sqlx::Transaction<'static, Any>;
 
 /// The control database; clones share its connections.
 #[derive(Debug, Clone)]
 pub struct Db {
-    readers: SqlitePool,
-    /// One connection: writers of this process queue here in order instead of polling for the file's lock.
-    writer: SqlitePool,
-    /// One connection that does not wait for the disk: the log may lose its last moments in a power failure.
-    log_writer: SqlitePool,
+    readers: Pool,
+    writer: Pool,
+    log_writer: Pool,
     /// Who makes the changes, for the audit log.
     actor: Arc<str>,
 }
@@ -96,32 +94,32 @@ pub struct Db {
 pub const LOCAL_ACTOR: &str = "local command";
 
 impl Db {
-    /// Opens the database at `path`, creates it (mode 0600) when there is none, and brings its schema up to date.
+    /// Opens the database, and brings its schema up to date. A file is created (mode 0600) when there is none.
     ///
     /// # Errors
-    /// The file cannot be used, is no database of pqhost, or stays locked for [`BUSY_TIMEOUT`].
-    pub async fn open(path: &Path) -> Result<Self, DbError> {
-        let owned = path.to_owned();
+    /// It cannot be used or reached, is no database of pqhost, or stays locked for [`BUSY_TIMEOUT`].
+    pub async fn open(database: &ControlDatabase) -> Result<Self, DbError> {
+        let connector = Connector::new(database)?;
         // Held until the end: changing into WAL mode and creating the schema are not made for several processes at once.
-        let _opening = tokio::task::spawn_blocking(move || prepare_file(&owned))
-            .await
-            .expect("prepare_file does not panic")
-            .map_err(|cause| DbError::File { path: path.to_owned(), cause })?;
-
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .busy_timeout(BUSY_TIMEOUT)
-            .journal_mode(SqliteJournalMode::Wal)
-            .pragma("journal_size_limit", WAL_BYTES)
-            .disable_statement_logging();
-        let db = Self {
-            readers: pool(READERS_MAX).connect_lazy_with(options.clone().pragma("query_only", "ON")),
-            writer: pool(1).connect_lazy_with(options.clone().synchronous(SqliteSynchronous::Full)),
-            log_writer: pool(1).connect_lazy_with(options.synchronous(SqliteSynchronous::Normal)),
-            actor: LOCAL_ACTOR.into(),
+        let _opening = match database.clone() {
+            ControlDatabase::File(path) => Some(
+                tokio::task::spawn_blocking(move || connect::prepare_file(&path).map_err(|cause| (path, cause)))
+                    .await
+                    .expect("prepare_file does not panic")
+                    .map_err(|(path, cause)| DbError::File { path, cause })?,
+            ),
+            ControlDatabase::Server(_) => None, // it has locks of its own
         };
-        MIGRATIONS.run(&db.writer).await.map_err(|cause| DbError::Open { path: path.to_owned(), cause })?;
-        Ok(db)
+        let open = |cause: sqlx::Error| DbError::open(database, cause);
+        let mut first = connector.connect(Purpose::Migrating).await.map_err(open)?;
+        migrations::apply(database, &mut first).await?;
+        first.close().await.map_err(open)?;
+        Ok(Self {
+            readers: connector.pool(Purpose::Reading),
+            writer: connector.pool(Purpose::Writing),
+            log_writer: connector.pool(Purpose::Logging),
+            actor: LOCAL_ACTOR.into(),
+        })
     }
 
     /// The same database; the audit log will say that `actor` made its changes.
@@ -294,30 +292,23 @@ impl Db {
     ///
     /// The counter's row also makes such transactions take turns where the database itself would not (PostgreSQL).
     async fn begin_derived_change(&self) -> Result<Tx, DbError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.writer.begin().await?;
         sqlx::query("UPDATE change SET counter = counter + 1 WHERE id = 1").execute(&mut *tx).await?;
         Ok(tx)
     }
-}
 
-fn pool(connections_max: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections_max)
-        .acquire_timeout(BUSY_TIMEOUT)
-        .test_before_acquire(false) // there is no network in between
-        .idle_timeout(None)
-        .max_lifetime(None)
-}
-
-/// Creates the file and takes the lock that one process at a time holds while it opens the database.
-fn prepare_file(path: &Path) -> io::Result<File> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let open = |path: &Path| OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    let lock = open(&PathBuf::from(lock_path))?;
-    lock.lock()?;
-    open(path)?;
-    Ok(lock)
+    /// Begins a transaction that writes the invocation log.
+    ///
+    /// Such transactions take turns too, so that entries become visible in the order of their numbers: who follows the
+    /// log would miss what is committed behind its back.
+    async fn begin_log(&self) -> Result<Tx, DbError> {
+        let mut tx = self.log_writer.begin().await?;
+        if self.log_writer.is_server() {
+            let lock = "SELECT pg_advisory_xact_lock('invocation'::regclass::oid::bigint)";
+            sqlx::query(lock).execute(&mut *tx).await?;
+        }
+        Ok(tx)
+    }
 }
 
 /// Now, in milliseconds since 1970.

@@ -43,7 +43,7 @@ use crate::{
         redaction::{Redaction, Revealed, credentials},
         script_host::{Cursors, ScriptHost, Transactions},
     },
-    publish::Publisher,
+    publish::{Publisher, Rebuilt},
     sandbox::{
         Log,
         capabilities::CursorId,
@@ -363,9 +363,12 @@ impl Invocation {
         publisher: &Publisher,
         version: &RunnableVersion,
     ) -> Result<Arc<crate::sandbox::MappedImage>, InvokeError> {
-        let loaded = publisher.rebuild(self.call.routes.tenant_id, &version.version).await;
-        let loaded = loaded.map_err(|error| InvokeError::Host(format!("making the image anew: {error}")))?;
-        self.inner.directory.forget();
+        let rebuilt = publisher.rebuild(self.call.routes.tenant_id, &version.version).await;
+        let Rebuilt { loaded, is_stored } =
+            rebuilt.map_err(|error| InvokeError::Host(format!("making the image anew: {error}")))?;
+        if is_stored {
+            self.inner.directory.forget();
+        }
         match image_hash(&loaded, self.inner.pool.runtime_hash()) {
             Image::Script(hash) => self.inner.images.get(hash).map_err(|error| InvokeError::Host(error.to_string())),
             Image::Base | Image::OtherRuntime => Err(InvokeError::Host(

@@ -13,7 +13,7 @@ use crate::{
     },
     domain::{
         limits::Limits,
-        names::{ScriptName, TenantId},
+        names::{ScriptName, TenantId, VersionId},
         script::{FILE_NAME_BYTES_MAX, SCRIPT_BYTES_MAX, SCRIPT_FILES_MAX, SourceFile, is_file_name},
     },
     sandbox::{
@@ -102,13 +102,29 @@ pub struct Publisher {
     limits: Limits,
     /// Where guests run.
     guests: Handle,
+    /// What this process has made anew. Hosts that share a database and differ in their runtime, as during an upgrade, would
+    /// otherwise go on replacing each other's images.
+    rebuilt: moka::sync::Cache<VersionId, Loaded>,
+}
+
+/// Versions whose images were made anew that are remembered, at most.
+const REBUILT_MAX: u64 = 10_000;
+
+/// What became of a version's image.
+#[derive(Debug)]
+pub struct Rebuilt {
+    /// What publishing made of the version.
+    pub loaded: Loaded,
+    /// Whether the database says so since now.
+    pub is_stored: bool,
 }
 
 impl Publisher {
     /// A publisher whose module-level code runs on `guests` under `limits`.
     #[must_use]
     pub fn new(runtime: Arc<Runtime>, images: Arc<ImageLibrary>, db: Db, limits: Limits, guests: Handle) -> Self {
-        Self { runtime, images, db, limits, guests }
+        let rebuilt = moka::sync::Cache::new(REBUILT_MAX);
+        Self { runtime, images, db, limits, guests, rebuilt }
     }
 
     /// Publishes files as the next version of a script, which is created if there is none. `db` tells who does.
@@ -133,15 +149,31 @@ impl Publisher {
         Ok(Published { version, log })
     }
 
-    /// Makes a version's image anew: after the host's runtime has changed, or when the image file is damaged.
+    /// Makes a version's image anew: after the host's runtime has changed, when the image file is damaged, or on another host
+    /// than the one that published it.
     ///
     /// # Errors
     /// As for [`Self::publish`].
-    pub async fn rebuild(&self, tenant: TenantId, version: &Version) -> Result<Loaded, PublishError> {
+    pub async fn rebuild(&self, tenant: TenantId, version: &Version) -> Result<Rebuilt, PublishError> {
+        if let Some(loaded) = self.rebuilt.get(&version.id)
+            && self.is_usable(&loaded).await?
+        {
+            return Ok(Rebuilt { loaded, is_stored: false });
+        }
         let files = self.db.versions().list_files(tenant, version.id).await?;
         let (loaded, _) = self.make_image(Arc::new(files)).await?;
-        self.db.versions().update_image(tenant, version.id, &loaded).await?;
-        Ok(loaded)
+        let is_stored = loaded != version.loaded;
+        if is_stored {
+            self.db.versions().update_image(tenant, version.id, &loaded).await?;
+        }
+        self.rebuilt.insert(version.id, loaded.clone());
+        Ok(Rebuilt { loaded, is_stored })
+    }
+
+    async fn is_usable(&self, loaded: &Loaded) -> Result<bool, PublishError> {
+        let Some(ImageRef { hash, .. }) = loaded.image.clone() else { return Ok(true) };
+        let images = Arc::clone(&self.images);
+        tokio::task::spawn_blocking(move || images.get(&hash).is_ok()).await.map_err(|_| PublishError::Panicked)
     }
 
     async fn make_image(&self, files: Arc<Vec<SourceFile>>) -> Result<(Loaded, String), PublishError> {

@@ -185,6 +185,20 @@ impl Vault {
             .map_err(|_| VaultError::Tampered { context: context.to_owned() })
     }
 
+    /// Checks that the vault holds the key that a value is sealed with, without opening it.
+    ///
+    /// # Errors
+    /// [`VaultError::WrongKey`], or the value is in no known format.
+    pub fn expect_key_of(&self, sealed: &[u8]) -> Result<(), VaultError> {
+        let Some([FORMAT, key_id @ ..]) = sealed.first_chunk::<HEADER_BYTES>().copied() else {
+            return Err(VaultError::UnknownFormat);
+        };
+        match self.find_key(key_id) {
+            Some(_) => Ok(()),
+            None => Err(self.wrong_key(key_id)),
+        }
+    }
+
     /// Whether a value is sealed with the key that seals now.
     #[must_use]
     pub fn is_current(&self, sealed: &[u8]) -> bool {

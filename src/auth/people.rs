@@ -305,6 +305,7 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::control_database::ControlDatabase;
 
     #[test]
     fn an_unknown_user_costs_what_a_known_one_costs() {
@@ -319,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn sessions_and_tokens_are_known_by_their_text_until_they_end() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("pqhost.db")).await.unwrap();
+        let db = Db::open(&ControlDatabase::File(dir.path().join("pqhost.db"))).await.unwrap();
         let people = People::new(db.clone());
         let email: Email = "ann@acme.example".parse().unwrap();
         let secret = |text: &str| Secret::from(text.to_owned());

@@ -4,6 +4,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::*;
+use crate::domain::control_database::ControlDatabase;
 
 struct Fixture {
     auth: Authenticator,
@@ -19,7 +20,7 @@ const ROUTE: &str = "/accounts";
 impl Fixture {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let db = Db::open(&directory.path().join("pqhost.db")).await.unwrap();
+        let db = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
         let vault = Arc::new(Vault::open(&directory.path().join("vault.key"), None).unwrap());
         let name: TenantName = "acme".parse().unwrap();
         let tenant = db.tenants().create_tenant(&name).await.unwrap();

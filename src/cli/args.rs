@@ -1,6 +1,7 @@
 //! Flags and arguments.
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,8 +10,10 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use ipnet::IpNet;
+use zeroize::Zeroizing;
 
 use crate::domain::{
+    control_database::{InvalidServerUrl, ServerDatabase},
     egress::AllowRule,
     exchange::AuthMode,
     names::{ConnectionName, ScriptName, SecretName, TenantName},
@@ -25,6 +28,10 @@ pub(super) struct Cli {
     /// Directory that holds everything a host keeps [default: ./pqhost-data, unless one is logged in]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) data: Option<PathBuf>,
+    /// Control database of the host, if not a file in that directory: `postgres://USER:PASSWORD@HOST/DATABASE`. Everybody on this
+    /// machine can read arguments: put a URL with a password into the variable
+    #[arg(long, global = true, value_name = "URL", env = "PQHOST_DATABASE", hide_env_values = true)]
+    pub(super) database: Option<Unshown>,
     /// Control address of the host to manage, for example `http://127.0.0.1:8081`; its token is read from `PQHOST_TOKEN`
     #[arg(long = "url", global = true, value_name = "URL", env = "PQHOST_URL", conflicts_with = "data")]
     pub(super) control_url: Option<String>,
@@ -33,6 +40,28 @@ pub(super) struct Cli {
     pub(super) json: bool,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+/// An argument that no error message repeats.
+#[derive(Clone)]
+pub(super) struct Unshown(Zeroizing<String>);
+
+impl Unshown {
+    pub(super) fn database(&self) -> Result<ServerDatabase, InvalidServerUrl> {
+        self.0.parse()
+    }
+}
+
+impl From<String> for Unshown {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Debug for Unshown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unshown")
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -69,6 +98,12 @@ pub(super) enum Command {
     /// The key that secrets, connections and signing keys are sealed with
     #[command(subcommand)]
     Vault(VaultCommand),
+    /// Bring the control database's schema up to date, as `serve` and every command do by themselves, and say what there was to do
+    Migrate {
+        /// Only say what there is to do; fails if there is anything
+        #[arg(long)]
+        check: bool,
+    },
     /// Make a host match a script's folder and its `pqhost.toml`, after showing what that takes
     Deploy(DeployArgs),
     /// Log in to a host with an API token, or with --email and a password, from standard input

@@ -1,7 +1,7 @@
 //! The control API as the command line uses it: of a host somewhere, or, without one, of a data directory in this process.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
@@ -19,11 +19,11 @@ use crate::{
     cli::{
         login,
         output::{Output, escaped},
-        serve::{compiling, data_dir},
+        serve::compiling,
     },
-    config::{Config, api_token_from_environment},
+    config::{Config, DataDir, api_token_from_environment},
     control::{self, PREFIX},
-    domain::secret::Secret,
+    domain::{control_database::ServerDatabase, secret::Secret},
 };
 
 /// Where commands go to.
@@ -33,6 +33,8 @@ pub(super) struct Target {
     pub(super) url: Option<String>,
     /// A data directory, with which no host needs to run.
     pub(super) data: Option<PathBuf>,
+    /// Its control database, if that is on a server.
+    pub(super) database: Option<ServerDatabase>,
 }
 
 /// The data directory unless one is given.
@@ -40,8 +42,9 @@ const DEFAULT_DATA: &str = "./pqhost-data";
 
 impl Target {
     /// The data directory, for commands that cannot do with less.
-    pub(super) fn data(&self) -> PathBuf {
-        self.data.clone().unwrap_or_else(|| DEFAULT_DATA.into())
+    pub(super) fn data(&self) -> DataDir {
+        let path = self.data.clone().unwrap_or_else(|| DEFAULT_DATA.into());
+        DataDir::new(path).with_server(self.database.clone())
     }
 }
 
@@ -75,25 +78,25 @@ impl Client {
     /// A client of what the flags say; without any, of the host that one has logged in to, else of the data directory.
     pub(super) async fn new(target: &Target, output: Output) -> Result<Self> {
         let token = api_token_from_environment();
-        match (&target.url, &target.data) {
-            (Some(url), _) => {
+        let is_local = target.data.is_some() || target.database.is_some();
+        match &target.url {
+            Some(url) => {
                 let kept = login::read()?.filter(|login| login.url == trimmed(url));
                 Self::remote(url, token.or_else(|| kept.map(|login| login.token.into())))
             }
-            (None, Some(data)) => Self::local(data, output).await,
-            (None, None) => match login::read()? {
+            None if is_local => Self::local(target.data(), output).await,
+            None => match login::read()? {
                 Some(login) => {
                     output.progress(&format!("on {}, where you are logged in", login.url));
                     Self::remote(&login.url, Some(login.token.into()))
                 }
-                None => Self::local(Path::new(DEFAULT_DATA), output).await,
+                None => Self::local(target.data(), output).await,
             },
         }
     }
 
     /// A client of a data directory. A host that runs with it sees changes at once.
-    async fn local(data: &Path, output: Output) -> Result<Self> {
-        let data = data_dir(data);
+    async fn local(data: DataDir, output: Output) -> Result<Self> {
         let workspace = Arc::new(Workspace::open(&data).await?);
         let for_guests = Arc::clone(&workspace);
         let started = OnceLock::new(); // keeps the guests' threads

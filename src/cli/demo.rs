@@ -10,7 +10,7 @@ use crate::{
         args::ListenArgs,
         client::{Client, in_tenant},
         output::Output,
-        serve::{self, Ready, data_dir},
+        serve::{self, Ready},
     },
     config::{Config, DataDir},
     domain::{exchange::AuthMode, names::TenantName, script::MAIN_FILE},
@@ -29,8 +29,8 @@ const EXAMPLES: [(&str, &str, AuthMode, &str); 3] = [
     ("webhook", "POST", AuthMode::Public, include_str!("../../examples/webhook/handler.py")),
 ];
 
-pub(super) async fn demo(data: &Path, args: ListenArgs, output: Output) -> Result<()> {
-    let mut config = Config::new(data_dir(data));
+pub(super) async fn demo(data: DataDir, args: ListenArgs, output: Output) -> Result<()> {
+    let mut config = Config::new(data);
     config.ingress = args.ingress;
     config.control = args.control;
     let ready = serve::start(config, output).await?;

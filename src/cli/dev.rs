@@ -1,6 +1,6 @@
 //! `pqhost dev`: one script, in the same sandbox as in production, reloaded whenever it is saved.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Result;
 use serde_json::json;
@@ -12,10 +12,10 @@ use crate::{
         logs,
         output::Output,
         scripts::{self, Publishing},
-        serve::{self, data_dir},
+        serve,
         sources::ScriptSource,
     },
-    config::Config,
+    config::{Config, DataDir},
     domain::{
         names::{ScriptName, TenantName},
         script::SourceFile,
@@ -30,11 +30,11 @@ const ROUTE: &str = "/**";
 /// How often the file is looked at. Works on every file system, unlike notifications.
 const POLL: Duration = Duration::from_millis(200);
 
-pub(super) async fn dev(data: &Path, args: DevArgs, output: Output) -> Result<()> {
+pub(super) async fn dev(data: DataDir, args: DevArgs, output: Output) -> Result<()> {
     let DevArgs { file, port, egress_private } = args;
     let mut source = ScriptSource::new(file.clone());
     let files = source.read(output)?;
-    let mut config = Config::new(data_dir(data));
+    let mut config = Config::new(data);
     config.ingress.set_port(port);
     config.control.set_port(0);
     config.dev = true;

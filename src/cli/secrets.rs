@@ -16,8 +16,8 @@ use crate::{
         args::SecretCommand,
         client::{Client, Target, in_tenant},
         output::Output,
-        serve::data_dir,
     },
+    config::DataDir,
     domain::secret::{REDACTED_BYTES_MIN, SECRET_BYTES_MAX, Secret},
 };
 
@@ -82,8 +82,8 @@ fn read_bounded(source: impl Read) -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-pub(super) async fn rotate(data: &Path, output: Output) -> Result<()> {
-    let workspace = Workspace::open(&data_dir(data)).await?;
+pub(super) async fn rotate(data: &DataDir, output: Output) -> Result<()> {
+    let workspace = Workspace::open(data).await?;
     let rotated = workspace.rotate_vault_key().await?;
     output.done(
         &format!("replaced the vault key and sealed {} values anew", rotated.n_values),

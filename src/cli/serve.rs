@@ -1,6 +1,6 @@
 //! `pqhost serve`, and what `demo` and `dev` share with it.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use serde_json::json;
@@ -13,10 +13,6 @@ use crate::{
     control, ingress,
     server::{self, Server, Stopped},
 };
-
-pub(super) fn data_dir(data: &Path) -> DataDir {
-    DataDir::new(data.to_owned())
-}
 
 /// Told to people while they wait.
 pub(super) fn compiling(output: Output) {
@@ -81,7 +77,7 @@ pub(super) async fn start(config: Config, output: Output) -> Result<Ready> {
     Ok(Ready { host, server, config })
 }
 
-pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Result<()> {
+pub(super) async fn serve(data: DataDir, args: ServeArgs, output: Output) -> Result<()> {
     let ServeArgs {
         listen,
         guest_threads,
@@ -97,7 +93,7 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
         rewind_by_discarding,
         verify_every,
     } = args;
-    let mut config = Config::new(data_dir(data));
+    let mut config = Config::new(data);
     config.ingress = listen.ingress;
     config.control = listen.control;
     config.guest_threads = guest_threads.unwrap_or(config.guest_threads);

@@ -24,6 +24,11 @@ impl From<DbError> for ApiError {
             DbError::Stale => Self::Stale,
             DbError::Unknown { what, id } => Self::Unknown { what, name: id.to_string() },
             DbError::Busy | DbError::DiskFull => Self::Unavailable(error.to_string()),
+            DbError::NulInText => Self::Invalid(error.to_string()),
+            DbError::Unreachable(_) => {
+                tracing::error!(%error, "the control database cannot be used");
+                Self::Unavailable("the control database cannot be reached; try again".to_owned()) // where it is, callers need not know
+            }
             DbError::Corrupt { .. } | DbError::File { .. } | DbError::Open { .. } | DbError::Failed(_) => {
                 Self::Host(error.to_string())
             }

@@ -92,7 +92,7 @@ impl Connections<'_> {
         .bind(tenant.0)
         .bind(name.as_str())
         .bind(kind.as_str())
-        .bind(&[][..]) // nobody sees it: the next statement is in the same transaction
+        .bind(Vec::<u8>::new()) // nobody sees it: the next statement is in the same transaction
         .bind(now_ms())
         .fetch_one(&mut *tx)
         .await

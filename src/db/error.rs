@@ -1,10 +1,10 @@
 //! What can go wrong with the control database.
 
-use std::{fmt, io, path::PathBuf};
+use std::{error::Error, fmt, io, path::PathBuf, sync::Arc};
 
-use sqlx::{error::ErrorKind, migrate::MigrateError};
+use sqlx::error::ErrorKind;
 
-use crate::domain::route::RouteConflict;
+use crate::domain::{control_database::ControlDatabase, route::RouteConflict};
 
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,13 @@ pub enum DbError {
     /// Others wrote for longer than [`BUSY_TIMEOUT`](crate::db::BUSY_TIMEOUT).
     #[error("the control database is busy: another process or request holds it for too long; try again")]
     Busy,
+    /// The server cannot be reached, refuses the connection, or has broken it. A change that was about to be acknowledged
+    /// may have been made.
+    #[error(transparent)]
+    Unreachable(Unreachable),
+    /// PostgreSQL cannot store what SQLite can: text with a NUL character.
+    #[error("text with a NUL character cannot be stored")]
+    NulInText,
     /// No space is left, or a quota of the file system is used up. Nothing was written.
     #[error("the control database cannot grow: the disk is full")]
     DiskFull,
@@ -66,13 +73,13 @@ pub enum DbError {
         /// What the operating system says.
         cause: io::Error,
     },
-    /// The file is no database, or its schema cannot be brought up to date.
-    #[error("cannot open the control database `{path}`: {cause}")]
+    /// It is no database, or its schema cannot be brought up to date.
+    #[error("cannot open the control database `{database}`: {cause}")]
     Open {
-        /// The database file.
-        path: PathBuf,
+        /// The file, or the server and the database on it.
+        database: String,
         /// What is wrong.
-        cause: MigrateError,
+        cause: Box<dyn Error + Send + Sync>,
     },
     /// Anything else: a bug or a failing disk.
     #[error("the control database failed: {0}")]
@@ -83,19 +90,85 @@ impl DbError {
     pub(super) fn corrupt(what: &'static str, cause: impl fmt::Display) -> Self {
         Self::Corrupt { what, cause: cause.to_string() }
     }
+
+    /// Why `database` could not be opened.
+    pub(super) fn open(database: &ControlDatabase, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let cause = cause.into();
+        match cause.downcast::<sqlx::Error>() {
+            Ok(cause) => match Self::from(*cause) {
+                Self::Failed(cause) => Self::Open { database: database.to_string(), cause: cause.into() },
+                error => error,
+            },
+            Err(cause) => Self::Open { database: database.to_string(), cause },
+        }
+    }
 }
 
 impl From<sqlx::Error> for DbError {
     fn from(error: sqlx::Error) -> Self {
-        if matches!(error, sqlx::Error::PoolTimedOut) {
-            return Self::Busy;
+        let error = match error {
+            sqlx::Error::PoolTimedOut => return Self::Busy,
+            sqlx::Error::AnyDriverError(cause) => match cause.downcast::<Unreachable>() {
+                Ok(unreachable) => return Self::Unreachable(*unreachable),
+                Err(cause) => sqlx::Error::AnyDriverError(cause),
+            },
+            error => error,
+        };
+        if let Some(cause) = Unreachable::cause(&error) {
+            return Self::Unreachable(Unreachable { server: None, cause });
         }
-        // The low byte of SQLite's code is its kind. PostgreSQL's codes are five characters, so no mistake is possible.
-        let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
-        match code.map(|code| code & 0xff) {
-            Some(5) => Self::Busy,
-            Some(13) => Self::DiskFull,
-            Some(_) | None => Self::Failed(error),
+        let Some(code) = error.as_database_error().and_then(|error| error.code()) else { return Self::Failed(error) };
+        match Code::of(&code) {
+            // lock_not_available, serialization_failure, deadlock_detected, query_canceled
+            Code::Server("55P03" | "40001" | "40P01" | "57014") | Code::File(5) => Self::Busy,
+            Code::Server("22021") => Self::NulInText, // what arrives is valid UTF-8, so nothing else can be wrong with it
+            Code::Server("53100") | Code::File(13) => Self::DiskFull,
+            Code::Server(_) | Code::File(_) => Self::Failed(error),
+        }
+    }
+}
+
+/// A code of one of the two databases.
+enum Code<'a> {
+    /// Of PostgreSQL: five characters.
+    Server(&'a str),
+    /// Of SQLite: the kind of error, which is the low byte of its number of up to four digits.
+    File(u32),
+}
+
+impl<'a> Code<'a> {
+    fn of(code: &'a str) -> Self {
+        match code.parse::<u32>() {
+            Ok(number) if code.len() < 5 => Self::File(number & 0xff),
+            _ => Self::Server(code),
+        }
+    }
+}
+
+/// A server that cannot be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reach the control database{}: {cause}", .server.as_ref().map(|server| format!(" `{server}`")).unwrap_or_default())]
+pub struct Unreachable {
+    /// The server, and the database on it; unknown when it broke in the middle of a change.
+    pub(super) server: Option<Arc<str>>,
+    /// What is wrong.
+    pub(super) cause: String,
+}
+
+impl Unreachable {
+    /// What `error` says about the connection, if it is about that and not about a statement.
+    pub(super) fn cause(error: &sqlx::Error) -> Option<String> {
+        match error {
+            sqlx::Error::Io(cause) => Some(cause.to_string()),
+            sqlx::Error::Tls(cause) => Some(format!("no encrypted connection: {cause}")),
+            sqlx::Error::Database(error) => {
+                let code = error.code()?;
+                let Code::Server(code) = Code::of(&code) else { return None };
+                // Connections; roles and passwords; an unknown database; too many connections; shutting down and starting.
+                let is_about_connection = ["08", "28", "57P"].iter().any(|class| code.starts_with(class));
+                (is_about_connection || matches!(code, "3D000" | "53300")).then(|| error.message().to_owned())
+            }
+            _ => None,
         }
     }
 }

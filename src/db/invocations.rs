@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use sqlx::{FromRow, Sqlite, query::Query, sqlite::SqliteArguments};
+use sqlx::{Any, FromRow, any::AnyArguments, query::Query};
 
 use crate::{
     db::{Db, DbError, from_column, to_column},
@@ -129,7 +129,7 @@ impl Invocations<'_> {
         if records.is_empty() {
             return Ok(());
         }
-        let mut tx = self.0.log_writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.0.begin_log().await?;
         let (chunks, rest) = records.as_chunks::<CHUNK>();
         for chunk in chunks {
             chunk.iter().fold(sqlx::query(INSERT_CHUNK.as_str()), bind).execute(&mut *tx).await?;
@@ -247,6 +247,7 @@ impl Invocations<'_> {
     /// # Errors
     /// The database fails.
     pub async fn prune_older(self, before_ms: i64, delete_max: u32) -> Result<u64, DbError> {
+        let mut tx = self.0.begin_log().await?;
         // Entries are in the order of writing, which is nearly that of starting: the oldest are the first.
         let deleted = sqlx::query(
             "DELETE FROM invocation WHERE seq IN
@@ -255,8 +256,9 @@ impl Invocations<'_> {
         )
         .bind(before_ms)
         .bind(i64::from(delete_max))
-        .execute(&self.0.log_writer)
+        .execute(&mut *tx)
         .await?;
+        tx.commit().await?;
         Ok(deleted.rows_affected())
     }
 
@@ -273,7 +275,7 @@ impl Invocations<'_> {
                 .fetch_optional(&self.0.readers)
                 .await?;
         let Some(newest_to_delete) = newest_to_delete else { return Ok(0) };
-        let mut tx = self.0.log_writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.0.begin_log().await?;
         let deleted = sqlx::query(
             "DELETE FROM invocation WHERE seq IN
              (SELECT seq FROM invocation WHERE tenant_id = $1 AND seq <= $2 ORDER BY seq LIMIT $3)",
@@ -303,10 +305,7 @@ fn insert_sql(n_rows: usize) -> String {
 }
 
 /// Binds the values of one row, in the order of [`insert_sql`].
-fn bind<'q>(
-    query: Query<'q, Sqlite, SqliteArguments>,
-    record: &InvocationRecord,
-) -> Query<'q, Sqlite, SqliteArguments> {
+fn bind<'q>(query: Query<'q, Any, AnyArguments>, record: &InvocationRecord) -> Query<'q, Any, AnyArguments> {
     let InvocationRecord {
         id,
         tenant,

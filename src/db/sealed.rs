@@ -53,6 +53,21 @@ pub(super) const SEALED_COLUMNS: [SealedColumn; 3] = [
 pub struct Sealed<'a>(pub(super) &'a Db);
 
 impl Sealed<'_> {
+    /// One of the values that were sealed last, if anything is sealed.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find_newest(self) -> Result<Option<Vec<u8>>, DbError> {
+        for SealedColumn { table, column, .. } in SEALED_COLUMNS {
+            let select = format!("SELECT {column} FROM {table} ORDER BY id DESC LIMIT 1");
+            let newest = sqlx::query_scalar(sqlx::AssertSqlSafe(select)).fetch_optional(&self.0.readers).await?;
+            if newest.is_some() {
+                return Ok(newest);
+            }
+        }
+        Ok(None)
+    }
+
     /// Replaces every sealed value by what `reseal` makes of it (`None`: it stays) in one transaction, and returns how many.
     ///
     /// # Errors

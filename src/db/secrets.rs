@@ -55,7 +55,7 @@ impl Secrets<'_> {
         )
         .bind(tenant.0)
         .bind(name.as_str())
-        .bind(&[][..]) // nobody sees it: the next statement is in the same transaction
+        .bind(Vec::<u8>::new()) // nobody sees it: the next statement is in the same transaction
         .bind(now_ms())
         .fetch_one(&mut *tx)
         .await

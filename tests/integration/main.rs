@@ -6,6 +6,7 @@ mod bad_input;
 mod commands;
 mod contract;
 mod control;
+mod control_database;
 mod crypto;
 mod custom_auth;
 mod data;

@@ -16,29 +16,51 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Answer, HANG_GUARD, share_cache};
+use crate::{
+    control_database::on_each_installation,
+    support::{Answer, HANG_GUARD, share_cache},
+};
 
 const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
 
 /// A data directory.
-pub(crate) struct Installation(tempfile::TempDir);
+pub(crate) struct Installation {
+    folder: tempfile::TempDir,
+    /// The URL of its control database, if that is on a server.
+    database: Option<String>,
+}
 
 impl Installation {
     /// With the tenant `acme`.
     pub(crate) fn new() -> Self {
-        let installation = Self(tempfile::tempdir().unwrap());
-        share_cache(installation.0.path());
+        Self::with_acme(None)
+    }
+
+    /// The same with its control database on a server.
+    pub(crate) fn on(database: &str) -> Self {
+        Self::with_acme(Some(database.to_owned()))
+    }
+
+    fn with_acme(database: Option<String>) -> Self {
+        let installation = Self::empty(database);
+        share_cache(installation.folder());
         installation.run(&["tenant", "create", "acme"]);
         installation
     }
 
+    /// Without anything.
+    pub(crate) fn empty(database: Option<String>) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), database }
+    }
+
     pub(crate) fn folder(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pqhost"));
-        command.arg("--data").arg(self.0.path()).arg("--json").args(arguments);
+        command.arg("--data").arg(self.folder()).arg("--json").args(arguments);
+        command.envs(self.database.iter().map(|url| ("PQHOST_DATABASE", url)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -63,7 +85,7 @@ impl Installation {
     }
 
     fn script(&self, name: &str, source: &str) -> String {
-        let file = self.0.path().join(format!("{name}.py"));
+        let file = self.folder().join(format!("{name}.py"));
         std::fs::write(&file, source).unwrap();
         format!("{name}={}", file.display())
     }
@@ -226,7 +248,7 @@ async fn a_second_signal_ends_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_answers_while_it_compiles_the_runtime() {
-    let place = Installation(tempfile::tempdir().unwrap()); // without the cache of the other tests
+    let place = Installation::empty(None); // without the cache of the other tests
     let ports = [(); 2].map(|()| {
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap() // free again, and nobody's so soon
     });
@@ -280,17 +302,13 @@ fn write(place: &Installation, writer: usize) -> Acknowledged {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_kill_9() {
-    let place = Installation::new();
+    on_each_installation(survives_kill_9).await;
+}
+
+async fn survives_kill_9(place: &Installation) {
     place.publish("first", "def handler(request): return 'first'");
     let done: Vec<Acknowledged> = std::thread::scope(|scope| {
-        let writers: Vec<_> = (0..2)
-            .map(|writer| {
-                scope.spawn({
-                    let place = &place;
-                    move || write(place, writer)
-                })
-            })
-            .collect();
+        let writers: Vec<_> = (0..2).map(|writer| scope.spawn(move || write(place, writer))).collect();
         // Hosts are killed meanwhile, each in the middle of requests.
         for life in 1..4 {
             let mut host = place.serve(&[]);

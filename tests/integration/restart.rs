@@ -7,20 +7,20 @@ use serde_json::{Value, json};
 use crate::support::{HANG_GUARD, TestApp};
 
 /// A PostgreSQL of its own.
-struct Server {
+pub(crate) struct Server {
     directory: tempfile::TempDir,
-    port: u16,
+    pub port: u16,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let server = Self { directory: tempfile::tempdir().unwrap(), port };
         server.run("start");
         server
     }
 
-    fn run(&self, verb: &str) {
+    pub(crate) fn run(&self, verb: &str) {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/postgres.sh");
         let status = Command::new(script).arg(verb).arg(self.directory.path()).arg(self.port.to_string()).status();
         assert!(status.unwrap().success(), "postgres.sh {verb}");

@@ -19,6 +19,7 @@ use pqhost::{
         invocations::{InvocationRecord, LoggedInvocation},
     },
     domain::{
+        control_database::ServerDatabase,
         exchange::AuthMode,
         names::{TenantId, TenantName},
         people::Role,
@@ -36,6 +37,9 @@ use tokio::task::JoinHandle;
 
 /// No test takes this long unless something hangs.
 pub(crate) const HANG_GUARD: Duration = Duration::from_secs(120);
+
+/// A change is seen within a second, on a machine that does nothing else; these tests share theirs.
+const CHANGE_GUARD: Duration = Duration::from_secs(5);
 
 /// A running host with one tenant, `acme`.
 pub(crate) struct TestApp {
@@ -79,6 +83,11 @@ impl TestApp {
         Self::start(change, |_| ()).await
     }
 
+    /// A host whose control database is on a server.
+    pub(crate) async fn on(server: &ServerDatabase) -> Self {
+        Self::with(|config| config.data = config.data.clone().with_server(Some(server.clone()))).await
+    }
+
     /// A host with other settings of its data plane.
     pub(crate) async fn with_ingress(change: impl FnOnce(&mut ingress::Settings)) -> Self {
         Self::start(|_| (), change).await
@@ -94,7 +103,10 @@ impl TestApp {
         let loopback = ([127, 0, 0, 1], 0).into();
         let bound = server::bind(loopback, loopback).await.unwrap();
         let workspace = Workspace::open(&config.data).await.unwrap();
-        workspace.db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
+        let acme = "acme".parse().unwrap();
+        if workspace.db.tenants().find_tenant(&acme).await.unwrap().is_none() {
+            workspace.db.tenants().create_tenant(&acme).await.unwrap(); // another host may share its database
+        }
         let (guests, _) = Guests::start(&config, &workspace, || ()).unwrap();
         let host = Host::start(&config, workspace, guests);
         let (url, control_url) = (format!("http://{}", bound.ingress_addr), format!("http://{}", bound.control_addr));
@@ -234,6 +246,27 @@ impl TestApp {
 
     pub(crate) async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         Answer::of(self.request(Method::POST, path).body(body)).await
+    }
+
+    /// Sends a request until the answer is as it should be, which may take as long as a change takes to be seen.
+    pub(crate) async fn until(&self, path: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+        self.until_with(&|app: &Self| app.request(Method::GET, path), is_so).await
+    }
+
+    pub(crate) async fn until_with(
+        &self,
+        request: &impl Fn(&Self) -> RequestBuilder,
+        is_so: impl Fn(&Answer) -> bool,
+    ) -> Answer {
+        let waiting = async {
+            loop {
+                let answer = Answer::of(request(self)).await;
+                if is_so(&answer) {
+                    return answer;
+                }
+            }
+        };
+        tokio::time::timeout(CHANGE_GUARD, waiting).await.expect("the change is seen soon")
     }
 
     pub(crate) fn pool(&self) -> PoolStatus {

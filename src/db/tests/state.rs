@@ -8,112 +8,122 @@ use crate::{
 
 #[tokio::test]
 async fn a_compare_and_set_of_an_old_revision_changes_nothing() {
-    let (db, _dir) = open().await;
-    let tenant = create_tenant(&db, "acme").await;
-    let script = ensure_script(&db, tenant, "hello").await;
-    let state = db.state();
-    let entry = |value: Option<&str>, revision| Some(StateEntry { value: value.map(str::to_owned), revision });
-    assert_eq!(state.find_state(tenant, script).await.unwrap(), entry(None, 0));
-    assert!(state.compare_and_set_state(tenant, script, 0, Some("1")).await.unwrap());
-    assert!(!state.compare_and_set_state(tenant, script, 0, Some("2")).await.unwrap());
-    assert!(!state.compare_and_set_state(tenant, script, 7, Some("2")).await.unwrap());
-    assert_eq!(state.find_state(tenant, script).await.unwrap(), entry(Some("1"), 1));
-    // Clearing does not start anew: who has seen revision 1 must not overwrite what came after it.
-    state.set_state(tenant, script, None).await.unwrap();
-    assert_eq!(state.find_state(tenant, script).await.unwrap(), entry(None, 2));
-    assert!(!state.compare_and_set_state(tenant, script, 1, Some("2")).await.unwrap());
-    assert!(state.compare_and_set_state(tenant, script, 2, Some("3")).await.unwrap());
-    assert_eq!(state.find_state(tenant, script).await.unwrap(), entry(Some("3"), 3));
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let script = ensure_script(&db, tenant, "hello").await;
+        let state = db.state();
+        let entry = |value: Option<&str>, revision| Some(StateEntry { value: value.map(str::to_owned), revision });
+        assert_eq!(state.find_state(tenant, script).await.unwrap(), entry(None, 0));
+        assert!(state.compare_and_set_state(tenant, script, 0, Some("1")).await.unwrap());
+        assert!(!state.compare_and_set_state(tenant, script, 0, Some("2")).await.unwrap());
+        assert!(!state.compare_and_set_state(tenant, script, 7, Some("2")).await.unwrap());
+        assert_eq!(state.find_state(tenant, script).await.unwrap(), entry(Some("1"), 1));
+        // Clearing does not start anew: who has seen revision 1 must not overwrite what came after it.
+        state.set_state(tenant, script, None).await.unwrap();
+        assert_eq!(state.find_state(tenant, script).await.unwrap(), entry(None, 2));
+        assert!(!state.compare_and_set_state(tenant, script, 1, Some("2")).await.unwrap());
+        assert!(state.compare_and_set_state(tenant, script, 2, Some("3")).await.unwrap());
+        assert_eq!(state.find_state(tenant, script).await.unwrap(), entry(Some("3"), 3));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn state_and_secrets_of_another_tenant_are_not_seen_or_changed() {
-    let (db, _dir) = open().await;
-    let (mine, theirs) = (create_tenant(&db, "mine").await, create_tenant(&db, "theirs").await);
-    let script = ensure_script(&db, theirs, "hello").await;
-    let name = "key".parse().unwrap();
-    db.state().set_state(theirs, script, Some("1")).await.unwrap();
-    let secret = db.secrets().set_secret(theirs, &name, &Readers::Unchanged, |_| vec![1]).await.unwrap();
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let (mine, theirs) = (create_tenant(&db, "mine").await, create_tenant(&db, "theirs").await);
+        let script = ensure_script(&db, theirs, "hello").await;
+        let name = "key".parse().unwrap();
+        db.state().set_state(theirs, script, Some("1")).await.unwrap();
+        let secret = db.secrets().set_secret(theirs, &name, &Readers::Unchanged, |_| vec![1]).await.unwrap();
 
-    assert_eq!(db.state().find_state(mine, script).await.unwrap(), None);
-    assert!(db.state().set_state(mine, script, Some("2")).await.is_err());
-    assert!(db.state().compare_and_set_state(mine, script, 1, Some("2")).await.is_err());
-    assert_eq!(db.state().find_state(theirs, script).await.unwrap().unwrap().value.as_deref(), Some("1"));
-    assert_eq!(db.secrets().find_secret_for(mine, &name, script).await.unwrap(), None);
-    assert_eq!(db.secrets().list_secrets(mine).await.unwrap(), []);
-    assert!(!db.secrets().delete_secret(mine, &name).await.unwrap());
-    let found = db.secrets().find_secret_for(theirs, &name, script).await.unwrap().unwrap();
-    assert_eq!((found.id, found.sealed), (secret, vec![1]));
+        assert_eq!(db.state().find_state(mine, script).await.unwrap(), None);
+        assert!(db.state().set_state(mine, script, Some("2")).await.is_err());
+        assert!(db.state().compare_and_set_state(mine, script, 1, Some("2")).await.is_err());
+        assert_eq!(db.state().find_state(theirs, script).await.unwrap().unwrap().value.as_deref(), Some("1"));
+        assert_eq!(db.secrets().find_secret_for(mine, &name, script).await.unwrap(), None);
+        assert_eq!(db.secrets().list_secrets(mine).await.unwrap(), []);
+        assert!(!db.secrets().delete_secret(mine, &name).await.unwrap());
+        let found = db.secrets().find_secret_for(theirs, &name, script).await.unwrap().unwrap();
+        assert_eq!((found.id, found.sealed), (secret, vec![1]));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn secrets_are_listed_with_the_scripts_that_may_read_them() {
-    let (db, _dir) = open().await;
-    let tenant = create_tenant(&db, "acme").await;
-    let (a, b) = (ensure_script(&db, tenant, "a").await, ensure_script(&db, tenant, "b").await);
-    let set = async |name: &str, readers| {
-        let name = name.parse().unwrap();
-        db.secrets().set_secret(tenant, &name, &readers, |_| vec![1]).await.unwrap();
-    };
-    set("open", Readers::Unchanged).await;
-    set("both", Readers::Only(vec![b, a, a])).await;
-    set("none", Readers::Only(Vec::new())).await;
-    set("was_restricted", Readers::Only(vec![a])).await;
-    set("was_restricted", Readers::AllScripts).await;
-    let listed = db.secrets().list_secrets(tenant).await.unwrap();
-    let shown: Vec<_> = listed
-        .iter()
-        .map(|secret| {
-            (secret.name.as_str(), secret.scripts.as_ref().map(|all| all.iter().map(|s| s.as_str()).collect()))
-        })
-        .collect();
-    let expected: [(&str, Option<Vec<&str>>); 4] =
-        [("both", Some(vec!["a", "b"])), ("none", Some(vec![])), ("open", None), ("was_restricted", None)];
-    assert_eq!(shown, expected);
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let (a, b) = (ensure_script(&db, tenant, "a").await, ensure_script(&db, tenant, "b").await);
+        let set = async |name: &str, readers| {
+            let name = name.parse().unwrap();
+            db.secrets().set_secret(tenant, &name, &readers, |_| vec![1]).await.unwrap();
+        };
+        set("open", Readers::Unchanged).await;
+        set("both", Readers::Only(vec![b, a, a])).await;
+        set("none", Readers::Only(Vec::new())).await;
+        set("was_restricted", Readers::Only(vec![a])).await;
+        set("was_restricted", Readers::AllScripts).await;
+        let listed = db.secrets().list_secrets(tenant).await.unwrap();
+        let shown: Vec<_> = listed
+            .iter()
+            .map(|secret| {
+                (secret.name.as_str(), secret.scripts.as_ref().map(|all| all.iter().map(|s| s.as_str()).collect()))
+            })
+            .collect();
+        let expected: [(&str, Option<Vec<&str>>); 4] =
+            [("both", Some(vec!["a", "b"])), ("none", Some(vec![])), ("open", None), ("was_restricted", None)];
+        assert_eq!(shown, expected);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
-    let (db, _dir) = open().await;
-    let columns: Vec<(String, String)> = sqlx::query_as(
-        "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c
-         WHERE t.type = 'table' AND c.name LIKE '%sealed%'",
-    )
-    .fetch_all(&db.readers)
-    .await
-    .unwrap();
-    let mut known: Vec<_> = SEALED_COLUMNS.iter().map(|s| (s.table.to_owned(), s.column.to_owned())).collect();
-    let mut columns = columns;
-    known.sort();
-    columns.sort();
-    assert_eq!(known, columns);
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let mut columns: Vec<_> =
+            databases::columns(fresh).await.into_keys().filter(|(_, column)| column.contains("sealed")).collect();
+        let mut known: Vec<_> = SEALED_COLUMNS.iter().map(|s| (s.table.to_owned(), s.column.to_owned())).collect();
+        known.sort();
+        columns.sort();
+        assert_eq!(known, columns);
 
-    let tenant = create_tenant(&db, "acme").await;
-    let connection = db
-        .connections()
-        .create_connection(tenant, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![1])
-        .await
-        .unwrap();
-    db.signing_keys().insert(tenant, "k", || vec![2]).await.unwrap();
-    let name = "key".parse().unwrap();
-    let secret = db.secrets().set_secret(tenant, &name, &Readers::Unchanged, |_| vec![3]).await.unwrap();
-    let mut seen = Vec::new();
-    let failed =
-        db.sealed().reseal_all(|_, sealed| if sealed == [3] { Err("broken") } else { Ok(Some(vec![9])) }).await;
-    assert_eq!(failed.unwrap(), Err("broken"), "and nothing is changed");
-    let resealed = db.sealed().reseal_all(|value, sealed| {
-        seen.push((value.clone(), sealed.to_vec()));
-        Ok::<_, ()>((sealed != [2]).then(|| vec![sealed[0] + 10]))
-    });
-    assert_eq!(resealed.await.unwrap(), Ok(2));
-    let signing_key = SealedFor::SigningKey { tenant, kid: "k".to_owned() };
-    assert_eq!(
-        seen,
-        [(SealedFor::Connection(connection), vec![1]), (signing_key, vec![2]), (SealedFor::Secret(secret), vec![3])]
-    );
-    let url = db.connections().find_connection(tenant, &"dw".parse().unwrap()).await.unwrap().unwrap().sealed_url;
-    let key = db.signing_keys().list(tenant).await.unwrap().remove(0).sealed;
-    let script = ensure_script(&db, tenant, "hello").await;
-    let value = db.secrets().find_secret_for(tenant, &name, script).await.unwrap().unwrap().sealed;
-    assert_eq!((url, key, value), (vec![11], vec![2], vec![13]));
+        let tenant = create_tenant(&db, "acme").await;
+        let connection = db
+            .connections()
+            .create_connection(tenant, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![1])
+            .await
+            .unwrap();
+        db.signing_keys().insert(tenant, "k", || vec![2]).await.unwrap();
+        let name = "key".parse().unwrap();
+        let secret = db.secrets().set_secret(tenant, &name, &Readers::Unchanged, |_| vec![3]).await.unwrap();
+        let mut seen = Vec::new();
+        let failed =
+            db.sealed().reseal_all(|_, sealed| if sealed == [3] { Err("broken") } else { Ok(Some(vec![9])) }).await;
+        assert_eq!(failed.unwrap(), Err("broken"), "and nothing is changed");
+        let resealed = db.sealed().reseal_all(|value, sealed| {
+            seen.push((value.clone(), sealed.to_vec()));
+            Ok::<_, ()>((sealed != [2]).then(|| vec![sealed[0] + 10]))
+        });
+        assert_eq!(resealed.await.unwrap(), Ok(2));
+        let signing_key = SealedFor::SigningKey { tenant, kid: "k".to_owned() };
+        assert_eq!(
+            seen,
+            [
+                (SealedFor::Connection(connection), vec![1]),
+                (signing_key, vec![2]),
+                (SealedFor::Secret(secret), vec![3])
+            ]
+        );
+        let url = db.connections().find_connection(tenant, &"dw".parse().unwrap()).await.unwrap().unwrap().sealed_url;
+        let key = db.signing_keys().list(tenant).await.unwrap().remove(0).sealed;
+        let script = ensure_script(&db, tenant, "hello").await;
+        let value = db.secrets().find_secret_for(tenant, &name, script).await.unwrap().unwrap().sealed;
+        assert_eq!((url, key, value), (vec![11], vec![2], vec![13]));
+    })
+    .await;
 }

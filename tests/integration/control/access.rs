@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Api;
-use crate::support::TestApp;
+use crate::{control_database::on_each, support::TestApp};
 
 /// Operations of the document: method, path with parameters filled in, what it needs.
 fn operations(openapi: &Value) -> Vec<(String, Method, String, String)> {
@@ -33,7 +33,10 @@ fn operations(openapi: &Value) -> Vec<(String, Method, String, String)> {
 
 #[tokio::test]
 async fn every_operation_lets_in_those_it_should_and_nobody_else() {
-    let app = TestApp::new().await;
+    on_each(operation_lets_in_those_it_should_and_nobody_else).await;
+}
+
+async fn operation_lets_in_those_it_should_and_nobody_else(app: TestApp) {
     app.serve(&app.acme().await, "hello", "def handler(request): return 'hi'").await; // so that the tenant is not deleted
     app.tenant("globex").await;
     let anonymous = Api::anonymous(&app);
@@ -90,7 +93,10 @@ async fn every_operation_lets_in_those_it_should_and_nobody_else() {
 
 #[tokio::test]
 async fn a_tenants_token_may_do_what_its_role_may_in_its_tenant() {
-    let app = TestApp::new().await;
+    on_each(tenants_token_may_do_what_its_role_may_in_its_tenant).await;
+}
+
+async fn tenants_token_may_do_what_its_role_may_in_its_tenant(app: TestApp) {
     app.tenant("globex").await;
     let operator = Api::operator(&app).await;
     let made = operator.post("/tenants/acme/api-tokens", &json!({"role": "author", "name": "ci"})).await.expect("201");
@@ -200,7 +206,10 @@ async fn guessing_a_password_is_stopped() {
 
 #[tokio::test]
 async fn a_tenant_keeps_an_owner_and_a_new_password_ends_sessions() {
-    let app = TestApp::new().await;
+    on_each(tenant_keeps_an_owner_and_a_new_password_ends_sessions).await;
+}
+
+async fn tenant_keeps_an_owner_and_a_new_password_ends_sessions(app: TestApp) {
     let operator = Api::operator(&app).await;
     let olga = operator.user("olga@acme.example", "acme", "owner").await;
     let member = "/tenants/acme/members/olga@acme.example";

@@ -4,11 +4,14 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Api;
-use crate::support::TestApp;
+use crate::{control_database::on_each, support::TestApp};
 
 #[tokio::test]
 async fn every_body_that_is_none_is_refused_by_name_and_changes_nothing() {
-    let app = TestApp::new().await;
+    on_each(body_that_is_none_is_refused_by_name_and_changes_nothing).await;
+}
+
+async fn body_that_is_none_is_refused_by_name_and_changes_nothing(app: TestApp) {
     app.serve(&app.acme().await, "hello", "def handler(request): return 'hi'").await;
     let api = Api::operator(&app).await;
     let openapi = api.get("/openapi.json").await.expect("200");

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::Api;
-use crate::support::TestApp;
+use crate::{control_database::on_each, support::TestApp};
 
 fn handler(text: &str) -> Value {
     json!([{"name": "handler.py", "text": format!("def handler(request): return '{text}'\n")}])
@@ -12,7 +12,10 @@ fn handler(text: &str) -> Value {
 
 #[tokio::test]
 async fn a_script_from_draft_to_endpoint_and_back_to_an_older_version() {
-    let app = TestApp::new().await;
+    on_each(script_from_draft_to_endpoint_and_back_to_an_older_version).await;
+}
+
+async fn script_from_draft_to_endpoint_and_back_to_an_older_version(app: TestApp) {
     let operator = Api::operator(&app).await;
     let author = operator.user("ann@acme.example", "acme", "author").await;
     author.post("/tenants/acme/scripts", &json!({"name": "orders"})).await.expect("201");
@@ -94,7 +97,10 @@ async fn a_script_from_draft_to_endpoint_and_back_to_an_older_version() {
 
 #[tokio::test]
 async fn a_script_that_fails_is_not_published_and_its_author_sees_the_line() {
-    let app = TestApp::new().await;
+    on_each(script_that_fails_is_not_published_and_its_author_sees_the_line).await;
+}
+
+async fn script_that_fails_is_not_published_and_its_author_sees_the_line(app: TestApp) {
     let api = Api::operator(&app).await;
     let files = json!([{"name": "handler.py", "text": "x = 1\nraise ValueError('no')\ndef handler(request): pass\n"}]);
     let refused =
@@ -105,7 +111,10 @@ async fn a_script_that_fails_is_not_published_and_its_author_sees_the_line() {
 
 #[tokio::test]
 async fn connections_secrets_hosts_and_state_are_managed_and_nothing_secret_comes_out() {
-    let app = TestApp::new().await;
+    on_each(everything_is_managed_and_nothing_secret_comes_out).await;
+}
+
+async fn everything_is_managed_and_nothing_secret_comes_out(app: TestApp) {
     let api = Api::operator(&app).await;
     let new = json!({"name": "dw", "url": "postgres://postgres:hunter22@127.0.0.1:1/test"});
     let made = api.post("/tenants/acme/connections", &new).await.expect("201");
@@ -161,7 +170,10 @@ async fn connections_secrets_hosts_and_state_are_managed_and_nothing_secret_come
 
 #[tokio::test]
 async fn a_create_with_a_key_runs_once() {
-    let app = TestApp::new().await;
+    on_each(create_with_a_key_runs_once).await;
+}
+
+async fn create_with_a_key_runs_once(app: TestApp) {
     let api = Api::operator(&app).await;
     let create = |path: &str, body: &Value| api.request(Method::POST, path).header("idempotency-key", "k1").json(body);
     let body = json!({"name": "initech"});
@@ -182,7 +194,10 @@ async fn a_create_with_a_key_runs_once() {
 
 #[tokio::test]
 async fn the_log_is_searched_by_what_people_look_for() {
-    let app = TestApp::new().await;
+    on_each(log_is_searched_by_what_people_look_for).await;
+}
+
+async fn log_is_searched_by_what_people_look_for(app: TestApp) {
     let api = Api::operator(&app).await;
     let acme = app.acme().await;
     app.serve(&acme, "good", "def handler(request):\n print('printed')\n return 'x'").await;
