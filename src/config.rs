@@ -118,6 +118,9 @@ pub struct Config {
     pub egress_private: Vec<IpNet>,
     /// What a SQLite file of a tenant may grow to.
     pub sqlite_bytes: u64,
+    /// Proxies in front of the listeners whose `X-Forwarded-For` or `Forwarded` says where a request comes from. None: anybody else could make
+    /// that up.
+    pub trusted_proxies: Vec<IpNet>,
     /// Invocation records kept for each tenant.
     pub records_kept: u32,
     /// How long they are kept.
@@ -150,6 +153,7 @@ impl Config {
             sessions: SessionLimits::default(),
             egress_private: Vec::new(),
             sqlite_bytes: 1 << 30,
+            trusted_proxies: Vec::new(),
             records_kept: 100_000,
             records_age: Duration::from_secs(30 * 86400),
             drain: Duration::from_secs(30),

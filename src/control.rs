@@ -8,6 +8,7 @@ mod access;
 mod api_tokens;
 mod audit;
 mod connections;
+mod diff;
 mod document;
 mod egress;
 mod endpoints;
@@ -16,11 +17,13 @@ mod extract;
 mod idempotency;
 mod invocations;
 mod operations;
+mod previews;
 mod programs;
 mod scripts;
 mod secrets;
 mod sessions;
 mod state;
+mod tails;
 mod tenants;
 mod tokens;
 mod users;
@@ -32,12 +35,13 @@ use std::{
 };
 
 use axum::{Router, extract::DefaultBodyLimit, http::Request, middleware, response::IntoResponse as _};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     app::{Host, StartError, Workspace},
     auth::{Authenticator, people::People},
     config::DataDir,
+    control::tails::Tails,
     db::Db,
     domain::names::InvocationId,
     problem::{REQUEST_ID, api::ApiError},
@@ -114,6 +118,8 @@ pub(crate) struct Inner {
     people: People,
     data: DataDir,
     sessions: Option<Arc<Sessions>>,
+    tails: Arc<Tails>,
+    comparing: Semaphore,
     publisher: OnceCell<Arc<Publisher>>,
     start_publisher: Arc<StartPublisher>,
     on_change: Box<dyn Fn() + Send + Sync>,
@@ -144,10 +150,23 @@ impl fmt::Debug for Control {
 impl Control {
     fn new(parts: Parts) -> Self {
         let Parts { db, vault, auth, data, sessions, start_publisher, on_change } = parts;
+        let db = db.for_control();
         let seen = AtomicI64::new(-1);
         let people = People::new(db.clone());
-        let (publisher, start_publisher) = (OnceCell::new(), Arc::from(start_publisher));
-        Self(Arc::new(Inner { db, vault, auth, people, data, sessions, publisher, start_publisher, on_change, seen }))
+        Self(Arc::new(Inner {
+            db,
+            vault,
+            auth,
+            people,
+            data,
+            sessions,
+            tails: Arc::default(),
+            comparing: Semaphore::new(diff::AT_ONCE),
+            publisher: OnceCell::new(),
+            start_publisher: Arc::from(start_publisher),
+            on_change,
+            seen,
+        }))
     }
 
     async fn publisher(&self) -> Result<&Publisher, ApiError> {

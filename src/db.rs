@@ -84,6 +84,8 @@ type Tx = sqlx::Transaction<'static, Any>;
 #[derive(Debug, Clone)]
 pub struct Db {
     readers: Pool,
+    /// What [`Self::for_control`] reads with.
+    control_readers: Pool,
     writer: Pool,
     log_writer: Pool,
     /// Who makes the changes, for the audit log.
@@ -116,10 +118,17 @@ impl Db {
         first.close().await.map_err(open)?;
         Ok(Self {
             readers: connector.pool(Purpose::Reading),
+            control_readers: connector.pool(Purpose::Showing),
             writer: connector.pool(Purpose::Writing),
             log_writer: connector.pool(Purpose::Logging),
             actor: LOCAL_ACTOR.into(),
         })
+    }
+
+    /// The same database, read by way of other connections: what the control API reads, however long that takes, keeps no invocation waiting.
+    #[must_use]
+    pub fn for_control(&self) -> Self {
+        Self { readers: self.control_readers.clone(), ..self.clone() }
     }
 
     /// The same database; the audit log will say that `actor` made its changes.
@@ -262,8 +271,9 @@ impl Db {
 
     /// Closes all connections after their current statement; the last process to close also empties the write-ahead log.
     pub async fn close(&self) {
-        let Self { readers, writer, log_writer, actor: _ } = self;
+        let Self { readers, control_readers, writer, log_writer, actor: _ } = self;
         readers.close().await;
+        control_readers.close().await;
         log_writer.close().await;
         writer.close().await;
     }
@@ -275,20 +285,32 @@ impl Db {
         action: &str,
         target: &str,
     ) -> Result<Tx, DbError> {
-        let tenant: Option<TenantId> = tenant.into();
         let mut tx = self.begin_derived_change().await?;
+        self.note_change(&mut tx, tenant, action, target).await?;
+        Ok(tx)
+    }
+
+    /// Notes who did what, when only the transaction can tell what it was done to.
+    async fn note_change(
+        &self,
+        tx: &mut Tx,
+        tenant: impl Into<Option<TenantId>>,
+        action: &str,
+        target: &str,
+    ) -> Result<(), DbError> {
+        let tenant: Option<TenantId> = tenant.into();
         sqlx::query("INSERT INTO audit (tenant_id, actor, action, target, at_ms) VALUES ($1, $2, $3, $4, $5)")
             .bind(tenant.map(|tenant| tenant.0))
             .bind(&*self.actor)
             .bind(action)
             .bind(target)
             .bind(now_ms())
-            .execute(&mut *tx)
+            .execute(&mut **tx)
             .await?;
-        Ok(tx)
+        Ok(())
     }
 
-    /// Begins a transaction that changes what follows from something else, so that nobody did it.
+    /// Begins a transaction that changes what follows from something else, so that nobody did it, or that calls [`Self::note_change`] itself.
     ///
     /// The counter's row also makes such transactions take turns where the database itself would not (PostgreSQL).
     async fn begin_derived_change(&self) -> Result<Tx, DbError> {

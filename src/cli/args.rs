@@ -258,6 +258,9 @@ pub(super) struct ServeArgs {
     /// What a SQLite file may grow to; each schema of a tenant's SQLite connection is a file
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) sqlite_size: Option<u64>,
+    /// Network of proxies whose `X-Forwarded-For` or `Forwarded` says where requests come from; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub(super) trusted_proxy: Vec<IpNet>,
     /// Invocation records kept for each tenant
     #[arg(long, value_name = "N")]
     pub(super) records: Option<u32>,
@@ -400,6 +403,10 @@ pub(super) enum ScriptCommand {
     RollBack { tenant: TenantName, script: ScriptName },
     /// Print an address at which a version answers before it is live
     Preview { tenant: TenantName, script: ScriptName, version: i64 },
+    /// List the addresses that `preview` has printed, by id
+    Previews { tenant: TenantName, script: ScriptName },
+    /// Make such an address answer no longer
+    RevokePreview { tenant: TenantName, script: ScriptName, id: String },
     /// Delete a script that no endpoint leads to
     Delete { tenant: TenantName, script: ScriptName },
 }

@@ -61,11 +61,28 @@ struct WantedEndpoint {
 /// One step towards what is wanted.
 #[derive(Debug, PartialEq)]
 enum Step {
-    Publish { first: bool },
+    Publish {
+        first: bool,
+    },
+    Grant {
+        secret: String,
+    },
+    /// Serve a version: the one that was just published, unless it was there.
+    Promote {
+        version: Option<i64>,
+    },
     CreateEndpoint(Value),
-    ReplaceEndpoint { id: i64, wanted: Value },
-    DeleteEndpoint { id: i64, was: String },
-    SetReaders { secret: String, scripts: Vec<String>, grants: bool },
+    ReplaceEndpoint {
+        id: i64,
+        wanted: Value,
+    },
+    DeleteEndpoint {
+        id: i64,
+        was: String,
+    },
+    Revoke {
+        secret: String,
+    },
 }
 
 impl fmt::Display for Step {
@@ -81,8 +98,10 @@ impl fmt::Display for Step {
             Self::CreateEndpoint(wanted) => write!(f, "+ {}", endpoint(wanted)),
             Self::ReplaceEndpoint { wanted, .. } => write!(f, "~ {}", endpoint(wanted)),
             Self::DeleteEndpoint { was, .. } => write!(f, "- endpoint {was}"),
-            Self::SetReaders { secret, grants: true, .. } => write!(f, "+ may read secret {secret}"),
-            Self::SetReaders { secret, grants: false, .. } => write!(f, "- may no longer read secret {secret}"),
+            Self::Grant { secret } => write!(f, "+ may read secret {secret}"),
+            Self::Promote { version: Some(version) } => write!(f, "~ serve version {version}"),
+            Self::Promote { version: None } => write!(f, "~ serve it"),
+            Self::Revoke { secret } => write!(f, "- may no longer read secret {secret}"),
         }
     }
 }
@@ -109,8 +128,9 @@ pub(super) async fn deploy(target: &Target, args: DeployArgs, output: Output) ->
     if !yes {
         confirm(output)?;
     }
+    let mut published = None;
     for step in steps {
-        take(&client, &wanted, &files, &message, step, output).await?;
+        take(&client, &wanted, &files, &message, step, &mut published, output).await?;
     }
     output.done("deployed", &json!({ "steps": shown, "is_done": true }));
     Ok(())
@@ -150,16 +170,24 @@ async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<
         Err(error) if is_missing_script(&error, client, tenant).await => None,
         Err(error) => return Err(error),
     };
-    let live = current.as_ref().and_then(|script| script["live_version"].as_i64());
-    let is_published = match live {
-        Some(number) => {
-            let path = in_tenant(tenant, &["scripts", script.as_str(), "versions", &number.to_string()]);
-            client.get(&path).await?["content_hash"] == content_hash(files)
-        }
-        None => false,
+    let number = |field: &str| current.as_ref().and_then(|script| script[field].as_i64());
+    let holds_files = async |number: Option<i64>| -> Result<bool> {
+        let Some(number) = number else { return Ok(false) };
+        let path = in_tenant(tenant, &["scripts", script.as_str(), "versions", &number.to_string()]);
+        Ok(client.get(&path).await?["content_hash"] == content_hash(files))
     };
-    if !is_published {
+    let (grants, revocations) = plan_secrets(client, tenant, script, secrets).await?;
+    let (live, latest) = (number("live_version"), number("latest_version"));
+    // What a version reads it may read before it is served. A script must be there to be granted anything.
+    if holds_files(live).await? {
+        steps.extend(grants);
+    } else if holds_files(latest).await? {
+        steps.extend(grants);
+        steps.push(Step::Promote { version: latest });
+    } else {
         steps.push(Step::Publish { first: live.is_none() });
+        steps.extend(grants);
+        steps.push(Step::Promote { version: None });
     }
 
     let known = client.list(&in_tenant(tenant, &["endpoints"])).await?;
@@ -185,7 +213,10 @@ async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<
         steps.push(Step::DeleteEndpoint { id, was: format!("{methods} {route}") });
     }
     steps.extend(changes);
-    steps.extend(plan_secrets(client, tenant, script, secrets).await?);
+    steps.extend(revocations);
+    if steps.iter().any(|step| matches!(step, Step::Grant { .. } | Step::Revoke { .. })) {
+        expect_owner(client, tenant).await?;
+    }
     Ok(steps)
 }
 
@@ -195,36 +226,43 @@ async fn is_missing_script(error: &anyhow::Error, client: &Client, tenant: &Tena
     is_missing && client.get(&in_tenant(tenant, &[])).await.is_ok()
 }
 
+/// Whoever may not grant secrets is told before anything is changed, not when half of it is done.
+async fn expect_owner(client: &Client, tenant: &TenantName) -> Result<()> {
+    let role = client.get(&in_tenant(tenant, &[])).await?["role"].take();
+    if role != "owner" {
+        bail!(
+            "`{DEPLOY_FILE}` changes which secrets the script may read, which needs the role owner: nothing was changed"
+        );
+    }
+    Ok(())
+}
+
+/// Steps that let the script read secrets, and those that let it do so no longer.
 async fn plan_secrets(
     client: &Client,
     tenant: &TenantName,
     script: &ScriptName,
     wanted: &[SecretName],
-) -> Result<Vec<Step>> {
+) -> Result<(Vec<Step>, Vec<Step>)> {
     let known = client.list(&in_tenant(tenant, &["secrets"])).await?;
     for name in wanted {
         if !known.iter().any(|secret| secret["name"] == name.as_str()) {
             bail!("tenant `{tenant}` has no secret `{name}`: store it first with `pqhost secret set {tenant} {name}`");
         }
     }
-    let mut steps = Vec::new();
+    let (mut grants, mut revocations) = (Vec::new(), Vec::new());
     for secret in known {
         // Secrets for all scripts are nobody's to grant.
         let Some(readers) = secret["scripts"].as_array() else { continue };
         let name = secret["name"].as_str().unwrap_or_default().to_owned();
-        let mut scripts: Vec<String> = readers.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-        let reads = scripts.iter().any(|name| name == script.as_str());
-        let should = wanted.iter().any(|wanted| wanted.as_str() == name);
-        if reads == should {
-            continue;
+        let reads = readers.iter().any(|name| name == script.as_str());
+        match (reads, wanted.iter().any(|wanted| wanted.as_str() == name)) {
+            (false, true) => grants.push(Step::Grant { secret: name }),
+            (true, false) => revocations.push(Step::Revoke { secret: name }),
+            (true, true) | (false, false) => {}
         }
-        match should {
-            true => scripts.push(script.to_string()),
-            false => scripts.retain(|name| name != script.as_str()),
-        }
-        steps.push(Step::SetReaders { secret: name, scripts, grants: should });
     }
-    Ok(steps)
+    Ok((grants, revocations))
 }
 
 async fn take(
@@ -233,14 +271,22 @@ async fn take(
     files: &[SourceFile],
     message: &str,
     step: Step,
+    published: &mut Option<i64>,
     output: Output,
 ) -> Result<()> {
     let Wanted { tenant, script, .. } = wanted;
     match step {
         Step::Publish { .. } => {
-            let publishing = Publishing { message, promote: true };
-            let published = scripts::publish(client, tenant, script, files.to_vec(), publishing, output).await?;
-            output.progress(&published.sentence);
+            let publishing = Publishing { message, promote: false };
+            let publication = scripts::publish(client, tenant, script, files.to_vec(), publishing, output).await?;
+            *published = publication.value["version"].as_i64();
+            output.progress(&publication.sentence);
+        }
+        Step::Promote { version } => {
+            let version = version.or(*published);
+            client
+                .put(&in_tenant(tenant, &["scripts", script.as_str(), "live-version"]), &json!({ "version": version }))
+                .await?;
         }
         Step::CreateEndpoint(body) => _ = client.post(&in_tenant(tenant, &["endpoints"]), &body).await?,
         Step::ReplaceEndpoint { id, wanted } => {
@@ -249,8 +295,11 @@ async fn take(
         Step::DeleteEndpoint { id, .. } => {
             client.delete(&in_tenant(tenant, &["endpoints", &id.to_string()])).await?;
         }
-        Step::SetReaders { secret, scripts, .. } => {
-            client.put(&in_tenant(tenant, &["secrets", &secret, "readers"]), &json!({ "scripts": scripts })).await?;
+        Step::Grant { secret } => {
+            client.put(&in_tenant(tenant, &["secrets", &secret, "readers", script.as_str()]), &json!({})).await?;
+        }
+        Step::Revoke { secret } => {
+            client.delete(&in_tenant(tenant, &["secrets", &secret, "readers", script.as_str()])).await?;
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ use utoipa_axum::{
 use crate::control::{
     Control, Needs, PREFIX, access, api_tokens, audit, connections, document, egress, endpoints,
     idempotency::{self, Answer},
-    invocations, programs, scripts, secrets, sessions, state, tenants, tokens, users, versions,
+    invocations, previews, programs, scripts, secrets, sessions, state, tenants, tokens, users, versions,
 };
 
 /// Largest body: the files of the largest script in base64, with some room.
@@ -78,7 +78,9 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Viewer, routes!(versions::show_version))
         .add(Needs::Viewer, routes!(versions::download_version))
         .add(Needs::Viewer, routes!(versions::compare_versions))
-        .issue(Needs::Author, routes!(versions::create_preview))
+        .issue(Needs::Author, routes!(previews::create_preview))
+        .add(Needs::Author, routes!(previews::list_previews))
+        .add(Needs::Author, routes!(previews::revoke_preview))
         .add(Needs::Author, routes!(state::show_state))
         .add(Needs::Author, routes!(state::set_state))
         .add(Needs::Author, routes!(state::clear_state))
@@ -104,6 +106,8 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Viewer, routes!(secrets::list_secrets))
         .add(Needs::Owner, routes!(secrets::set_secret))
         .add(Needs::Owner, routes!(secrets::set_readers))
+        .add(Needs::Owner, routes!(secrets::add_reader))
+        .add(Needs::Owner, routes!(secrets::remove_reader))
         .add(Needs::Owner, routes!(secrets::delete_secret))
         .add(Needs::Viewer, routes!(egress::list_allowed_hosts))
         .create(Needs::Owner, routes!(egress::allow_host))

@@ -27,14 +27,6 @@ pub struct AuditEntry {
 pub struct AuditLog<'a>(pub(super) &'a Db);
 
 impl AuditLog<'_> {
-    /// Notes what was done to something that scripts may change, too, and whose changes are not noted by themselves.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn note(self, tenant: TenantId, action: &str, target: &str) -> Result<(), DbError> {
-        Ok(self.0.begin_change(tenant, action, target).await?.commit().await?)
-    }
-
     /// Changes of a tenant, or without one, of the host as a whole; newest first, before entry `before` if given.
     ///
     /// # Errors

@@ -30,8 +30,10 @@ use crate::{
 pub(super) enum Purpose {
     /// Bringing the schema up to date.
     Migrating,
-    /// Reading. The database refuses changes.
+    /// Reading what invocations need, which is little: the host caches it. The database refuses changes.
     Reading,
+    /// Reading what the control API shows: long lists, searches of the log. The database refuses changes.
+    Showing,
     /// Changes, durable when they are acknowledged.
     Writing,
     /// The log, which does not wait for the disk: it may lose its last moments in a power failure.
@@ -93,15 +95,19 @@ impl Connector {
             // A few, so that hosts and commands stay below a server's usual 100. A connection may break at any time.
             Some(_) => options
                 .max_connections(match purpose {
-                    Purpose::Reading => 6,
-                    Purpose::Writing => 3,
+                    Purpose::Showing => 4,
+                    Purpose::Reading | Purpose::Writing => 3,
                     Purpose::Migrating | Purpose::Logging => 1,
                 })
                 .acquire_timeout(SERVER_TIMEOUT),
-            // Reads are few, because the host caches what an invocation needs; each connection costs a thread. Writers of
-            // this process queue for one in order, instead of polling for the file's lock.
+            // Each connection costs a thread. Writers of this process queue for one in order, instead of polling for the
+            // file's lock.
             None => options
-                .max_connections(if purpose == Purpose::Reading { 2 } else { 1 })
+                .max_connections(match purpose {
+                    Purpose::Showing => 4,
+                    Purpose::Reading => 2,
+                    Purpose::Migrating | Purpose::Writing | Purpose::Logging => 1,
+                })
                 .acquire_timeout(BUSY_TIMEOUT)
                 .test_before_acquire(false)
                 .idle_timeout(None)
@@ -116,7 +122,7 @@ impl Connector {
         if self.server.is_none() {
             let pragma = match purpose {
                 Purpose::Migrating => "journal_mode = WAL",
-                Purpose::Reading => "query_only = ON",
+                Purpose::Reading | Purpose::Showing => "query_only = ON",
                 Purpose::Writing => "synchronous = FULL",
                 Purpose::Logging => "synchronous = NORMAL",
             };
@@ -127,7 +133,7 @@ impl Connector {
         let characteristics = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
         let purpose = match purpose {
             Purpose::Migrating => "SET client_min_messages = warning; SET lock_timeout = '60s'".to_owned(),
-            Purpose::Reading => format!("{characteristics}, READ ONLY"),
+            Purpose::Reading | Purpose::Showing => format!("{characteristics}, READ ONLY"),
             Purpose::Writing => format!("{characteristics}, READ WRITE; SET synchronous_commit = on"),
             Purpose::Logging => format!("{characteristics}, READ WRITE; SET synchronous_commit = off"),
         };

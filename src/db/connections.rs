@@ -72,7 +72,8 @@ type Row = (i64, String, String, i64, Vec<u8>, i64);
 pub struct Connections<'a>(pub(super) &'a Db);
 
 impl Connections<'_> {
-    /// Creates a connection. `seal` makes its ciphertext, which is bound to the new id.
+    /// Creates a connection, and tells whether it is the tenant's default now: its first database is. `seal` makes its ciphertext, which is
+    /// bound to the new id.
     ///
     /// # Errors
     /// [`DbError::NameTaken`], [`DbError::Unknown`] when there is no such tenant, or the database fails.
@@ -82,7 +83,8 @@ impl Connections<'_> {
         name: &ConnectionName,
         kind: ConnectionKind,
         seal: impl FnOnce(ConnectionId) -> Vec<u8> + Send,
-    ) -> Result<ConnectionId, DbError> {
+    ) -> Result<(ConnectionRow, bool), DbError> {
+        let created_at_ms = now_ms();
         let mut tx = self.0.begin_change(tenant, "create_connection", name.as_str()).await?;
         let id: i64 = sqlx::query_scalar(
             "INSERT INTO connection (tenant_id, name, kind, revision, sealed_url, created_at_ms)
@@ -93,7 +95,7 @@ impl Connections<'_> {
         .bind(name.as_str())
         .bind(kind.as_str())
         .bind(Vec::<u8>::new()) // nobody sees it: the next statement is in the same transaction
-        .bind(now_ms())
+        .bind(created_at_ms)
         .fetch_one(&mut *tx)
         .await
         .map_err(|error| {
@@ -105,37 +107,44 @@ impl Connections<'_> {
                 error.into()
             }
         })?;
+        let sealed_url = seal(ConnectionId(id));
         sqlx::query("UPDATE connection SET sealed_url = $3 WHERE tenant_id = $1 AND id = $2")
             .bind(tenant.0)
             .bind(id)
-            .bind(seal(ConnectionId(id)))
+            .bind(&sealed_url)
             .execute(&mut *tx)
             .await?;
+        let is_default = kind == ConnectionKind::Sql && {
+            let updated = sqlx::query(
+                "UPDATE tenant SET default_connection_id = $2 WHERE id = $1 AND default_connection_id IS NULL",
+            );
+            updated.bind(tenant.0).bind(id).execute(&mut *tx).await?.rows_affected() == 1
+        };
         tx.commit().await?;
-        Ok(ConnectionId(id))
+        let (id, name) = (ConnectionId(id), name.clone());
+        Ok((ConnectionRow { id, name, kind, revision: 1, sealed_url, created_at_ms }, is_default))
     }
 
-    /// Replaces what is sealed of a connection, if it is still at revision `expected` (`None` for any).
+    /// Replaces what is sealed of a connection, if it is still at revision `expected` (`None` for any). Gives what it is now.
     ///
     /// # Errors
     /// [`DbError::Stale`] when it is not, [`DbError::Unknown`] when the tenant has no such connection, or the database fails.
     pub async fn update_connection(
         self,
         tenant: TenantId,
-        connection: &ConnectionRow,
-        kind: ConnectionKind,
+        connection: ConnectionRow,
         expected: Option<i64>,
         seal: impl FnOnce(ConnectionId) -> Vec<u8> + Send,
-    ) -> Result<(), DbError> {
+    ) -> Result<ConnectionRow, DbError> {
         let mut tx = self.0.begin_change(tenant, "update_connection", connection.name.as_str()).await?;
+        let sealed_url = seal(connection.id);
         let revision: Option<i64> = sqlx::query_scalar(
-            "UPDATE connection SET sealed_url = $3, kind = $4, revision = revision + 1
+            "UPDATE connection SET sealed_url = $3, revision = revision + 1
              WHERE tenant_id = $1 AND id = $2 RETURNING revision",
         )
         .bind(tenant.0)
         .bind(connection.id.0)
-        .bind(seal(connection.id))
-        .bind(kind.as_str())
+        .bind(&sealed_url)
         .fetch_optional(&mut *tx)
         .await?;
         let Some(revision) = revision else {
@@ -145,27 +154,34 @@ impl Connections<'_> {
             return Err(DbError::Stale);
         }
         tx.commit().await?;
-        Ok(())
+        Ok(ConnectionRow { revision, sealed_url, ..connection })
     }
 
-    /// Deletes a connection; the tenant is without a default one if it was that.
+    /// Deletes a connection, if it is still at revision `expected` (`None` for any); the tenant is without a default one if it was that.
     ///
     /// # Errors
-    /// [`DbError::Unknown`] when it is gone, or the database fails.
-    pub async fn delete_connection(self, tenant: TenantId, connection: &ConnectionRow) -> Result<(), DbError> {
+    /// [`DbError::Stale`] when it is not, [`DbError::Unknown`] when it is gone, or the database fails.
+    pub async fn delete_connection(
+        self,
+        tenant: TenantId,
+        connection: &ConnectionRow,
+        expected: Option<i64>,
+    ) -> Result<(), DbError> {
         let mut tx = self.0.begin_change(tenant, "delete_connection", connection.name.as_str()).await?;
         sqlx::query("UPDATE tenant SET default_connection_id = NULL WHERE id = $1 AND default_connection_id = $2")
             .bind(tenant.0)
             .bind(connection.id.0)
             .execute(&mut *tx)
             .await?;
-        let deleted = sqlx::query("DELETE FROM connection WHERE tenant_id = $1 AND id = $2")
-            .bind(tenant.0)
-            .bind(connection.id.0)
-            .execute(&mut *tx)
-            .await?;
-        if deleted.rows_affected() == 0 {
-            return Err(DbError::Unknown { what: "connection", id: connection.id.0 });
+        let revision: Option<i64> =
+            sqlx::query_scalar("DELETE FROM connection WHERE tenant_id = $1 AND id = $2 RETURNING revision")
+                .bind(tenant.0)
+                .bind(connection.id.0)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let revision = revision.ok_or(DbError::Unknown { what: "connection", id: connection.id.0 })?;
+        if expected.is_some_and(|expected| expected != revision) {
+            return Err(DbError::Stale);
         }
         tx.commit().await?;
         Ok(())

@@ -57,8 +57,6 @@ pub struct TenantRoutes {
 pub struct EndpointTarget {
     /// The endpoint.
     pub id: EndpointId,
-    /// Its route, as tokens are bound to it.
-    pub route: String,
     /// Who may call it.
     pub auth: AuthMode,
     /// Its script.
@@ -167,7 +165,6 @@ impl Directory {
             };
             let target = EndpointTarget {
                 id: endpoint.id,
-                route: endpoint.route,
                 auth: endpoint.auth,
                 script: endpoint.script,
                 script_name: endpoint.script_name,

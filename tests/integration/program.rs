@@ -21,7 +21,7 @@ use crate::{
     support::{Answer, HANG_GUARD, share_cache},
 };
 
-const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
+pub(crate) const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
 
 /// A data directory.
 pub(crate) struct Installation {
@@ -42,6 +42,7 @@ impl Installation {
     }
 
     fn with_acme(database: Option<String>) -> Self {
+        _ = rustls::crypto::ring::default_provider().install_default(); // another test may have done it
         let installation = Self::empty(database);
         share_cache(installation.folder());
         installation.run(&["tenant", "create", "acme"]);
@@ -115,7 +116,7 @@ impl Installation {
 /// A host in a process of its own, killed in the end.
 pub(crate) struct Serving {
     child: Child,
-    ingress: String,
+    pub(crate) ingress: String,
     pub(crate) control: String,
 }
 

@@ -1,0 +1,139 @@
+//! How two versions differ, within limits: files may be large, and comparing takes time that grows with the square of the differences.
+
+use std::time::{Duration, Instant};
+
+use similar::TextDiff;
+
+use crate::{control::Control, domain::script::SourceFile, problem::api::ApiError};
+
+/// Comparisons at a time: they compute, and so do guests.
+pub(super) const AT_ONCE: usize = 1;
+
+/// Longest time of one comparison. Scripts of thousands of lines take milliseconds.
+const TIME: Duration = Duration::from_secs(2);
+
+/// Larger files are named only, in bytes: nobody reads how they differ.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Largest text of a comparison, in bytes. Once it is reached, further files are named only.
+const TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// Unchanged lines shown around a changed one.
+const CONTEXT_LINES: usize = 3;
+
+/// A comparison.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Diff {
+    /// A unified diff of all files, by name.
+    pub(super) text: String,
+    /// Whether no file is only named that could be compared.
+    pub(super) is_complete: bool,
+}
+
+impl Control {
+    /// Compares beside the threads that serve.
+    pub(super) async fn compare(&self, older: Vec<SourceFile>, newer: Vec<SourceFile>) -> Result<Diff, ApiError> {
+        let _permit = self.comparing.acquire().await.map_err(|error| ApiError::Host(error.to_string()))?;
+        let comparing = tokio::task::spawn_blocking(move || diff_of(&older, &newer, TIME));
+        comparing.await.map_err(|error| ApiError::Host(error.to_string()))
+    }
+}
+
+fn diff_of(older: &[SourceFile], newer: &[SourceFile], time: Duration) -> Diff {
+    let deadline = Instant::now() + time;
+    let mut names: Vec<&str> = older.iter().chain(newer).map(|file| file.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let find = |files: &'_ [SourceFile], name: &str| files.iter().position(|file| file.name == name);
+    let mut diff = Diff { text: String::new(), is_complete: true };
+    for name in names {
+        let old = find(older, name).map(|at| older[at].content.as_slice());
+        let new = find(newer, name).map(|at| newer[at].content.as_slice());
+        if old == new {
+            continue;
+        }
+        let label =
+            |content: Option<_>, side| content.map_or_else(|| "/dev/null".to_owned(), |_| format!("{side}/{name}"));
+        let (from, to) = (label(old, "a"), label(new, "b"));
+        let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+        let (Ok(old), Ok(new)) = (str::from_utf8(old), str::from_utf8(new)) else {
+            diff.text.push_str(&format!("Binary files {from} and {to} differ\n"));
+            continue;
+        };
+        let reason = if old.len().max(new.len()) > FILE_BYTES_MAX {
+            Some("too large to compare")
+        } else if diff.text.len() > TEXT_BYTES_MAX {
+            Some("more than is shown of a comparison")
+        } else {
+            let lines = TextDiff::configure().deadline(deadline).diff_lines(old, new);
+            // A comparison that ran out of time says that whole blocks differ: correct, but nothing that anybody wants to read.
+            match Instant::now() < deadline {
+                true => {
+                    let mut unified = lines.unified_diff();
+                    diff.text.push_str(&unified.context_radius(CONTEXT_LINES).header(&from, &to).to_string());
+                    None
+                }
+                false => Some("too different to compare in time"),
+            }
+        };
+        if let Some(reason) = reason {
+            diff.is_complete = false;
+            diff.text.push_str(&format!("Files {from} and {to} differ ({reason})\n"));
+        }
+    }
+    diff
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(files: &[(&str, &[u8])]) -> Vec<SourceFile> {
+        files.iter().map(|(name, content)| SourceFile { name: (*name).to_owned(), content: content.to_vec() }).collect()
+    }
+
+    #[test]
+    fn a_diff_shows_changed_added_removed_and_binary_files() {
+        let older = files(&[("handler.py", b"a = 1\nb = 2\n"), ("gone.txt", b"x\n"), ("same", b"s"), ("bin", b"\xff")]);
+        let newer = files(&[("handler.py", b"a = 1\nb = 3\n"), ("new.txt", b"y\n"), ("same", b"s"), ("bin", b"\xfe")]);
+        let diff = diff_of(&older, &newer, TIME);
+        assert!(diff.is_complete);
+        insta::assert_snapshot!(diff.text, @r"
+        Binary files a/bin and b/bin differ
+        --- a/gone.txt
+        +++ /dev/null
+        @@ -1 +0,0 @@
+        -x
+        --- a/handler.py
+        +++ b/handler.py
+        @@ -1,2 +1,2 @@
+         a = 1
+        -b = 2
+        +b = 3
+        --- /dev/null
+        +++ b/new.txt
+        @@ -0,0 +1 @@
+        +y
+        ");
+        assert_eq!(diff_of(&newer, &newer, TIME), Diff { text: String::new(), is_complete: true });
+    }
+
+    #[test]
+    fn what_takes_too_long_or_is_too_large_is_named() {
+        // Lines that are all different, and in another order: the worst there is.
+        let lines = |seed: u64| (0..90_000_u64).map(|n| format!("{:x}\n", (n * seed) % 90_001)).collect::<String>();
+        let (old, new) = (lines(3), lines(7));
+        let (large, larger) = ("x\n".repeat(FILE_BYTES_MAX / 2), "x\n".repeat(FILE_BYTES_MAX / 2 + 1));
+        let older = files(&[("big", large.as_bytes()), ("hard", old.as_bytes()), ("z", b"1")]);
+        let newer = files(&[("big", larger.as_bytes()), ("hard", new.as_bytes()), ("z", b"2")]);
+        let started = Instant::now();
+        let diff = diff_of(&older, &newer, Duration::from_millis(100));
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+        assert!(!diff.is_complete);
+        insta::assert_snapshot!(diff.text, @r"
+        Files a/big and b/big differ (too large to compare)
+        Files a/hard and b/hard differ (too different to compare in time)
+        Files a/z and b/z differ (too different to compare in time)
+        ");
+    }
+}
