@@ -8,6 +8,7 @@ mod access;
 mod api_tokens;
 mod audit;
 mod connections;
+pub(crate) mod diff;
 mod document;
 mod egress;
 mod endpoints;
@@ -17,10 +18,12 @@ mod idempotency;
 mod invocations;
 mod operations;
 mod programs;
+mod reruns;
 mod scripts;
 mod secrets;
 mod sessions;
 mod state;
+mod tables;
 mod tenants;
 mod tokens;
 mod users;
@@ -38,8 +41,10 @@ use crate::{
     app::{Host, StartError, Workspace},
     auth::{Authenticator, people::People},
     config::DataDir,
+    data::{Connections, DataSettings},
     db::Db,
     domain::names::InvocationId,
+    invoke::Invoker,
     problem::{REQUEST_ID, api::ApiError},
     publish::Publisher,
     remote::Sessions,
@@ -67,6 +72,8 @@ pub struct Parts {
     pub data: DataDir,
     /// Sessions of programs; there are some where a host runs.
     pub sessions: Option<Arc<Sessions>>,
+    /// Runs handlers; there is one where a host runs.
+    pub invoker: Option<Invoker>,
     /// Called once, when the first script is published.
     pub start_publisher: Box<StartPublisher>,
     /// Called after each change, so that a host in this process shows it at once. Others see it when they look.
@@ -84,7 +91,7 @@ impl Parts {
             auth.forget();
         });
         let parts = Self::of_workspace(&host.workspace, Box::new(move || Ok(Arc::clone(&publisher))));
-        Self { sessions: Some(Arc::clone(&host.sessions)), on_change, ..parts }
+        Self { sessions: Some(Arc::clone(&host.sessions)), invoker: Some(host.invoker.clone()), on_change, ..parts }
     }
 
     /// Those of a data directory.
@@ -97,6 +104,7 @@ impl Parts {
             auth: Arc::clone(auth),
             data: data.clone(),
             sessions: None,
+            invoker: None,
             start_publisher,
             on_change: Box::new(|| ()),
         }
@@ -114,6 +122,9 @@ pub(crate) struct Inner {
     people: People,
     data: DataDir,
     sessions: Option<Arc<Sessions>>,
+    invoker: Option<Invoker>,
+    /// For who looks at tables; scripts have their own.
+    connections: Arc<Connections>,
     publisher: OnceCell<Arc<Publisher>>,
     start_publisher: Arc<StartPublisher>,
     on_change: Box<dyn Fn() + Send + Sync>,
@@ -143,11 +154,31 @@ impl fmt::Debug for Control {
 
 impl Control {
     fn new(parts: Parts) -> Self {
-        let Parts { db, vault, auth, data, sessions, start_publisher, on_change } = parts;
+        let Parts { db, vault, auth, data, sessions, invoker, start_publisher, on_change } = parts;
         let seen = AtomicI64::new(-1);
         let people = People::new(db.clone());
         let (publisher, start_publisher) = (OnceCell::new(), Arc::from(start_publisher));
-        Self(Arc::new(Inner { db, vault, auth, people, data, sessions, publisher, start_publisher, on_change, seen }))
+        let connections = tables::connections(DataSettings::new(data.sqlite()));
+        Self(Arc::new(Inner {
+            db,
+            vault,
+            auth,
+            people,
+            data,
+            sessions,
+            invoker,
+            connections,
+            publisher,
+            start_publisher,
+            on_change,
+            seen,
+        }))
+    }
+
+    fn invoker(&self) -> Result<&Invoker, ApiError> {
+        self.invoker
+            .as_ref()
+            .ok_or_else(|| ApiError::Unavailable("no host runs here: name one with `--url`".to_owned()))
     }
 
     async fn publisher(&self) -> Result<&Publisher, ApiError> {
@@ -161,6 +192,9 @@ impl Control {
 }
 
 /// The API, its OpenAPI document, and its rendered documentation.
+///
+/// # Panics
+/// Outside of a tokio runtime.
 pub fn router(parts: Parts) -> Router {
     let control = Control::new(parts);
     let (operations, openapi) = operations::operations(&control).split();

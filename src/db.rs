@@ -30,8 +30,8 @@ use crate::{
     db::{
         audit::AuditLog, connections::Connections, credentials::Credentials, drafts::Drafts, egress::Egress,
         endpoints::Endpoints, idempotency::Idempotency, invocations::Invocations, members::Members, previews::Previews,
-        scripts::Scripts, sealed::Sealed, secrets::Secrets, signing_keys::SigningKeys, state::State, tenants::Tenants,
-        tokens::Tokens, users::Users, versions::Versions,
+        recordings::Recordings, scripts::Scripts, sealed::Sealed, secrets::Secrets, signing_keys::SigningKeys,
+        state::State, tenants::Tenants, tokens::Tokens, users::Users, versions::Versions,
     },
     domain::names::TenantId,
 };
@@ -47,6 +47,7 @@ pub mod idempotency;
 pub mod invocations;
 pub mod members;
 pub mod previews;
+pub mod recordings;
 pub mod scripts;
 pub mod sealed;
 pub mod secrets;
@@ -176,6 +177,12 @@ impl Db {
     #[must_use]
     pub fn previews(&self) -> Previews<'_> {
         Previews(self)
+    }
+
+    /// Keys of recordings.
+    #[must_use]
+    pub fn recordings(&self) -> Recordings<'_> {
+        Recordings(self)
     }
 
     /// Tenants.

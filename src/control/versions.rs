@@ -10,6 +10,7 @@ use crate::{
     control::{
         Control,
         access::InTenant,
+        diff,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, numeric, time},
         scripts::{File, draft_files, find_script, source_files},
     },
@@ -17,7 +18,6 @@ use crate::{
     domain::{
         names::{ScriptName, TenantId, TenantName},
         preview::PreviewToken,
-        script::SourceFile,
     },
     problem::api::ApiError,
     publish::Publication,
@@ -28,9 +28,6 @@ const MESSAGE_BYTES_MAX: usize = 2000;
 
 /// How long a preview's address works.
 const PREVIEW_TIME: Duration = Duration::from_secs(7 * 86400);
-
-/// Unchanged lines shown around a changed one.
-const CONTEXT_LINES: usize = 3;
 
 /// A version.
 #[derive(Serialize, ToSchema)]
@@ -202,7 +199,7 @@ pub(super) async fn compare_versions(
     };
     let newer = scope.db.versions().list_files(scope.id(), newer.id).await?;
     // Comparing large files takes a while: not on the threads that serve.
-    let diff = tokio::task::spawn_blocking(move || diff_of(&older, &newer));
+    let diff = tokio::task::spawn_blocking(move || diff::of_files(&older, &newer));
     Ok(Json(Comparison { diff: diff.await.map_err(|error| ApiError::Host(error.to_string()))? }))
 }
 
@@ -228,35 +225,6 @@ async fn find_version(db: &Db, tenant: TenantId, script: &Script, number: i64) -
     version.ok_or_else(|| ApiError::Unknown { what: "version", name: format!("{number} of script {}", script.name) })
 }
 
-/// A unified diff of all files, by name.
-fn diff_of(older: &[SourceFile], newer: &[SourceFile]) -> String {
-    let mut names: Vec<&str> = older.iter().chain(newer).map(|file| file.name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let find =
-        |files: &[SourceFile], name| files.iter().find(|file| file.name == name).map(|file| file.content.clone());
-    let mut diff = String::new();
-    for name in names {
-        let (old, new) = (find(older, name), find(newer, name));
-        if old == new {
-            continue;
-        }
-        let label = |content: &Option<Vec<u8>>, side| {
-            content.as_ref().map_or_else(|| "/dev/null".to_owned(), |_| format!("{side}/{name}"))
-        };
-        let (from, to) = (label(&old, "a"), label(&new, "b"));
-        let text = |content: Option<Vec<u8>>| String::from_utf8(content.unwrap_or_default());
-        match (text(old), text(new)) {
-            (Ok(old), Ok(new)) => {
-                let lines = similar::TextDiff::from_lines(&old, &new);
-                diff.push_str(&lines.unified_diff().context_radius(CONTEXT_LINES).header(&from, &to).to_string());
-            }
-            _ => diff.push_str(&format!("Binary files {from} and {to} differ\n")),
-        }
-    }
-    diff
-}
-
 impl From<VersionRow> for Version {
     fn from(version: VersionRow) -> Self {
         let VersionRow { id: _, script: _, number, content_hash, loaded, author, message, created_at_ms } = version;
@@ -269,38 +237,5 @@ impl From<VersionRow> for Version {
             load_reason: loaded.reason,
             created_at: time(created_at_ms),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn files(files: &[(&str, &[u8])]) -> Vec<SourceFile> {
-        files.iter().map(|(name, content)| SourceFile { name: (*name).to_owned(), content: content.to_vec() }).collect()
-    }
-
-    #[test]
-    fn a_diff_shows_changed_added_removed_and_binary_files() {
-        let older = files(&[("handler.py", b"a = 1\nb = 2\n"), ("gone.txt", b"x\n"), ("same", b"s"), ("bin", b"\xff")]);
-        let newer = files(&[("handler.py", b"a = 1\nb = 3\n"), ("new.txt", b"y\n"), ("same", b"s"), ("bin", b"\xfe")]);
-        insta::assert_snapshot!(diff_of(&older, &newer), @r"
-        Binary files a/bin and b/bin differ
-        --- a/gone.txt
-        +++ /dev/null
-        @@ -1 +0,0 @@
-        -x
-        --- a/handler.py
-        +++ b/handler.py
-        @@ -1,2 +1,2 @@
-         a = 1
-        -b = 2
-        +b = 3
-        --- /dev/null
-        +++ b/new.txt
-        @@ -0,0 +1 @@
-        +y
-        ");
-        assert_eq!(diff_of(&newer, &newer), "");
     }
 }

@@ -1,6 +1,6 @@
 //! Connections: the databases and HTTP APIs that a tenant's scripts may use.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use crate::{
     db::{
@@ -8,7 +8,7 @@ use crate::{
         error::{Unique, is_missing_reference},
         now_ms,
     },
-    domain::names::{ConnectionId, ConnectionName, TenantId},
+    domain::names::{ConnectionId, ConnectionName, ScriptId, ScriptName, TenantId},
 };
 
 const NAME_TAKEN: Unique = Unique { name: "connection_name_taken", columns: "connection.tenant_id, connection.name" };
@@ -61,11 +61,24 @@ pub struct ConnectionRow {
     pub revision: i64,
     /// Ciphertext of the vault.
     pub sealed_url: Vec<u8>,
+    /// Whether only those scripts may use it that it is granted to; otherwise all of the tenant.
+    pub restricted: bool,
     /// When it was created, in milliseconds since 1970.
     pub created_at_ms: i64,
 }
 
-type Row = (i64, String, String, i64, Vec<u8>, i64);
+type Row = (i64, String, String, i64, Vec<u8>, i64, i64);
+
+/// Selects connections as [`Row`]s.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, name, kind, revision, sealed_url, restricted, created_at_ms FROM connection
+             WHERE tenant_id = $1 ",
+            $rest
+        )
+    };
+}
 
 /// Statements about connections.
 #[derive(Debug, Clone, Copy)]
@@ -159,6 +172,11 @@ impl Connections<'_> {
             .bind(connection.id.0)
             .execute(&mut *tx)
             .await?;
+        sqlx::query("DELETE FROM connection_grant WHERE tenant_id = $1 AND connection_id = $2")
+            .bind(tenant.0)
+            .bind(connection.id.0)
+            .execute(&mut *tx)
+            .await?;
         let deleted = sqlx::query("DELETE FROM connection WHERE tenant_id = $1 AND id = $2")
             .bind(tenant.0)
             .bind(connection.id.0)
@@ -180,16 +198,123 @@ impl Connections<'_> {
         tenant: TenantId,
         name: &ConnectionName,
     ) -> Result<Option<ConnectionRow>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT id, name, kind, revision, sealed_url, created_at_ms FROM connection
-             WHERE tenant_id = $1 AND name = $2",
-        )
+        sqlx::query_as::<_, Row>(select!("AND name = $2"))
+            .bind(tenant.0)
+            .bind(name.as_str())
+            .fetch_optional(&self.0.readers)
+            .await?
+            .map(connection)
+            .transpose()
+    }
+
+    /// The tenant's connection of this name, if this script may use it.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find_connection_for(
+        self,
+        tenant: TenantId,
+        name: &ConnectionName,
+        script: ScriptId,
+    ) -> Result<Option<ConnectionRow>, DbError> {
+        sqlx::query_as::<_, Row>(select!(
+            "AND name = $2 AND (restricted = 0 OR EXISTS (
+                 SELECT 1 FROM connection_grant g
+                 WHERE g.tenant_id = connection.tenant_id AND g.connection_id = connection.id AND g.script_id = $3))"
+        ))
         .bind(tenant.0)
         .bind(name.as_str())
+        .bind(script.0)
         .fetch_optional(&self.0.readers)
         .await?
         .map(connection)
         .transpose()
+    }
+
+    /// The tenant's connections that this script may use, by name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_connections_for(self, tenant: TenantId, script: ScriptId) -> Result<Vec<ConnectionRow>, DbError> {
+        sqlx::query_as::<_, Row>(select!(
+            "AND (restricted = 0 OR EXISTS (
+                 SELECT 1 FROM connection_grant g
+                 WHERE g.tenant_id = connection.tenant_id AND g.connection_id = connection.id AND g.script_id = $2))
+             ORDER BY name"
+        ))
+        .bind(tenant.0)
+        .bind(script.0)
+        .fetch_all(&self.0.readers)
+        .await?
+        .into_iter()
+        .map(connection)
+        .collect()
+    }
+
+    /// The scripts that the tenant's restricted connections are granted to, by name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_grants(self, tenant: TenantId) -> Result<BTreeMap<ConnectionId, Vec<ScriptName>>, DbError> {
+        let rows = sqlx::query_as::<_, (i64, String)>(
+            "SELECT g.connection_id, s.name FROM connection_grant g
+             JOIN script s ON s.tenant_id = g.tenant_id AND s.id = g.script_id
+             WHERE g.tenant_id = $1 ORDER BY s.name",
+        )
+        .bind(tenant.0)
+        .fetch_all(&self.0.readers)
+        .await?;
+        let mut grants: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (connection, script) in rows {
+            let script = script.try_into().map_err(|error| DbError::corrupt("script name", error))?;
+            grants.entry(ConnectionId(connection)).or_default().push(script);
+        }
+        Ok(grants)
+    }
+
+    /// Changes which scripts may use a connection: if it is `restricted` only these, otherwise all of the tenant.
+    ///
+    /// # Errors
+    /// [`DbError::Unknown`] when it is gone, or a script is not the tenant's, or the database fails.
+    pub async fn set_readers(
+        self,
+        tenant: TenantId,
+        connection: &ConnectionRow,
+        readers: &[ScriptId],
+        restricted: bool,
+    ) -> Result<(), DbError> {
+        let mut tx = self.0.begin_change(tenant, "set_connection_readers", connection.name.as_str()).await?;
+        let updated = sqlx::query("UPDATE connection SET restricted = $3 WHERE tenant_id = $1 AND id = $2")
+            .bind(tenant.0)
+            .bind(connection.id.0)
+            .bind(i64::from(restricted))
+            .execute(&mut *tx)
+            .await?;
+        if updated.rows_affected() == 0 {
+            return Err(DbError::Unknown { what: "connection", id: connection.id.0 });
+        }
+        sqlx::query("DELETE FROM connection_grant WHERE tenant_id = $1 AND connection_id = $2")
+            .bind(tenant.0)
+            .bind(connection.id.0)
+            .execute(&mut *tx)
+            .await?;
+        for script in readers {
+            sqlx::query(
+                "INSERT INTO connection_grant (tenant_id, connection_id, script_id) VALUES ($1, $2, $3)
+                 ON CONFLICT DO NOTHING",
+            )
+            .bind(tenant.0)
+            .bind(connection.id.0)
+            .bind(script.0)
+            .execute(&mut *tx)
+            .await
+            .map_err(|error| match is_missing_reference(&error) {
+                true => DbError::Unknown { what: "script", id: script.0 },
+                false => error.into(),
+            })?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// The tenant's connections by name.
@@ -210,28 +335,28 @@ impl Connections<'_> {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<ConnectionRow>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT id, name, kind, revision, sealed_url, created_at_ms FROM connection
-             WHERE tenant_id = $1 AND name > $2 ORDER BY name LIMIT $3",
-        )
-        .bind(tenant.0)
-        .bind(after.unwrap_or(""))
-        .bind(i64::from(limit))
-        .fetch_all(&self.0.readers)
-        .await?
-        .into_iter()
-        .map(connection)
-        .collect()
+        sqlx::query_as::<_, Row>(select!("AND name > $2 ORDER BY name LIMIT $3"))
+            .bind(tenant.0)
+            .bind(after.unwrap_or(""))
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.readers)
+            .await?
+            .into_iter()
+            .map(connection)
+            .collect()
     }
 }
 
-fn connection((id, name, kind, revision, sealed_url, created_at_ms): Row) -> Result<ConnectionRow, DbError> {
+fn connection(
+    (id, name, kind, revision, sealed_url, restricted, created_at_ms): Row,
+) -> Result<ConnectionRow, DbError> {
     Ok(ConnectionRow {
         id: ConnectionId(id),
         name: name.try_into().map_err(|error| DbError::corrupt("connection name", error))?,
         kind: kind.parse().map_err(|error| DbError::corrupt("connection kind", error))?,
         revision,
         sealed_url,
+        restricted: restricted != 0,
         created_at_ms,
     })
 }

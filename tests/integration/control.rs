@@ -4,6 +4,9 @@ mod access;
 mod bad_input;
 mod document;
 mod flows;
+mod grants;
+mod reruns;
+mod tables;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
