@@ -201,6 +201,11 @@ class Serving(Pqhost):
         words = [binary, "serve", "--json", "--ingress", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", data]
         Server.__init__(self, f"pqhost-{name}", [str(word) for word in words], work, stdout=subprocess.PIPE)
 
-    def wait(self):
-        self.control = self._announced()["control"]
+    def ready(self):
+        """Waits here, so that of two hosts one after the other starts."""
+        try:
+            self.control = self._announced()["control"]
+        except BaseException:
+            self.__exit__()
+            raise
         return self

@@ -5,6 +5,7 @@ Owns: what such a host holds, how it is filled, and which promise each number is
 
 import http.client
 import json
+import shutil
 import sqlite3
 import statistics
 import time
@@ -55,6 +56,9 @@ INSERT INTO invocation (tenant_id, id, script_id, version_id, endpoint_id, metho
            :now, 150, 200000, 41, 0, 'hello'
     FROM n JOIN endpoint e JOIN script s ON s.id = e.script_id JOIN tenant t ON t.id = e.tenant_id
     WHERE s.name = 'script0' AND t.name LIKE 'tenant%' AND n < iif(t.name = :busy, :records_of_one, :records_of_others);
+INSERT INTO audit (tenant_id, actor, action, target, at_ms)
+    SELECT s.tenant_id, 'user ann@acme.example', 'publish_version', s.name, :now
+    FROM script s JOIN tenant t ON t.id = s.tenant_id WHERE t.name LIKE 'tenant%';
 """
 
 
@@ -63,16 +67,16 @@ def tenants(options):
     count = options.tenants
     middle = f"tenant{count // 2:05}"
     data = {name: options.work / f"data-{name}" for name in ("one", "many")}
-    for directory in data.values():
-        with servers.Pqhost(options.pqhost, directory, options.work) as host:
-            host.wait()
+    with servers.Pqhost(options.pqhost, data["one"], options.work) as host:
+        host.wait()
+    shutil.copytree(data["one"], data["many"])
     options.progress(f"filling a data directory with {count:,} tenants")
     fill(data["many"] / "pqhost.db", count, middle)
     with (
-        servers.Serving("one", options.pqhost, data["one"], options.work) as one,
-        servers.Serving("many", options.pqhost, data["many"], options.work) as many,
+        servers.Serving("one", options.pqhost, data["one"], options.work).ready() as one,
+        servers.Serving("many", options.pqhost, data["many"], options.work).ready() as many,
     ):
-        apis = {"one": Api(one.wait()), "many": Api(many.wait())}
+        apis = {"one": Api(one), "many": Api(many)}
         result = {"tenants": count, "memory": {"one, started": one.memory(), "many, started": many.memory()}}
         options.progress("lists")
         result["lists_ms"] = lists = measure_lists(apis["many"], count, middle)
@@ -156,6 +160,8 @@ def measure_lists(api, count, middle):
         "endpoints of a tenant": f"/tenants/{middle}/endpoints?limit=100",
         "invocations, first page": f"{invocations}?limit=100",
         "invocations, middle page": f"{invocations}?limit=100{api.cursor_behind(invocations, RECORDS_OF_ONE // 2)}",
+        "audit log of the host": "/audit?limit=100",
+        "audit log of a tenant": f"/tenants/{middle}/audit?limit=100",
     }
     times = {}
     for name, path in lists.items():

@@ -132,3 +132,56 @@ async fn sweep_old(db: &Db, age: Duration) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::names::{EndpointId, InvocationId, ScriptId};
+
+    fn recorded(bytes: usize) -> InvocationRecord {
+        InvocationRecord {
+            id: InvocationId::generate(),
+            tenant: TenantId(1),
+            script: ScriptId(1),
+            version: None,
+            endpoint: EndpointId(1),
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            status: 200,
+            code: None,
+            started_at_ms: 0,
+            duration_us: 0,
+            fuel: 0,
+            dirty_pages: 0,
+            rows: 0,
+            log: String::new(),
+            traceback: None,
+            rerun: None,
+            recording: (bytes > 0).then(|| vec![0; bytes]),
+        }
+    }
+
+    #[tokio::test]
+    async fn recordings_that_wait_are_bounded_and_records_without_them_are_written_all_the_same() {
+        let (sender, mut waiting) = mpsc::channel(WAITING_MAX);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let recorder = Recorder { sender, dropped: AtomicU64::new(0), waiting_bytes: Arc::clone(&waiting_bytes) };
+        let n_kept = WAITING_BYTES_MAX / (1 << 20);
+        for _ in 0..n_kept + 3 {
+            recorder.record(recorded(1 << 20));
+        }
+        recorder.record(recorded(0));
+        assert_eq!(waiting_bytes.load(Ordering::Relaxed), WAITING_BYTES_MAX);
+        let mut kept = Vec::new();
+        while let Ok(record) = waiting.try_recv() {
+            kept.push(record.recording.is_some());
+        }
+        assert_eq!((kept.len(), kept.iter().filter(|kept| **kept).count()), (n_kept + 4, n_kept));
+        assert!(kept[..n_kept].iter().all(|kept| *kept), "those that came first");
+        // What cannot wait at all does not count.
+        waiting_bytes.store(0, Ordering::Relaxed);
+        drop(waiting);
+        recorder.record(recorded(1 << 20));
+        assert_eq!(waiting_bytes.load(Ordering::Relaxed), 0);
+    }
+}
