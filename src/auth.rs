@@ -22,9 +22,13 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    db::{Db, DbError, signing_keys::SigningKey, tokens::NewToken},
+    db::{
+        Db, DbError,
+        signing_keys::SigningKey,
+        tokens::{EndpointsOfRoute, NewToken},
+    },
     domain::{
-        names::{TenantId, TenantName},
+        names::{EndpointId, TenantId, TenantName},
         secret::Secret,
     },
     vault::{Vault, VaultError},
@@ -87,8 +91,8 @@ pub struct TokenRequest {
     pub name: String,
     /// How long it is valid.
     pub expires_in: Duration,
-    /// The only route it is for; all of the tenant's if absent.
-    pub endpoint_route: Option<String>,
+    /// The only endpoints it is for; all of the tenant's if absent.
+    pub only: Option<EndpointsOfRoute>,
 }
 
 /// A new token. Its text is not kept anywhere.
@@ -110,7 +114,8 @@ pub struct VerifiedToken {
     /// Its claims.
     pub claims: Arc<Map<String, Value>>,
     tenant: TenantId,
-    endpoint_route: Option<Arc<str>>,
+    /// The only endpoints it is for, if not all.
+    only: Option<Arc<[EndpointId]>>,
     expires_at: u64,
 }
 
@@ -166,13 +171,13 @@ impl Authenticator {
         let expires_at_ms =
             expires_at.checked_mul(1000).and_then(|ms| i64::try_from(ms).ok()).ok_or(AuthError::InvalidExpiry)?;
         let id = uuid::Uuid::new_v4().simple().to_string();
-        let endpoint = new.endpoint_route.as_deref();
+        let endpoint = new.only.as_ref().map(|only| only.route.as_str());
         let claims = Claims { iss: ISSUER, aud: name.as_str(), jti: &id, iat: issued_at, exp: expires_at, endpoint };
         let secret = self.vault.unseal(&key_context(tenant, &key.kid), &key.sealed)?;
         let header = Header { kid: Some(key.kid), ..Header::new(Algorithm::HS256) };
         let text = jsonwebtoken::encode(&header, &claims, &EncodingKey::from_secret(secret.expose()))
             .map_err(|error| AuthError::Signing(error.to_string()))?;
-        let row = NewToken { id: id.clone(), name: new.name, endpoint_route: new.endpoint_route, expires_at_ms };
+        let row = NewToken { id: id.clone(), name: new.name, only: new.only, expires_at_ms };
         db.tokens().insert_token(tenant, &row).await?;
         Ok(IssuedToken { id, text: text.into(), expires_at_ms })
     }
@@ -188,7 +193,7 @@ impl Authenticator {
         Ok(db.signing_keys().insert(tenant, &kid, seal).await?)
     }
 
-    /// The token in an `Authorization` field, if it is valid for this tenant and route.
+    /// The token in an `Authorization` field, if it is valid for this tenant and endpoint.
     ///
     /// # Errors
     /// If it is not, or that cannot be found out.
@@ -196,7 +201,7 @@ impl Authenticator {
         &self,
         tenant: TenantId,
         name: &TenantName,
-        endpoint_route: &str,
+        endpoint: EndpointId,
         authorization: Option<&HeaderValue>,
     ) -> Result<VerifiedToken, AuthError> {
         let text = bearer(authorization)?;
@@ -217,8 +222,8 @@ impl Authenticator {
                 token
             }
         };
-        match &token.endpoint_route {
-            Some(route) if route.as_ref() != endpoint_route => Err(AuthError::TokenNotForEndpoint),
+        match &token.only {
+            Some(only) if !only.contains(&endpoint) => Err(AuthError::TokenNotForEndpoint),
             Some(_) | None => Ok(token),
         }
     }
@@ -247,8 +252,11 @@ impl Authenticator {
         if row.revoked_at_ms.is_some() {
             return Err(invalid("it was revoked"));
         }
-        let endpoint_route = row.endpoint_route.map(Arc::from);
-        Ok(VerifiedToken { id: Arc::from(id), claims: Arc::new(claims), tenant, endpoint_route, expires_at })
+        let only = match row.endpoint_route {
+            Some(_) => Some(Arc::from(self.db.tokens().list_endpoints_of(tenant, id).await?)),
+            None => None,
+        };
+        Ok(VerifiedToken { id: Arc::from(id), claims: Arc::new(claims), tenant, only, expires_at })
     }
 }
 

@@ -103,6 +103,9 @@ pub struct Config {
     /// Networks that are not public and that scripts may reach all the same, if their tenant may call the host. None: an
     /// operator has to know what listens there and trusts whoever comes from this machine.
     pub egress_private: Vec<IpNet>,
+    /// Proxies in front of the listeners whose `X-Forwarded-For` or `Forwarded` says where a request comes from. None: anybody else could make
+    /// that up.
+    pub trusted_proxies: Vec<IpNet>,
     /// Invocation records kept for each tenant.
     pub records_kept: u32,
     /// How long they are kept.
@@ -134,6 +137,7 @@ impl Config {
             limits: Limits::default(),
             sessions: SessionLimits::default(),
             egress_private: Vec::new(),
+            trusted_proxies: Vec::new(),
             records_kept: 100_000,
             records_age: Duration::from_secs(30 * 86400),
             drain: Duration::from_secs(30),

@@ -17,6 +17,7 @@ mod extract;
 mod idempotency;
 mod invocations;
 mod operations;
+mod previews;
 mod programs;
 mod reruns;
 mod scripts;
@@ -24,6 +25,7 @@ mod secrets;
 mod sessions;
 mod state;
 mod tables;
+mod tails;
 mod tenants;
 mod tokens;
 mod users;
@@ -35,12 +37,13 @@ use std::{
 };
 
 use axum::{Router, extract::DefaultBodyLimit, http::Request, middleware, response::IntoResponse as _};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     app::{Host, StartError, Workspace},
     auth::{Authenticator, people::People},
     config::DataDir,
+    control::tails::Tails,
     data::{Connections, DataSettings},
     db::Db,
     domain::names::InvocationId,
@@ -125,6 +128,8 @@ pub(crate) struct Inner {
     invoker: Option<Invoker>,
     /// For who looks at tables; scripts have their own.
     connections: Arc<Connections>,
+    tails: Arc<Tails>,
+    comparing: Semaphore,
     publisher: OnceCell<Arc<Publisher>>,
     start_publisher: Arc<StartPublisher>,
     on_change: Box<dyn Fn() + Send + Sync>,
@@ -155,9 +160,9 @@ impl fmt::Debug for Control {
 impl Control {
     fn new(parts: Parts) -> Self {
         let Parts { db, vault, auth, data, sessions, invoker, start_publisher, on_change } = parts;
+        let db = db.for_control();
         let seen = AtomicI64::new(-1);
         let people = People::new(db.clone());
-        let (publisher, start_publisher) = (OnceCell::new(), Arc::from(start_publisher));
         let connections = tables::connections(DataSettings::new(data.sqlite()));
         Self(Arc::new(Inner {
             db,
@@ -168,8 +173,10 @@ impl Control {
             sessions,
             invoker,
             connections,
-            publisher,
-            start_publisher,
+            tails: Arc::default(),
+            comparing: Semaphore::new(diff::AT_ONCE),
+            publisher: OnceCell::new(),
+            start_publisher: Arc::from(start_publisher),
             on_change,
             seen,
         }))

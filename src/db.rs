@@ -73,8 +73,11 @@ static MIGRATIONS: Migrator = {
 /// [`DbError::Busy`] is more useful than silence.
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections for reading. Reads are few, because the host caches what an invocation needs; each costs a thread.
+/// Connections for reading what invocations need. Reads are few, because the host caches that; each costs a thread.
 const READERS_MAX: u32 = 2;
+
+/// Connections for reading what the control API shows: long lists, searches of the log.
+const CONTROL_READERS_MAX: u32 = 4;
 
 /// Size to which the write-ahead log is cut after a burst, in bytes.
 const WAL_BYTES: &str = "67108864";
@@ -85,6 +88,8 @@ type Tx = sqlx::Transaction<'static, Sqlite>;
 #[derive(Debug, Clone)]
 pub struct Db {
     readers: SqlitePool,
+    /// What [`Self::for_control`] reads with.
+    control_readers: SqlitePool,
     /// One connection: writers of this process queue here in order instead of polling for the file's lock.
     writer: SqlitePool,
     /// One connection that does not wait for the disk: the log may lose its last moments in a power failure.
@@ -117,12 +122,19 @@ impl Db {
             .disable_statement_logging();
         let db = Self {
             readers: pool(READERS_MAX).connect_lazy_with(options.clone().pragma("query_only", "ON")),
+            control_readers: pool(CONTROL_READERS_MAX).connect_lazy_with(options.clone().pragma("query_only", "ON")),
             writer: pool(1).connect_lazy_with(options.clone().synchronous(SqliteSynchronous::Full)),
             log_writer: pool(1).connect_lazy_with(options.synchronous(SqliteSynchronous::Normal)),
             actor: LOCAL_ACTOR.into(),
         };
         MIGRATIONS.run(&db.writer).await.map_err(|cause| DbError::Open { path: path.to_owned(), cause })?;
         Ok(db)
+    }
+
+    /// The same database, read by way of other connections: what the control API reads, however long that takes, keeps no invocation waiting.
+    #[must_use]
+    pub fn for_control(&self) -> Self {
+        Self { readers: self.control_readers.clone(), ..self.clone() }
     }
 
     /// The same database; the audit log will say that `actor` made its changes.
@@ -271,8 +283,9 @@ impl Db {
 
     /// Closes all connections after their current statement; the last process to close also empties the write-ahead log.
     pub async fn close(&self) {
-        let Self { readers, writer, log_writer, actor: _ } = self;
+        let Self { readers, control_readers, writer, log_writer, actor: _ } = self;
         readers.close().await;
+        control_readers.close().await;
         log_writer.close().await;
         writer.close().await;
     }
@@ -284,20 +297,32 @@ impl Db {
         action: &str,
         target: &str,
     ) -> Result<Tx, DbError> {
-        let tenant: Option<TenantId> = tenant.into();
         let mut tx = self.begin_derived_change().await?;
+        self.note_change(&mut tx, tenant, action, target).await?;
+        Ok(tx)
+    }
+
+    /// Notes who did what, when only the transaction can tell what it was done to.
+    async fn note_change(
+        &self,
+        tx: &mut Tx,
+        tenant: impl Into<Option<TenantId>>,
+        action: &str,
+        target: &str,
+    ) -> Result<(), DbError> {
+        let tenant: Option<TenantId> = tenant.into();
         sqlx::query("INSERT INTO audit (tenant_id, actor, action, target, at_ms) VALUES ($1, $2, $3, $4, $5)")
             .bind(tenant.map(|tenant| tenant.0))
             .bind(&*self.actor)
             .bind(action)
             .bind(target)
             .bind(now_ms())
-            .execute(&mut *tx)
+            .execute(&mut **tx)
             .await?;
-        Ok(tx)
+        Ok(())
     }
 
-    /// Begins a transaction that changes what follows from something else, so that nobody did it.
+    /// Begins a transaction that changes what follows from something else, so that nobody did it, or that calls [`Self::note_change`] itself.
     ///
     /// The counter's row also makes such transactions take turns where the database itself would not (PostgreSQL).
     async fn begin_derived_change(&self) -> Result<Tx, DbError> {

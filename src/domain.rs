@@ -2,6 +2,7 @@
 //!
 //! Owns: names, ids, limits, faults, and what a script and a database say to each other. Never: I/O.
 
+pub mod client;
 pub mod egress;
 pub mod exchange;
 pub mod http;

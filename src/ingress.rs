@@ -6,12 +6,12 @@
 mod answer;
 mod form;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     response::Response,
 };
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use crate::{
     auth::{AuthError, Authenticator},
     domain::{
         Fault,
+        client::ClientAddress,
         exchange::{AuthMode, Caller, HandlerRequest},
         names::{InvocationId, TenantName},
         people::SESSION_COOKIE,
@@ -152,7 +153,7 @@ impl Ingress {
             AuthMode::Public => Ok(Caller::Public),
             AuthMode::Jwt => {
                 let TenantRoutes { tenant_id, tenant, .. } = &*route.routes;
-                let verified = self.auth.verify(*tenant_id, tenant, &route.endpoint.route, authorization).await;
+                let verified = self.auth.verify(*tenant_id, tenant, route.endpoint.id, authorization).await;
                 let token = verified.map_err(Failure::Auth)?;
                 Ok(Caller::Token { id: token.id, claims: token.claims })
             }
@@ -234,7 +235,7 @@ async fn handler_call(
     id: InvocationId,
 ) -> Result<Call, Failure> {
     let form = form::parse(&parts.headers, &body).await?;
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let client = parts.extensions.get::<ClientAddress>();
     let Routed { routes, endpoint, path, path_params, head_as_get } = route;
     let method = if head_as_get { Method::GET } else { parts.method };
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -251,7 +252,7 @@ async fn handler_call(
         form: form.fields,
         files: form.files,
         path_params,
-        client_ip: peer.map_or_else(String::new, |ConnectInfo(address)| address.ip().to_string()),
+        client_ip: client.map_or_else(String::new, |ClientAddress(address)| address.to_string()),
         request_id: id,
         caller,
     };

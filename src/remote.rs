@@ -14,7 +14,7 @@ use std::{
 use crate::{
     domain::{
         limits::SessionLimits,
-        names::{InvocationId, ScriptName, TenantName},
+        names::{InvocationId, ScriptId, ScriptName, TenantId, TenantName},
     },
     invoke::{Detached, DetachedError, InvokeError, Invoker},
     sandbox::outside::{Call, OutsideError, Reply},
@@ -71,8 +71,8 @@ pub struct Sessions {
 
 #[derive(Debug)]
 struct Session {
-    tenant: TenantName,
-    script: ScriptName,
+    /// By id: another tenant or script may get the name later.
+    script: (TenantId, ScriptId),
     opened: Instant,
     resting: Mutex<Resting>,
 }
@@ -111,13 +111,14 @@ impl Sessions {
         let Some(capabilities) = capabilities else {
             return Err(SessionError::UnknownScript { tenant: tenant.clone(), script: script.clone() });
         };
+        let (tenant, script) = capabilities.script();
         let (id, now) = (InvocationId::generate(), Instant::now());
         let resting = Mutex::new(Resting { since: now, capabilities: Some(capabilities) });
-        let session = Session { tenant: tenant.clone(), script: script.clone(), opened: now, resting };
+        let session = Session { script: (tenant, script), opened: now, resting };
         self.end_old();
         let mut all = self.all();
         let SessionLimits { per_tenant_max, all_max, .. } = self.limits;
-        if all.values().filter(|other| other.tenant == *tenant).count() >= per_tenant_max {
+        if all.values().filter(|other| other.script.0 == tenant).count() >= per_tenant_max {
             return Err(SessionError::TooMany { whose: "the tenant has", limit: per_tenant_max });
         }
         if all.len() >= all_max {
@@ -125,7 +126,7 @@ impl Sessions {
         }
         all.insert(id, Arc::new(session));
         drop(all);
-        tracing::info!(tenant.name = %tenant, script.name = %script, session.id = %id, "a session has begun");
+        tracing::info!(tenant.id = %tenant, script.id = %script, session.id = %id, "a session has begun");
         Ok(id)
     }
 
@@ -135,8 +136,8 @@ impl Sessions {
     /// If there is no such session of this script, or it is busy.
     pub fn claim(
         self: &Arc<Self>,
-        tenant: &TenantName,
-        script: &ScriptName,
+        tenant: TenantId,
+        script: ScriptId,
         id: InvocationId,
     ) -> Result<Claimed, SessionError> {
         let session = self.find(tenant, script, id)?;
@@ -145,18 +146,17 @@ impl Sessions {
         Ok(Claimed { capabilities, claim })
     }
 
-    fn find(&self, tenant: &TenantName, script: &ScriptName, id: InvocationId) -> Result<Arc<Session>, SessionError> {
+    fn find(&self, tenant: TenantId, script: ScriptId, id: InvocationId) -> Result<Arc<Session>, SessionError> {
         self.end_old();
         let session = self.all().get(&id).map(Arc::clone);
-        let session = session.filter(|session| session.tenant == *tenant && session.script == *script);
-        session.ok_or(SessionError::UnknownSession)
+        session.filter(|session| session.script == (tenant, script)).ok_or(SessionError::UnknownSession)
     }
 
     /// Ends a session; what its transactions have not committed is rolled back.
     ///
     /// # Errors
     /// If there is no such session of this script.
-    pub fn close(&self, tenant: &TenantName, script: &ScriptName, id: InvocationId) -> Result<(), SessionError> {
+    pub fn close(&self, tenant: TenantId, script: ScriptId, id: InvocationId) -> Result<(), SessionError> {
         self.find(tenant, script, id)?;
         self.end(id);
         Ok(())
@@ -164,8 +164,8 @@ impl Sessions {
 
     fn end(&self, id: InvocationId) {
         let ended = self.all().remove(&id);
-        if let Some(Session { tenant, script, .. }) = ended.as_deref() {
-            tracing::info!(tenant.name = %tenant, script.name = %script, session.id = %id, "a session has ended");
+        if let Some(Session { script: (tenant, script), .. }) = ended.as_deref() {
+            tracing::info!(tenant.id = %tenant, script.id = %script, session.id = %id, "a session has ended");
         }
     }
 

@@ -25,6 +25,7 @@ use axum::{
     routing::get,
 };
 use http::StatusCode;
+use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -37,14 +38,14 @@ use crate::{
     server::connection::{Answering, Side},
 };
 
-/// Connections of the control listener, at most: a few operators and probes.
-const CONTROL_CONNECTIONS_MAX: usize = 64;
+/// Connections of the control listener, at most. `control` bounds those that last, tails, to a quarter, so that probes and people get in.
+const CONTROL_CONNECTIONS_MAX: usize = 1024;
 
 /// Pause after the kernel refuses to accept, for example because there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a listener allows its connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Callers' connections, at most. Further ones wait in the kernel's queue until one ends.
     pub connections: usize,
@@ -58,6 +59,8 @@ pub struct Settings {
     pub response_time: Duration,
     /// A connection whose peer takes none of what was sent for this long is broken off.
     pub unread_time: Duration,
+    /// Proxies whose `X-Forwarded-For` or `Forwarded` says where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Settings {
@@ -79,6 +82,7 @@ impl Default for Settings {
             idle_time: Duration::from_secs(30),
             response_time: Duration::from_secs(300),
             unread_time: Duration::from_secs(60),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -148,12 +152,13 @@ impl Bound {
     pub fn open(self, settings: Settings) -> io::Result<Server> {
         let Self { ingress: callers, control: operators, ingress_addr, control_addr } = self;
         let phase = Arc::new(Phase::default());
+        let milliseconds = u32::try_from(settings.unread_time.as_millis()).unwrap_or(u32::MAX);
+        let connections = settings.connections.min(CONTROL_CONNECTIONS_MAX);
+        let for_control = Settings { connections, ..settings.clone() };
         let ingress = Arc::new(Side::new(Answering::Callers(Arc::clone(&phase)), settings));
-        let for_control = Settings { connections: CONTROL_CONNECTIONS_MAX, ..settings };
         let control = Arc::new(Side::new(Answering::Operators(control_router(Arc::clone(&phase))), for_control));
         for listener in [&callers, &operators] {
             // Accepted connections inherit it. It ends those that wait for a peer who does not read.
-            let milliseconds = u32::try_from(settings.unread_time.as_millis()).unwrap_or(u32::MAX);
             rustix::net::sockopt::set_tcp_user_timeout(listener, milliseconds)?;
         }
         let accepting_callers = tokio::spawn(accept(callers, Arc::clone(&ingress)));

@@ -3,10 +3,7 @@
 //! Invariants: passwords are kept as Argon2id hashes, tokens as hashes of 32 random bytes; a wrong password and an unknown
 //! address take the same time and look the same.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use argon2::{
     Argon2,
@@ -18,11 +15,12 @@ use crate::{
     auth::throttle::Throttle,
     db::{
         Db, DbError,
-        credentials::{Credential, Holder, NewCredential},
+        credentials::{Credential, Grounds, Holder, NewCredential},
         tenants::VisibleTenants,
         users::User,
     },
     domain::{
+        client::ClientAddress,
         names::{TenantId, UserId},
         people::{Email, PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN, Role},
         secret::Secret,
@@ -164,13 +162,21 @@ impl People {
             return Err(PeopleError::Unauthenticated);
         }
         let found = self.db.credentials().find_by_hash(&hash_of(text)).await?;
-        let credential = found
-            .filter(|credential| credential.revoked_at_ms.is_none() && credential.expires_at_ms > now_ms())
-            .ok_or(PeopleError::Unauthenticated)?;
+        let credential = valid(found)?;
         if let Err(error) = self.db.credentials().note_use(&credential).await {
             tracing::warn!(%error, "the use of a token cannot be noted"); // a full disk keeps nobody from looking
         }
         Ok(Principal::Bearer(credential))
+    }
+
+    /// The same principal, if its credential is still valid.
+    ///
+    /// # Errors
+    /// [`PeopleError::Unauthenticated`] when it has expired or was revoked since, or the database fails.
+    pub async fn renew(&self, principal: &Principal) -> Result<Principal, PeopleError> {
+        let Principal::Bearer(credential) = principal else { return Ok(Principal::Local) };
+        let found = self.db.credentials().find_by_id(&credential.id).await?;
+        valid(found).map(Principal::Bearer)
     }
 
     /// What `principal` may do in a tenant; `None` for nothing.
@@ -199,12 +205,20 @@ impl People {
         &self,
         email: &Email,
         password: Secret,
-        client: Option<IpAddr>,
+        client: Option<ClientAddress>,
     ) -> Result<IssuedCredential, PeopleError> {
         let user = self.check_password(email, password, client).await?;
+        self.begin_session(user).await
+    }
+
+    /// Begins a session of a user whose password was found right.
+    async fn begin_session(&self, user: User) -> Result<IssuedCredential, PeopleError> {
+        let User { id, email, password_hash, .. } = user;
         let db = self.db.acting_as(&format!("user {email}"));
-        let holder = Holder::Session { user: user.id, email: email.clone() };
-        issue(&db, holder, String::new(), SESSION_TIME).await
+        let holder = Holder::Session { user: id, email };
+        let issued = issue(&db, holder, String::new(), SESSION_TIME, Grounds::Password(&password_hash)).await;
+        // The password was right, and is not any more.
+        issued.map_err(|error| if is_stale(&error) { PeopleError::WrongPassword } else { error })
     }
 
     /// The user of this address, if this is its password.
@@ -215,15 +229,17 @@ impl People {
         &self,
         email: &Email,
         password: Secret,
-        client: Option<IpAddr>,
+        client: Option<ClientAddress>,
     ) -> Result<User, PeopleError> {
-        self.throttle.attempt(email, client).map_err(|retry_after| PeopleError::TooManyAttempts { retry_after })?;
+        let attempt = self.throttle.attempt(email, client);
+        let attempt = attempt.map_err(|retry_after| PeopleError::TooManyAttempts { retry_after })?;
+        tokio::time::sleep(attempt.wait).await;
         let user = self.db.users().find_user(email).await?;
         // Without such a user the same work is done, so that time does not tell.
         let hash = user.as_ref().map_or_else(|| UNKNOWN_USER.to_owned(), |user| user.password_hash.clone());
         let is_right = self.hash(move || is_password(&password, &hash)).await??;
         let Some(user) = user.filter(|_| is_right) else { return Err(PeopleError::WrongPassword) };
-        self.throttle.succeeded(email, client);
+        attempt.succeeded();
         Ok(user)
     }
 
@@ -243,18 +259,20 @@ impl People {
     /// Makes a token; `db` tells who does.
     ///
     /// # Errors
-    /// [`PeopleError::LifetimeTooLong`], or the database fails.
+    /// [`PeopleError::LifetimeTooLong`], [`PeopleError::Unauthenticated`] when its grounds are gone, or the database fails.
     pub async fn create_token(
         &self,
         db: &Db,
         holder: Holder,
         name: String,
         expires_in: Duration,
+        grounds: Grounds<'_>,
     ) -> Result<IssuedCredential, PeopleError> {
         if expires_in > TOKEN_TIME_MAX {
             return Err(PeopleError::LifetimeTooLong);
         }
-        issue(db, holder, name, expires_in).await
+        let issued = issue(db, holder, name, expires_in, grounds).await;
+        issued.map_err(|error| if is_stale(&error) { PeopleError::Unauthenticated } else { error })
     }
 
     /// Does the slow work of hashing beside the threads that serve, and not too much of it at once.
@@ -264,14 +282,29 @@ impl People {
     }
 }
 
-async fn issue(db: &Db, holder: Holder, name: String, expires_in: Duration) -> Result<IssuedCredential, PeopleError> {
+fn valid(found: Option<Credential>) -> Result<Credential, PeopleError> {
+    let is_valid = |credential: &Credential| credential.revoked_at_ms.is_none() && credential.expires_at_ms > now_ms();
+    found.filter(is_valid).ok_or(PeopleError::Unauthenticated)
+}
+
+fn is_stale(error: &PeopleError) -> bool {
+    matches!(error, PeopleError::Db(DbError::Stale))
+}
+
+async fn issue(
+    db: &Db,
+    holder: Holder,
+    name: String,
+    expires_in: Duration,
+    grounds: Grounds<'_>,
+) -> Result<IssuedCredential, PeopleError> {
     let mut bytes = [0_u8; TOKEN_BYTES];
     getrandom::fill(&mut bytes).map_err(|error| PeopleError::Hashing(error.to_string()))?;
     let text = format!("{TOKEN_PREFIX}{}", hex::encode(bytes));
     let id = uuid::Uuid::now_v7().simple().to_string();
     let expires_at_ms = now_ms() + i64::try_from(expires_in.as_millis()).unwrap_or(i64::MAX / 2);
     let new = NewCredential { id: id.clone(), holder, name, hash: hash_of(&text), expires_at_ms };
-    db.credentials().insert_credential(&new).await?;
+    db.credentials().insert_credential(&new, grounds).await?;
     Ok(IssuedCredential { id, text: Secret::from(text), expires_at_ms })
 }
 
@@ -339,15 +372,45 @@ mod tests {
 
         // A new password ends sessions and tokens.
         let holder = Holder::User { user, email: email.clone() };
-        let token = people.create_token(&db, holder.clone(), "ci".to_owned(), Duration::from_secs(60)).await.unwrap();
-        db.users().set_password(user, &email, &hash).await.unwrap();
+        let create = |time, grounds| people.create_token(&db, holder.clone(), "ci".to_owned(), time, grounds);
+        let token = create(Duration::from_secs(60), Grounds::None).await.unwrap();
+        db.users().set_password(user, &email, &hash, None).await.unwrap();
         assert!(matches!(people.authenticate(text).await, Err(PeopleError::Unauthenticated)));
         let ended = people.authenticate(token.text.expose_str().unwrap()).await;
         assert!(matches!(ended, Err(PeopleError::Unauthenticated)), "{ended:?}");
 
-        let expired = people.create_token(&db, holder, String::new(), Duration::ZERO).await.unwrap();
+        let expired = create(Duration::ZERO, Grounds::None).await.unwrap();
         for bad in ["", "pqh_", "pqh_00", &"pqh_0".repeat(100), expired.text.expose_str().unwrap()] {
             assert!(matches!(people.authenticate(bad).await, Err(PeopleError::Unauthenticated)), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_is_faster_than_a_change_of_the_password_gets_nothing_by_the_old_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(&dir.path().join("pqhost.db")).await.unwrap();
+        let people = People::new(db.clone());
+        let email: Email = "ann@acme.example".parse().unwrap();
+        let secret = |text: &str| Secret::from(text.to_owned());
+        let (old, new) = ("correct horse battery", "another horse battery");
+        let old_hash = people.hash_password(secret(old)).await.unwrap();
+        let id = db.users().create_user(&email, &old_hash).await.unwrap();
+        let session = people.log_in(&email, secret(old), None).await.unwrap();
+        let principal = people.authenticate(session.text.expose_str().unwrap()).await.unwrap();
+
+        // All three have been let in when the password changes.
+        let user = people.check_password(&email, secret(old), None).await.unwrap();
+        let new_hash = people.hash_password(secret(new)).await.unwrap();
+        db.users().set_password(id, &email, &new_hash, Some(&old_hash)).await.unwrap();
+        let late = people.begin_session(user).await;
+        assert!(matches!(late, Err(PeopleError::WrongPassword)), "{late:?}");
+        let (holder, grounds) = (Holder::User { user: id, email: email.clone() }, Grounds::Credential(&session.id));
+        let late = people.create_token(&db, holder, String::new(), Duration::from_secs(60), grounds).await;
+        assert!(matches!(late, Err(PeopleError::Unauthenticated)), "{late:?}");
+        let late = db.users().set_password(id, &email, &old_hash, Some(&old_hash)).await;
+        assert!(matches!(late, Err(DbError::Stale)), "{late:?}");
+        let renewed = people.renew(&principal).await;
+        assert!(matches!(renewed, Err(PeopleError::Unauthenticated)), "{renewed:?}");
+        people.log_in(&email, secret(new), None).await.unwrap();
     }
 }

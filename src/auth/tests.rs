@@ -14,7 +14,7 @@ struct Fixture {
     _directory: tempfile::TempDir,
 }
 
-const ROUTE: &str = "/accounts";
+const ENDPOINT: EndpointId = EndpointId(7);
 
 impl Fixture {
     async fn new() -> Self {
@@ -31,7 +31,7 @@ impl Fixture {
 
     async fn verify(&self, authorization: &str) -> Result<VerifiedToken, AuthError> {
         let value = HeaderValue::from_str(authorization).unwrap();
-        self.auth.verify(self.tenant, &self.name, ROUTE, Some(&value)).await
+        self.auth.verify(self.tenant, &self.name, ENDPOINT, Some(&value)).await
     }
 
     async fn reason(&self, token: &str) -> &'static str {
@@ -69,9 +69,10 @@ impl Fixture {
     }
 }
 
-async fn issue(auth: &Authenticator, tenant: TenantId, name: &TenantName, route: Option<&str>) -> String {
+async fn issue(auth: &Authenticator, tenant: TenantId, name: &TenantName, only: Option<&[EndpointId]>) -> String {
     let expires_in = Duration::from_secs(3600);
-    let request = TokenRequest { name: "partner".to_owned(), expires_in, endpoint_route: route.map(str::to_owned) };
+    let only = only.map(|ids| EndpointsOfRoute { route: "/accounts".to_owned(), ids: ids.to_vec() });
+    let request = TokenRequest { name: "partner".to_owned(), expires_in, only };
     auth.create_token(&auth.db, tenant, name, request).await.unwrap().text.expose_str().unwrap().to_owned()
 }
 
@@ -92,7 +93,7 @@ async fn a_token_is_accepted_under_both_schemes() {
 async fn no_token_and_other_schemes_are_missing() {
     let fixture = Fixture::new().await;
     assert!(matches!(
-        fixture.auth.verify(fixture.tenant, &fixture.name, ROUTE, None).await,
+        fixture.auth.verify(fixture.tenant, &fixture.name, ENDPOINT, None).await,
         Err(AuthError::MissingToken)
     ));
     for authorization in ["", "Bearer", "Basic YTpi"] {
@@ -151,7 +152,7 @@ async fn only_keys_of_the_tenant_count() {
     assert_eq!(fixture.reason(&foreign).await, "it names an unknown key");
     // Also when it is remembered as valid for its own tenant.
     let value = HeaderValue::from_str(&format!("Bearer {foreign}")).unwrap();
-    fixture.auth.verify(other, &other_name, ROUTE, Some(&value)).await.unwrap();
+    fixture.auth.verify(other, &other_name, ENDPOINT, Some(&value)).await.unwrap();
     assert_eq!(fixture.reason(&foreign).await, "it names an unknown key");
 }
 
@@ -182,13 +183,16 @@ async fn a_revoked_token_is_refused_once_caches_are_told() {
 }
 
 #[tokio::test]
-async fn a_bound_token_is_for_its_endpoint_only() {
+async fn a_bound_token_is_for_its_endpoints_only() {
     let fixture = Fixture::new().await;
-    let bound = issue(&fixture.auth, fixture.tenant, &fixture.name, Some("/other")).await;
-    for _ in 0..2 {
-        let outcome = fixture.verify(&format!("Bearer {bound}")).await;
-        assert!(matches!(outcome, Err(AuthError::TokenNotForEndpoint)), "{outcome:?}");
+    let bound = async |ids: &[EndpointId]| issue(&fixture.auth, fixture.tenant, &fixture.name, Some(ids)).await;
+    for ids in [&[EndpointId(8)][..], &[]] {
+        let bound = bound(ids).await;
+        for _ in 0..2 {
+            let outcome = fixture.verify(&format!("Bearer {bound}")).await;
+            assert!(matches!(outcome, Err(AuthError::TokenNotForEndpoint)), "{outcome:?}");
+        }
     }
-    let bound = issue(&fixture.auth, fixture.tenant, &fixture.name, Some(ROUTE)).await;
+    let bound = bound(&[EndpointId(8), ENDPOINT]).await;
     assert!(fixture.verify(&format!("Bearer {bound}")).await.is_ok());
 }

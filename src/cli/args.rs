@@ -226,6 +226,9 @@ pub(super) struct ServeArgs {
     /// Network that is not public and that scripts may reach, if their tenant may call the host; may be repeated
     #[arg(long, value_name = "CIDR")]
     pub(super) egress_private: Vec<IpNet>,
+    /// Network of proxies whose `X-Forwarded-For` or `Forwarded` says where requests come from; may be repeated
+    #[arg(long, value_name = "CIDR")]
+    pub(super) trusted_proxy: Vec<IpNet>,
     /// Invocation records kept for each tenant
     #[arg(long, value_name = "N")]
     pub(super) records: Option<u32>,
@@ -391,6 +394,10 @@ pub(super) enum ScriptCommand {
     RollBack { tenant: TenantName, script: ScriptName },
     /// Print an address at which a version answers before it is live
     Preview { tenant: TenantName, script: ScriptName, version: i64 },
+    /// List the addresses that `preview` has printed, by id
+    Previews { tenant: TenantName, script: ScriptName },
+    /// Make such an address answer no longer
+    RevokePreview { tenant: TenantName, script: ScriptName, id: String },
     /// Delete a script that no endpoint leads to
     Delete { tenant: TenantName, script: ScriptName },
 }

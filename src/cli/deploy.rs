@@ -74,11 +74,30 @@ const CONNECTIONS: Grantable = Grantable { list: "connections", noun: "connectio
 /// One step towards what is wanted.
 #[derive(Debug, PartialEq)]
 enum Step {
-    Publish { first: bool },
+    Publish {
+        first: bool,
+    },
+    Grant {
+        of: Grantable,
+        name: String,
+    },
+    /// Serve a version: the one that was just published, unless it was there.
+    Promote {
+        version: Option<i64>,
+    },
     CreateEndpoint(Value),
-    ReplaceEndpoint { id: i64, wanted: Value },
-    DeleteEndpoint { id: i64, was: String },
-    SetReaders { of: Grantable, name: String, scripts: Vec<String>, grants: bool },
+    ReplaceEndpoint {
+        id: i64,
+        wanted: Value,
+    },
+    DeleteEndpoint {
+        id: i64,
+        was: String,
+    },
+    Revoke {
+        of: Grantable,
+        name: String,
+    },
 }
 
 impl fmt::Display for Step {
@@ -95,10 +114,12 @@ impl fmt::Display for Step {
             Self::CreateEndpoint(wanted) => write!(f, "+ {}", endpoint(wanted)),
             Self::ReplaceEndpoint { wanted, .. } => write!(f, "~ {}", endpoint(wanted)),
             Self::DeleteEndpoint { was, .. } => write!(f, "- endpoint {was}"),
-            Self::SetReaders { of: Grantable { noun, verb, .. }, name, grants, .. } => match grants {
-                true => write!(f, "+ may {verb} {noun} {name}"),
-                false => write!(f, "- may no longer {verb} {noun} {name}"),
-            },
+            Self::Grant { of: Grantable { noun, verb, .. }, name } => write!(f, "+ may {verb} {noun} {name}"),
+            Self::Promote { version: Some(version) } => write!(f, "~ serve version {version}"),
+            Self::Promote { version: None } => write!(f, "~ serve it"),
+            Self::Revoke { of: Grantable { noun, verb, .. }, name } => {
+                write!(f, "- may no longer {verb} {noun} {name}")
+            }
         }
     }
 }
@@ -125,8 +146,9 @@ pub(super) async fn deploy(target: &Target, args: DeployArgs, output: Output) ->
     if !yes {
         confirm("nothing was changed: look at the plan, and run it with --yes", output)?;
     }
+    let mut published = None;
     for step in steps {
-        take(&client, &wanted, &files, &message, step, output).await?;
+        take(&client, &wanted, &files, &message, step, &mut published, output).await?;
     }
     output.done("deployed", &json!({ "steps": shown, "is_done": true }));
     Ok(())
@@ -153,16 +175,29 @@ async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<
         Err(error) if is_missing_script(&error, client, tenant).await => None,
         Err(error) => return Err(error),
     };
-    let live = current.as_ref().and_then(|script| script["live_version"].as_i64());
-    let is_published = match live {
-        Some(number) => {
-            let path = in_tenant(tenant, &["scripts", script.as_str(), "versions", &number.to_string()]);
-            client.get(&path).await?["content_hash"] == content_hash(files)
-        }
-        None => false,
+    let number = |field: &str| current.as_ref().and_then(|script| script[field].as_i64());
+    let holds_files = async |number: Option<i64>| -> Result<bool> {
+        let Some(number) = number else { return Ok(false) };
+        let path = in_tenant(tenant, &["scripts", script.as_str(), "versions", &number.to_string()]);
+        Ok(client.get(&path).await?["content_hash"] == content_hash(files))
     };
-    if !is_published {
+    let secrets: Vec<_> = secrets.iter().map(SecretName::as_str).collect();
+    let connections: Vec<_> = connections.iter().map(ConnectionName::as_str).collect();
+    let (mut grants, mut revocations) = plan_grants(client, tenant, script, SECRETS, &secrets).await?;
+    let (more_grants, more_revocations) = plan_grants(client, tenant, script, CONNECTIONS, &connections).await?;
+    grants.extend(more_grants);
+    revocations.extend(more_revocations);
+    let (live, latest) = (number("live_version"), number("latest_version"));
+    // What a version reads it may read before it is served. A script must be there to be granted anything.
+    if holds_files(live).await? {
+        steps.extend(grants);
+    } else if holds_files(latest).await? {
+        steps.extend(grants);
+        steps.push(Step::Promote { version: latest });
+    } else {
         steps.push(Step::Publish { first: live.is_none() });
+        steps.extend(grants);
+        steps.push(Step::Promote { version: None });
     }
 
     let known = client.list(&in_tenant(tenant, &["endpoints"])).await?;
@@ -190,10 +225,9 @@ async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<
         steps.push(Step::DeleteEndpoint { id, was: format!("{methods} {route}") });
     }
     steps.extend(changes);
-    let secrets: Vec<_> = secrets.iter().map(SecretName::as_str).collect();
-    let connections: Vec<_> = connections.iter().map(ConnectionName::as_str).collect();
-    for (of, wanted) in [(SECRETS, secrets), (CONNECTIONS, connections)] {
-        steps.extend(plan_grants(client, tenant, script, of, &wanted).await?);
+    steps.extend(revocations);
+    if steps.iter().any(|step| matches!(step, Step::Grant { .. } | Step::Revoke { .. })) {
+        expect_owner(client, tenant).await?;
     }
     Ok(steps)
 }
@@ -203,13 +237,25 @@ async fn is_missing_script(error: &anyhow::Error, client: &Client, tenant: &Tena
     is_missing(error) && client.get(&in_tenant(tenant, &[])).await.is_ok()
 }
 
+/// Whoever may not grant anything is told before anything is changed, not when half of it is done.
+async fn expect_owner(client: &Client, tenant: &TenantName) -> Result<()> {
+    let role = client.get(&in_tenant(tenant, &[])).await?["role"].take();
+    if role != "owner" {
+        bail!(
+            "`{DEPLOY_FILE}` changes which secrets and connections the script may use, which needs the role owner: nothing was changed"
+        );
+    }
+    Ok(())
+}
+
+/// Steps that let the script use what it is to use, and those that let it do so no longer.
 async fn plan_grants(
     client: &Client,
     tenant: &TenantName,
     script: &ScriptName,
     of: Grantable,
     wanted: &[&str],
-) -> Result<Vec<Step>> {
+) -> Result<(Vec<Step>, Vec<Step>)> {
     let Grantable { list, noun, create, .. } = of;
     let known = client.list(&in_tenant(tenant, &[list])).await?;
     for name in wanted {
@@ -219,24 +265,19 @@ async fn plan_grants(
             );
         }
     }
-    let mut steps = Vec::new();
+    let (mut grants, mut revocations) = (Vec::new(), Vec::new());
     for one in known {
         // What is for all scripts is nobody's to grant.
         let Some(readers) = one["scripts"].as_array() else { continue };
         let name = one["name"].as_str().unwrap_or_default().to_owned();
-        let mut scripts: Vec<String> = readers.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-        let reads = scripts.iter().any(|name| name == script.as_str());
-        let should = wanted.contains(&name.as_str());
-        if reads == should {
-            continue;
+        let reads = readers.iter().any(|name| name == script.as_str());
+        match (reads, wanted.contains(&name.as_str())) {
+            (false, true) => grants.push(Step::Grant { of, name }),
+            (true, false) => revocations.push(Step::Revoke { of, name }),
+            (true, true) | (false, false) => {}
         }
-        match should {
-            true => scripts.push(script.to_string()),
-            false => scripts.retain(|name| name != script.as_str()),
-        }
-        steps.push(Step::SetReaders { of, name, scripts, grants: should });
     }
-    Ok(steps)
+    Ok((grants, revocations))
 }
 
 async fn take(
@@ -245,14 +286,22 @@ async fn take(
     files: &[SourceFile],
     message: &str,
     step: Step,
+    published: &mut Option<i64>,
     output: Output,
 ) -> Result<()> {
     let Wanted { tenant, script, .. } = wanted;
     match step {
         Step::Publish { .. } => {
-            let publishing = Publishing { message, promote: true };
-            let published = scripts::publish(client, tenant, script, files.to_vec(), publishing, output).await?;
-            output.progress(&published.sentence);
+            let publishing = Publishing { message, promote: false };
+            let publication = scripts::publish(client, tenant, script, files.to_vec(), publishing, output).await?;
+            *published = publication.value["version"].as_i64();
+            output.progress(&publication.sentence);
+        }
+        Step::Promote { version } => {
+            let version = version.or(*published);
+            client
+                .put(&in_tenant(tenant, &["scripts", script.as_str(), "live-version"]), &json!({ "version": version }))
+                .await?;
         }
         Step::CreateEndpoint(body) => _ = client.post(&in_tenant(tenant, &["endpoints"]), &body).await?,
         Step::ReplaceEndpoint { id, wanted } => {
@@ -261,8 +310,11 @@ async fn take(
         Step::DeleteEndpoint { id, .. } => {
             client.delete(&in_tenant(tenant, &["endpoints", &id.to_string()])).await?;
         }
-        Step::SetReaders { of, name, scripts, .. } => {
-            client.put(&in_tenant(tenant, &[of.list, &name, "readers"]), &json!({ "scripts": scripts })).await?;
+        Step::Grant { of, name } => {
+            client.put(&in_tenant(tenant, &[of.list, &name, "readers", script.as_str()]), &json!({})).await?;
+        }
+        Step::Revoke { of, name } => {
+            client.delete(&in_tenant(tenant, &[of.list, &name, "readers", script.as_str()])).await?;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use crate::{
         scripts::{download, in_version, live_version},
         sources::ScriptSource,
     },
-    control::diff::of_files,
+    control::diff::{self, Diff},
 };
 
 /// Exit codes.
@@ -23,9 +23,12 @@ const TROUBLE: u8 = 2;
 
 pub(super) async fn diff(target: &Target, args: DiffArgs, output: Output) -> ExitCode {
     let code = match compare(target, args, output).await {
-        Ok(diff) => {
-            output.done(escaped(&diff).trim_end(), &json!({ "diff": diff }));
-            if diff.is_empty() { SAME } else { DIFFERENT }
+        Ok(Diff { text, is_complete }) => {
+            output.done(escaped(&text).trim_end(), &json!({ "diff": text, "is_complete": is_complete }));
+            if !is_complete {
+                output.progress("note: not all that differs is shown; compare the files that `pull` writes");
+            }
+            if text.is_empty() { SAME } else { DIFFERENT }
         }
         Err(error) => {
             output.fail(&error);
@@ -35,14 +38,15 @@ pub(super) async fn diff(target: &Target, args: DiffArgs, output: Output) -> Exi
     ExitCode::from(code)
 }
 
-async fn compare(target: &Target, args: DiffArgs, output: Output) -> Result<String> {
+async fn compare(target: &Target, args: DiffArgs, output: Output) -> Result<Diff> {
     let DiffArgs { tenant, script, newer, from } = args;
     let client = Client::new(target, output).await?;
     if let Ok(version) = newer.parse::<i64>() {
         let path = in_version(&tenant, &script, version, "diff");
         let query = from.map(|from| format!("?from={from}")).unwrap_or_default();
         let compared = client.get(&format!("{path}{query}")).await?;
-        return Ok(compared["diff"].as_str().unwrap_or_default().to_owned());
+        let text = compared["diff"].as_str().unwrap_or_default().to_owned();
+        return Ok(Diff { text, is_complete: compared["is_complete"] == true });
     }
     let folder = Path::new(&newer);
     if !folder.exists() {
@@ -55,5 +59,5 @@ async fn compare(target: &Target, args: DiffArgs, output: Output) -> Result<Stri
     // Without packages on either side: what is compared is what the author wrote, `requirements.txt` included.
     let newer = ScriptSource::new(folder.to_owned()).read_own()?;
     let older = download(&client, &tenant, &script, version).await?;
-    Ok(of_files(&older, &newer))
+    Ok(diff::compare(&older, &newer))
 }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{
         args::LoginArgs,
-        client::{Client, Target, path},
+        client::{Client, Refused, Target, path},
         output::Output,
     },
     config::login_file,
@@ -70,11 +70,18 @@ pub(super) async fn login(args: LoginArgs, output: Output) -> Result<()> {
 pub(super) async fn logout(output: Output) -> Result<()> {
     let Some(Login { url, token }) = read()? else { bail!("you are not logged in") };
     let ended = Client::remote(&url, Some(Secret::from(token)))?.delete("/session").await;
+    let is_token = ended
+        .as_ref()
+        .is_err_and(|error| error.downcast_ref::<Refused>().is_some_and(|refused| refused.code == "no_session"));
     if let Some(file) = login_file() {
         fs::remove_file(&file).with_context(|| format!("cannot remove `{}`", file.display()))?;
     }
-    ended.context("the login is forgotten, but the host did not end the session")?;
-    output.done(&format!("logged out of {url}"), &json!({ "url": url }));
+    if is_token {
+        output.progress("the API token is forgotten here, but stays valid until it expires or is revoked");
+    } else {
+        ended.context("the login is forgotten, but the host did not end the session")?;
+    }
+    output.done(&format!("logged out of {url}"), &json!({ "url": url, "is_ended": !is_token }));
     Ok(())
 }
 

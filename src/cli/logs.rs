@@ -1,5 +1,7 @@
 //! `pqhost logs`: what a tenant's handlers did and printed.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use futures::StreamExt as _;
 use serde_json::Value;
@@ -12,6 +14,9 @@ use crate::{
     },
     domain::names::TenantName,
 };
+
+/// Pause before a stream that ended is taken up again.
+const RESUME_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) async fn logs(target: &Target, args: LogsArgs, output: Output) -> Result<()> {
     let LogsArgs { tenant, follow: follows, last } = args;
@@ -28,14 +33,18 @@ pub(super) async fn logs(target: &Target, args: LogsArgs, output: Output) -> Res
     Ok(())
 }
 
-/// Shows invocations behind `after`, until the host ends the stream.
-pub(super) async fn follow(client: &Client, tenant: &TenantName, after: i64, output: Output) -> Result<()> {
+/// Shows invocations behind `after`, until the host lets nobody follow any more. A stream that ends, as connections do in time, is taken up
+/// where it ended.
+pub(super) async fn follow(client: &Client, tenant: &TenantName, mut after: i64, output: Output) -> Result<()> {
     let path = in_tenant(tenant, &["invocations", "live"]);
-    let mut invocations = client.follow(&format!("{path}?after={after}")).await?;
-    while let Some(invocation) = invocations.next().await {
-        show(&invocation?, output);
+    loop {
+        let mut invocations = client.follow(&format!("{path}?after={after}")).await?;
+        while let Some(Ok(invocation)) = invocations.next().await {
+            after = invocation["seq"].as_i64().unwrap_or(after);
+            show(&invocation, output);
+        }
+        tokio::time::sleep(RESUME_PAUSE).await;
     }
-    Ok(())
 }
 
 fn show(invocation: &Value, output: Output) {

@@ -32,6 +32,10 @@ pub(super) async fn script(target: &Target, command: ScriptCommand, output: Outp
                 let publishing = Publishing { message: &message, promote: !no_promote };
                 let published = publish(&client, &tenant, &name, files, publishing, output).await?;
                 output.done(&published.sentence, &published.value);
+                if no_promote && !output.json {
+                    let number = &published.value["version"];
+                    output.progress(&format!("it is not live: `pqhost script promote {tenant} {name} {number}`"));
+                }
             }
         }
         ScriptCommand::List { tenant } => {
@@ -61,6 +65,14 @@ pub(super) async fn script(target: &Target, command: ScriptCommand, output: Outp
         ScriptCommand::Preview { tenant, script, version } => {
             let preview = client.post(&in_version(&tenant, &script, version, "previews"), &json!({})).await?;
             output.done(preview["path"].as_str().unwrap_or_default(), &preview);
+        }
+        ScriptCommand::Previews { tenant, script } => {
+            let previews = client.list(&in_tenant(&tenant, &["scripts", script.as_str(), "previews"])).await?;
+            output.items(&["id", "version", "created_at", "expires_at"], &previews);
+        }
+        ScriptCommand::RevokePreview { tenant, script, id } => {
+            client.delete(&in_tenant(&tenant, &["scripts", script.as_str(), "previews", &id])).await?;
+            output.done(&format!("revoked preview {}", escaped(&id)), &json!({ "id": id }));
         }
         ScriptCommand::Delete { tenant, script } => {
             client.delete(&in_tenant(&tenant, &["scripts", script.as_str()])).await?;
@@ -133,9 +145,6 @@ pub(super) async fn publish(
     }
     let number = &version["number"];
     let mut sentence = format!("published `{name}` version {number} in {publish_ms:.0} ms");
-    if !promote {
-        sentence.push_str(&format!("; it is not live: `pqhost script promote {tenant} {name} {number}`"));
-    }
     if let Some(reason) = version["load_reason"].as_str() {
         let reason = escaped(reason);
         sentence.push_str(&format!(

@@ -69,7 +69,9 @@ impl Ready {
 pub(super) async fn start(config: Config, output: Output) -> Result<Ready> {
     let config = config.validated()?;
     let bound = server::bind(config.ingress, config.control).await.context("cannot listen")?;
-    let server = bound.open(server::Settings::of_this_process()).context("cannot listen")?;
+    let settings =
+        server::Settings { trusted_proxies: config.trusted_proxies.clone(), ..server::Settings::of_this_process() };
+    let server = bound.open(settings).context("cannot listen")?;
     let workspace = Workspace::open(&config.data).await?;
     // On a thread of its own: the listeners answer meanwhile.
     let starting = tokio::task::spawn_blocking(move || {
@@ -91,6 +93,7 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
         fuel,
         memory,
         egress_private,
+        trusted_proxy,
         records,
         records_age,
         rewind_by_discarding,
@@ -106,6 +109,7 @@ pub(super) async fn serve(data: &Path, args: ServeArgs, output: Output) -> Resul
     config.limits.fuel = fuel.unwrap_or(config.limits.fuel);
     config.limits.memory_bytes = memory.map_or(config.limits.memory_bytes, |mib| mib.saturating_mul(1 << 20));
     config.egress_private = egress_private;
+    config.trusted_proxies = trusted_proxy;
     config.records_kept = records.unwrap_or(config.records_kept);
     config.records_age = records_age.unwrap_or(config.records_age);
     config.rewind_by_discarding = rewind_by_discarding;

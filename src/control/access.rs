@@ -3,10 +3,10 @@
 //! Each operation has its [`Needs`] in the table of `operations.rs`; this is where they are enforced, before the operation
 //! sees anything of the request.
 
-use std::{net::SocketAddr, sync::atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, RawPathParams, Request, State},
+    extract::{FromRequestParts, RawPathParams, Request, State},
     middleware::Next,
     response::Response,
 };
@@ -18,6 +18,7 @@ use crate::{
     control::{Control, error::shown},
     db::{Db, credentials::Holder, tenants::Tenant},
     domain::{
+        client::ClientAddress,
         names::{TenantId, TenantName},
         people::{Role, SESSION_COOKIE},
     },
@@ -159,6 +160,21 @@ impl Control {
             Some(principal) => principal.clone(), // in this process: the command line
             None => self.principal(method, headers).await?,
         };
+        let (tenant, role) = self.let_in(&principal, needs, tenant).await?;
+        let db = self.db.acting_as(&principal.actor());
+        Ok(Access { principal, db, tenant, role })
+    }
+
+    /// The tenant of the path and the caller's role there, if the operation needs a role.
+    ///
+    /// # Errors
+    /// If the caller has not what the operation needs.
+    pub(super) async fn let_in(
+        &self,
+        principal: &Principal,
+        needs: Needs,
+        tenant: Option<&str>,
+    ) -> Result<(Option<Tenant>, Option<Role>), ApiError> {
         let forbidden = Err(ApiError::Forbidden { needs: needs.as_str() });
         if needs == Needs::Operator && !principal.is_operator() {
             return forbidden;
@@ -166,21 +182,17 @@ impl Control {
         if needs == Needs::User && principal.user().is_none() {
             return forbidden;
         }
-        let (mut found, mut role) = (None, None);
-        if let Some(least) = needs.role() {
-            let text = tenant.unwrap_or_default();
-            let unknown = || ApiError::Unknown { what: "tenant", name: shown(text) };
-            let name: TenantName = text.parse().map_err(|_| unknown())?;
-            let tenant = self.db.tenants().find_tenant(&name).await?.ok_or_else(unknown)?;
-            // Who may do nothing there is not told that it exists.
-            let theirs = self.people.role_in(&principal, tenant.id).await?.ok_or_else(unknown)?;
-            if theirs < least {
-                return forbidden;
-            }
-            (found, role) = (Some(tenant), Some(theirs));
+        let Some(least) = needs.role() else { return Ok((None, None)) };
+        let text = tenant.unwrap_or_default();
+        let unknown = || ApiError::Unknown { what: "tenant", name: shown(text) };
+        let name: TenantName = text.parse().map_err(|_| unknown())?;
+        let tenant = self.db.tenants().find_tenant(&name).await?.ok_or_else(unknown)?;
+        // Who may do nothing there is not told that it exists.
+        let role = self.people.role_in(principal, tenant.id).await?.ok_or_else(unknown)?;
+        if role < least {
+            return forbidden;
         }
-        let db = self.db.acting_as(&principal.actor());
-        Ok(Access { principal, db, tenant: found, role })
+        Ok((Some(tenant), Some(role)))
     }
 
     /// Who presents the request's token or session.
@@ -221,14 +233,14 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     value.filter(|_| values.next().is_none())
 }
 
-/// The address of whoever is connected.
+/// The address of whoever sent the request; nobody's is that of a command in this process.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) Option<std::net::IpAddr>);
+pub(super) struct Client(pub(super) Option<ClientAddress>);
 
-impl<S: Sync> FromRequestParts<S> for Peer {
+impl<S: Sync> FromRequestParts<S> for Client {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip())))
+        Ok(Self(parts.extensions.get().copied()))
     }
 }

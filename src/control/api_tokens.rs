@@ -17,7 +17,7 @@ use crate::{
     },
     db::{
         Db,
-        credentials::{Credential, CredentialsOf, Holder},
+        credentials::{Credential, CredentialsOf, Grounds, Holder},
     },
     domain::{names::TenantName, people::Role},
     problem::api::ApiError,
@@ -97,10 +97,11 @@ pub(super) async fn create_my_api_token(
     Json(CreateToken { name, expires_in }): Json<CreateToken>,
 ) -> Result<Created<NewToken>, ApiError> {
     // A token that was stolen must not outlive itself.
-    if !matches!(&access.principal, Principal::Bearer(Credential { holder: Holder::Session { .. }, .. })) {
+    let Principal::Bearer(Credential { id, holder: Holder::Session { .. }, .. }) = &access.principal else {
         return Err(ApiError::Forbidden { needs: "user who has logged in" });
-    }
-    create(&control, &access.db, mine(&access)?.1, name, expires_in).await
+    };
+    let (holder, grounds) = (mine(&access)?.1, Grounds::Credential(id));
+    create(&control, &access.db, holder, name, expires_in, grounds).await
 }
 
 /// Revoke one of one's own tokens or sessions
@@ -128,7 +129,7 @@ pub(super) async fn create_operator_token(
     access: Access,
     Json(CreateToken { name, expires_in }): Json<CreateToken>,
 ) -> Result<Created<NewToken>, ApiError> {
-    create(&control, &access.db, Holder::Operator, name, expires_in).await
+    create(&control, &access.db, Holder::Operator, name, expires_in, Grounds::None).await
 }
 
 /// Revoke an operator's token
@@ -157,7 +158,7 @@ pub(super) async fn create_api_token(
     Json(CreateTenantToken { role, name, expires_in }): Json<CreateTenantToken>,
 ) -> Result<Created<NewToken>, ApiError> {
     let holder = Holder::Tenant { tenant: scope.id(), role };
-    create(&control, &scope.db, holder, name, expires_in).await
+    create(&control, &scope.db, holder, name, expires_in, Grounds::None).await
 }
 
 /// Revoke a tenant's API token
@@ -188,6 +189,7 @@ async fn create(
     holder: Holder,
     name: String,
     expires_in: Option<u64>,
+    grounds: Grounds<'_>,
 ) -> Result<Created<NewToken>, ApiError> {
     if name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
         return Err(ApiError::Invalid(format!(
@@ -198,7 +200,7 @@ async fn create(
     if seconds == 0 {
         return Err(ApiError::Invalid("`expires_in` must be more than 0".to_owned()));
     }
-    let issued = control.people.create_token(db, holder, name, Duration::from_secs(seconds)).await?;
+    let issued = control.people.create_token(db, holder, name, Duration::from_secs(seconds), grounds).await?;
     let token = issued.text.expose_str().map_err(|error| ApiError::Host(error.to_string()))?.to_owned();
     Ok(Created(NewToken { id: issued.id, token, expires_at: time(issued.expires_at_ms) }))
 }

@@ -12,6 +12,7 @@ use crate::{
         Control,
         access::InTenant,
         extract::{Created, Expected, InPath, InQuery, Json, Page, PageQuery, Tagged, time},
+        scripts::find_script,
         secrets::{SetReaders, script_ids},
     },
     data::{self, ConnectionUrl},
@@ -93,9 +94,13 @@ pub(super) async fn list_connections(
     Ok(Json(Page::new(rows, limit, |row| row.name.to_string(), |row| Connection::new(&scope, row, &grants))))
 }
 
-/// Create a connection: operators to databases, owners to HTTP APIs; whether it can be reached is seen by testing it
+/// Create a connection; whether it can be reached is seen by testing it
+///
+/// The role of an owner is enough for the URL of an HTTP API. A database needs an operator's token: the host itself connects to it, from within
+/// its network and with its files.
 #[utoipa::path(post, path = "/tenants/{tenant}/connections", tag = "connections", request_body = NewConnection,
-    responses((status = 201, description = "Created", body = Connection)))]
+    responses((status = 201, description = "Created", body = Connection),
+              (status = 403, description = "The URL is that of a database, and the caller no operator")))]
 pub(super) async fn create_connection(
     State(control): State<Control>,
     scope: InTenant,
@@ -104,14 +109,8 @@ pub(super) async fn create_connection(
     let (kind, text) = sealable(url, &headers)?;
     expect_may_connect(&scope, kind)?;
     let seal = |id| control.vault.seal(&url_context(id), text.expose());
-    let id = scope.db.connections().create_connection(scope.id(), &name, kind, seal).await?;
-    let row = find_connection(&scope.db, scope.id(), &name).await?;
-    let mut connection = Connection::new(&scope, row, &BTreeMap::new());
-    if kind == ConnectionKind::Sql && scope.tenant.default_connection.is_none() {
-        scope.db.tenants().set_default_connection(scope.id(), id).await?;
-        connection.is_default = true;
-    }
-    Ok(Created(connection))
+    let (row, is_default) = scope.db.connections().create_connection(scope.id(), &name, kind, seal).await?;
+    Ok(Created(Connection { is_default, ..Connection::new(&scope, row, &BTreeMap::new()) }))
 }
 
 /// Show a connection
@@ -127,9 +126,12 @@ pub(super) async fn show_connection(
 }
 
 /// Replace where a connection leads, for example with a new password
+///
+/// As for `create_connection`, a database needs an operator's token. A database stays a database, and an API an API.
 #[utoipa::path(put, path = "/tenants/{tenant}/connections/{connection}", tag = "connections", request_body = Address,
     params(("if-match" = Option<String>, Header, description = "`ETag` of the connection as it was read")),
     responses((status = 200, description = "Replaced", body = Connection),
+              (status = 403, description = "The URL is that of a database, and the caller no operator"),
               (status = 412, description = "Somebody else changed it")))]
 pub(super) async fn replace_connection(
     State(control): State<Control>,
@@ -141,22 +143,29 @@ pub(super) async fn replace_connection(
     let (kind, text) = sealable(url, &headers)?;
     expect_may_connect(&scope, kind)?;
     let row = find_connection(&scope.db, scope.id(), &name).await?;
+    if row.kind != kind {
+        // Scripts that use it would have to change, and the tenant's default is a database.
+        let sentence =
+            format!("`{name}` is of the kind `{}`, this URL of the kind `{kind}`: create another connection", row.kind);
+        return Err(ApiError::Invalid(sentence));
+    }
     let seal = |id| control.vault.seal(&url_context(id), text.expose());
-    scope.db.connections().update_connection(scope.id(), &row, kind, expected, seal).await?;
-    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    let row = scope.db.connections().update_connection(scope.id(), row, expected, seal).await?;
     let grants = scope.db.connections().list_grants(scope.id()).await?;
     Ok(Tagged(row.revision, Connection::new(&scope, row, &grants)))
 }
 
 /// Delete a connection; scripts that use it fail from then on
 #[utoipa::path(delete, path = "/tenants/{tenant}/connections/{connection}", tag = "connections",
-    responses((status = 204, description = "Deleted")))]
+    params(("if-match" = Option<String>, Header, description = "`ETag` of the connection as it was read")),
+    responses((status = 204, description = "Deleted"), (status = 412, description = "Somebody else changed it")))]
 pub(super) async fn delete_connection(
     scope: InTenant,
     InPath((_, name)): InConnection,
+    Expected(expected): Expected,
 ) -> Result<StatusCode, ApiError> {
     let row = find_connection(&scope.db, scope.id(), &name).await?;
-    scope.db.connections().delete_connection(scope.id(), &row).await?;
+    scope.db.connections().delete_connection(scope.id(), &row, expected).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -171,6 +180,34 @@ pub(super) async fn set_connection_readers(
     let row = find_connection(&scope.db, scope.id(), &name).await?;
     let ids = script_ids(&scope, scripts.as_deref().unwrap_or_default()).await?;
     scope.db.connections().set_readers(scope.id(), &row, &ids, scripts.is_some()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let one more script use a connection that is for some scripts only
+#[utoipa::path(put, path = "/tenants/{tenant}/connections/{connection}/readers/{script}", tag = "connections",
+    responses((status = 204, description = "It may use the connection"),
+              (status = 409, description = "All scripts of the tenant may use it")))]
+pub(super) async fn add_connection_reader(
+    scope: InTenant,
+    InPath((_, name, script)): InPath<(TenantName, ConnectionName, ScriptName)>,
+) -> Result<StatusCode, ApiError> {
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    let script = find_script(&scope.db, scope.id(), &script).await?;
+    scope.db.connections().add_reader(scope.id(), &row, script.id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let a script use a connection no longer that is for some scripts only
+#[utoipa::path(delete, path = "/tenants/{tenant}/connections/{connection}/readers/{script}", tag = "connections",
+    responses((status = 204, description = "It may not use the connection"),
+              (status = 409, description = "All scripts of the tenant may use it")))]
+pub(super) async fn remove_connection_reader(
+    scope: InTenant,
+    InPath((_, name, script)): InPath<(TenantName, ConnectionName, ScriptName)>,
+) -> Result<StatusCode, ApiError> {
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    let script = find_script(&scope.db, scope.id(), &script).await?;
+    scope.db.connections().remove_reader(scope.id(), &row, script.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -1,77 +1,101 @@
-//! Unified diffs, bounded in size and time: the texts are somebody else's.
+//! How two versions differ, within limits: files may be large, and comparing takes time that grows with the square of the differences.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::domain::script::SourceFile;
+use similar::TextDiff;
+
+use crate::{control::Control, domain::script::SourceFile, problem::api::ApiError};
+
+/// Comparisons at a time: they compute, and so do guests.
+pub(super) const AT_ONCE: usize = 1;
+
+/// Longest time of one comparison. Scripts of thousands of lines take milliseconds.
+const TIME: Duration = Duration::from_secs(2);
+
+/// Larger files are named only, in bytes: nobody reads how they differ.
+const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Largest text of a comparison, in bytes. Once it is reached, further files are named only.
+const TEXT_BYTES_MAX: usize = 4 << 20;
 
 /// Unchanged lines shown around a changed one.
 const CONTEXT_LINES: usize = 3;
 
-/// Longest text that is compared line by line, in bytes.
-const COMPARED_BYTES_MAX: usize = 2 << 20;
-
-/// How long two texts are compared before the rest is shown as replaced.
-const COMPARE_TIME: Duration = Duration::from_millis(500);
-
-/// Longest diff, in bytes; what follows is cut off at a line's end, and the last line says so.
-const DIFF_BYTES_MAX: usize = 1 << 20;
-
-/// The difference of two texts; empty if there is none. Takes up to a second: not for threads that serve.
-pub(crate) fn of_texts(old: &str, new: &str, from: &str, to: &str) -> String {
-    if old == new {
-        return String::new();
-    }
-    if old.len().max(new.len()) > COMPARED_BYTES_MAX {
-        return format!("Files {from} and {to} differ, and are too large to be compared by line\n");
-    }
-    let lines = similar::TextDiff::configure().timeout(COMPARE_TIME).diff_lines(old, new);
-    cut(lines.unified_diff().context_radius(CONTEXT_LINES).header(from, to).to_string())
+/// A comparison.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Diff {
+    /// A unified diff of all files, by name.
+    pub(crate) text: String,
+    /// Whether no file is only named that could be compared.
+    pub(crate) is_complete: bool,
 }
 
-/// The difference of all files, by name.
-pub(crate) fn of_files(older: &[SourceFile], newer: &[SourceFile]) -> String {
+impl Control {
+    /// Compares beside the threads that serve.
+    pub(super) async fn compare(&self, older: Vec<SourceFile>, newer: Vec<SourceFile>) -> Result<Diff, ApiError> {
+        let _permit = self.comparing.acquire().await.map_err(|error| ApiError::Host(error.to_string()))?;
+        let comparing = tokio::task::spawn_blocking(move || compare(&older, &newer));
+        comparing.await.map_err(|error| ApiError::Host(error.to_string()))
+    }
+}
+
+/// Compares on this thread.
+pub(crate) fn compare(older: &[SourceFile], newer: &[SourceFile]) -> Diff {
+    diff_of(older, newer, TIME)
+}
+
+fn diff_of(older: &[SourceFile], newer: &[SourceFile], time: Duration) -> Diff {
+    let deadline = Instant::now() + time;
     let mut names: Vec<&str> = older.iter().chain(newer).map(|file| file.name.as_str()).collect();
     names.sort_unstable();
     names.dedup();
-    let find =
-        |files: &[SourceFile], name| files.iter().find(|file| file.name == name).map(|file| file.content.clone());
-    let mut diff = String::new();
+    let find = |files: &'_ [SourceFile], name: &str| files.iter().position(|file| file.name == name);
+    let mut diff = Diff { text: String::new(), is_complete: true };
     for name in names {
-        if diff.len() > DIFF_BYTES_MAX {
-            break;
-        }
-        let (old, new) = (find(older, name), find(newer, name));
+        let old = find(older, name).map(|at| older[at].content.as_slice());
+        let new = find(newer, name).map(|at| newer[at].content.as_slice());
         if old == new {
             continue;
         }
-        let label = |content: &Option<Vec<u8>>, side| {
-            content.as_ref().map_or_else(|| "/dev/null".to_owned(), |_| format!("{side}/{name}"))
-        };
-        let (from, to) = (label(&old, "a"), label(&new, "b"));
-        let text = |content: Option<Vec<u8>>| String::from_utf8(content.unwrap_or_default());
-        match (text(old), text(new)) {
-            // A file that is empty now, or was.
-            (Ok(old), Ok(new)) if old == new => diff.push_str(&format!("--- {from}\n+++ {to}\n")),
-            (Ok(old), Ok(new)) => diff.push_str(&of_texts(&old, &new, &from, &to)),
-            _ => diff.push_str(&format!("Binary files {from} and {to} differ\n")),
+        let label =
+            |content: Option<_>, side| content.map_or_else(|| "/dev/null".to_owned(), |_| format!("{side}/{name}"));
+        let (from, to) = (label(old, "a"), label(new, "b"));
+        let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+        if old == new {
+            // An empty file that is there on one side only has no lines to differ.
+            diff.text.push_str(&format!("--- {from}\n+++ {to}\n"));
+            continue;
         }
-    }
-    cut(diff)
-}
-
-fn cut(mut diff: String) -> String {
-    if diff.len() > DIFF_BYTES_MAX {
-        let end = diff.as_bytes()[..DIFF_BYTES_MAX].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        diff.truncate(end);
-        diff.push_str("\\ The diff is longer than 1 MiB; the rest is left out\n");
+        let (Ok(old), Ok(new)) = (str::from_utf8(old), str::from_utf8(new)) else {
+            diff.text.push_str(&format!("Binary files {from} and {to} differ\n"));
+            continue;
+        };
+        let reason = if old.len().max(new.len()) > FILE_BYTES_MAX {
+            Some("too large to compare")
+        } else if diff.text.len() > TEXT_BYTES_MAX {
+            Some("more than is shown of a comparison")
+        } else {
+            let lines = TextDiff::configure().deadline(deadline).diff_lines(old, new);
+            // A comparison that ran out of time says that whole blocks differ: correct, but nothing that anybody wants to read.
+            match Instant::now() < deadline {
+                true => {
+                    let mut unified = lines.unified_diff();
+                    diff.text.push_str(&unified.context_radius(CONTEXT_LINES).header(&from, &to).to_string());
+                    None
+                }
+                false => Some("too different to compare in time"),
+            }
+        };
+        if let Some(reason) = reason {
+            diff.is_complete = false;
+            diff.text.push_str(&format!("Files {from} and {to} differ ({reason})\n"));
+        }
     }
     diff
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn files(files: &[(&str, &[u8])]) -> Vec<SourceFile> {
@@ -88,7 +112,9 @@ mod tests {
             ("bin", b"\xfe"),
             ("void", b""),
         ]);
-        insta::assert_snapshot!(of_files(&older, &newer), @r"
+        let diff = diff_of(&older, &newer, TIME);
+        assert!(diff.is_complete);
+        insta::assert_snapshot!(diff.text, @r"
         Binary files a/bin and b/bin differ
         --- a/gone.txt
         +++ /dev/null
@@ -107,18 +133,25 @@ mod tests {
         --- /dev/null
         +++ b/void
         ");
-        assert_eq!(of_files(&newer, &newer), "");
+        assert_eq!(diff_of(&newer, &newer, TIME), Diff { text: String::new(), is_complete: true });
     }
 
     #[test]
-    fn a_diff_is_bounded_in_time_and_size() {
-        let lines = |n: usize, step: usize| (0..n).map(|i| format!("{}\n", i * step % 7919)).collect::<String>();
-        let (old, new) = (lines(200_000, 31), lines(200_000, 77));
+    fn what_takes_too_long_or_is_too_large_is_named() {
+        // Lines that are all different, and in another order: the worst there is.
+        let lines = |seed: u64| (0..90_000_u64).map(|n| format!("{:x}\n", (n * seed) % 90_001)).collect::<String>();
+        let (old, new) = (lines(3), lines(7));
+        let (large, larger) = ("x\n".repeat(FILE_BYTES_MAX / 2), "x\n".repeat(FILE_BYTES_MAX / 2 + 1));
+        let older = files(&[("big", large.as_bytes()), ("hard", old.as_bytes()), ("z", b"1")]);
+        let newer = files(&[("big", larger.as_bytes()), ("hard", new.as_bytes()), ("z", b"2")]);
         let started = Instant::now();
-        let diff = of_texts(&old, &new, "a", "b");
-        assert!(started.elapsed() < 20 * COMPARE_TIME, "{:?}", started.elapsed());
-        assert!(diff.len() < DIFF_BYTES_MAX + 100 && diff.ends_with("the rest is left out\n"), "{}", diff.len());
-        let large = "x".repeat(COMPARED_BYTES_MAX + 1);
-        assert_eq!(of_texts(&large, "", "a", "b"), "Files a and b differ, and are too large to be compared by line\n");
+        let diff = diff_of(&older, &newer, Duration::from_millis(100));
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+        assert!(!diff.is_complete);
+        insta::assert_snapshot!(diff.text, @r"
+        Files a/big and b/big differ (too large to compare)
+        Files a/hard and b/hard differ (too different to compare in time)
+        Files a/z and b/z differ (too different to compare in time)
+        ");
     }
 }

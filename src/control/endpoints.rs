@@ -87,8 +87,7 @@ pub(super) async fn create_endpoint(
     Json(new): Json<NewEndpoint>,
 ) -> Result<Created<Endpoint>, ApiError> {
     let parts = new.parts(&scope.db, scope.id()).await?;
-    let id = scope.db.endpoints().create_endpoint(scope.id(), &parts).await?;
-    let endpoint = find_endpoint(&scope.db, scope.id(), id).await?;
+    let endpoint = scope.db.endpoints().create_endpoint(scope.id(), &parts).await?;
     Ok(Created(Endpoint::new(&scope.tenant.name, endpoint)))
 }
 
@@ -96,7 +95,8 @@ pub(super) async fn create_endpoint(
 #[utoipa::path(get, path = "/tenants/{tenant}/endpoints/{endpoint}", tag = "endpoints",
     responses((status = 200, description = "The endpoint, with an `ETag`", body = Endpoint)))]
 pub(super) async fn show_endpoint(scope: InTenant, InPath((_, id)): InEndpoint) -> Result<Tagged<Endpoint>, ApiError> {
-    let endpoint = find_endpoint(&scope.db, scope.id(), id).await?;
+    let endpoint = scope.db.endpoints().find_endpoint(scope.id(), id).await?;
+    let endpoint = endpoint.ok_or_else(|| ApiError::Unknown { what: "endpoint", name: id.to_string() })?;
     Ok(Tagged(endpoint.revision, Endpoint::new(&scope.tenant.name, endpoint)))
 }
 
@@ -113,27 +113,21 @@ pub(super) async fn replace_endpoint(
     Json(new): Json<NewEndpoint>,
 ) -> Result<Tagged<Endpoint>, ApiError> {
     let parts = new.parts(&scope.db, scope.id()).await?;
-    scope.db.endpoints().update_endpoint(scope.id(), id, &parts, expected).await?;
-    let endpoint = find_endpoint(&scope.db, scope.id(), id).await?;
+    let endpoint = scope.db.endpoints().update_endpoint(scope.id(), id, &parts, expected).await?;
     Ok(Tagged(endpoint.revision, Endpoint::new(&scope.tenant.name, endpoint)))
 }
 
 /// Delete an endpoint
 #[utoipa::path(delete, path = "/tenants/{tenant}/endpoints/{endpoint}", tag = "endpoints",
-    responses((status = 204, description = "Deleted")))]
-pub(super) async fn delete_endpoint(scope: InTenant, InPath((_, id)): InEndpoint) -> Result<StatusCode, ApiError> {
-    match scope.db.endpoints().delete_endpoint(scope.id(), id).await? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(unknown(id)),
-    }
-}
-
-async fn find_endpoint(db: &Db, tenant: TenantId, id: EndpointId) -> Result<EndpointRow, ApiError> {
-    db.endpoints().find_endpoint(tenant, id).await?.ok_or_else(|| unknown(id))
-}
-
-fn unknown(id: EndpointId) -> ApiError {
-    ApiError::Unknown { what: "endpoint", name: id.to_string() }
+    params(("if-match" = Option<String>, Header, description = "`ETag` of the endpoint as it was read")),
+    responses((status = 204, description = "Deleted"), (status = 412, description = "Somebody else changed it")))]
+pub(super) async fn delete_endpoint(
+    scope: InTenant,
+    InPath((_, id)): InEndpoint,
+    Expected(expected): Expected,
+) -> Result<StatusCode, ApiError> {
+    scope.db.endpoints().delete_endpoint(scope.id(), id, expected).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 impl NewEndpoint {

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use axum::response::{
-    IntoResponse as _, Response, Sse,
-    sse::{Event, KeepAlive},
+use axum::{
+    extract::State,
+    response::{
+        IntoResponse as _, Response, Sse,
+        sse::{Event, KeepAlive},
+    },
 };
 use futures::TryStreamExt as _;
 use http::HeaderMap;
@@ -13,14 +16,12 @@ use utoipa::ToSchema;
 
 use crate::{
     control::{
+        Control, Needs,
         access::InTenant,
         error::shown,
         extract::{InPath, InQuery, Json, Page, bounds, numeric, time},
     },
-    db::{
-        DbError,
-        invocations::{InvocationFilter, LoggedInvocation},
-    },
+    db::invocations::{Details, InvocationFilter, LoggedInvocation},
     domain::names::{EndpointId, InvocationId, ScriptName, TenantName},
     problem::api::ApiError,
 };
@@ -137,7 +138,8 @@ pub(super) async fn list_invocations(
         since_ms: since.as_deref().map(|text| milliseconds("since", text)).transpose()?,
         until_ms: until.as_deref().map(|text| milliseconds("until", text)).transpose()?,
     };
-    let entries = scope.db.invocations().search(scope.id(), &filter, limit + 1).await?;
+    let shown = if details { Details::Shown } else { Details::LeftOut };
+    let entries = scope.db.invocations().search(scope.id(), &filter, shown, limit + 1).await?;
     let item = |entry: LoggedInvocation| match details {
         true => Invocation::from(entry),
         false => Invocation { log: None, traceback: None, ..entry.into() },
@@ -146,13 +148,18 @@ pub(super) async fn list_invocations(
 }
 
 /// Follow invocations as they are recorded, as server-sent events with the JSON of an `Invocation`
+///
+/// The stream ends when its caller may no longer see it.
 #[utoipa::path(get, path = "/tenants/{tenant}/invocations/live", tag = "invocations", params(FollowQuery),
-    responses((status = 200, description = "A stream without end", content_type = "text/event-stream", body = String)))]
+    responses((status = 200, description = "A stream without end", content_type = "text/event-stream", body = String),
+              (status = 429, description = "There are too many of them")))]
 pub(super) async fn follow_invocations(
+    State(control): State<Control>,
     scope: InTenant,
     headers: HeaderMap,
     InQuery(FollowQuery { after }): InQuery<FollowQuery>,
 ) -> Result<Response, ApiError> {
+    let tail = control.tails.begin(&scope.principal)?;
     let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok()?.parse().ok());
     let after = match resumed.or(after) {
         Some(after) => after,
@@ -161,22 +168,22 @@ pub(super) async fn follow_invocations(
             newest.last().map_or(0, |entry| entry.seq)
         }
     };
-    let InTenant { db, tenant, .. } = scope;
-    let batches = futures::stream::try_unfold(after, move |after| {
-        let db = db.clone();
-        async move {
-            loop {
-                let new = db.invocations().list(tenant.id, Some(after), FOLLOWED_AT_ONCE).await?;
-                if let Some(last) = new.last() {
-                    let after = last.seq;
-                    return Ok::<_, DbError>(Some((new, after)));
-                }
-                tokio::time::sleep(FOLLOW_POLL).await;
+    let batches = futures::stream::try_unfold((after, control, scope, tail), async |(after, control, scope, tail)| {
+        loop {
+            let new = scope.db.invocations().list(scope.id(), Some(after), FOLLOWED_AT_ONCE).await?;
+            // Looked at after reading: nothing is shown that was recorded after the credential was revoked.
+            if !control.is_still_let_in(&scope, Needs::Viewer).await? {
+                return Ok::<_, ApiError>(None);
             }
+            if let Some(last) = new.last() {
+                let after = last.seq;
+                return Ok(Some((new, (after, control, scope, tail))));
+            }
+            tokio::time::sleep(FOLLOW_POLL).await;
         }
     });
     let events = batches
-        .map_ok(|entries| futures::stream::iter(entries.into_iter().map(|entry| Ok::<_, DbError>(event(entry)))));
+        .map_ok(|entries| futures::stream::iter(entries.into_iter().map(|entry| Ok::<_, ApiError>(event(entry)))));
     let keep_alive = KeepAlive::new().interval(FOLLOW_KEEP_ALIVE);
     Ok(Sse::new(events.try_flatten()).keep_alive(keep_alive).into_response())
 }

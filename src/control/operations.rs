@@ -17,7 +17,8 @@ use utoipa_axum::{
 use crate::control::{
     Control, Needs, PREFIX, access, api_tokens, audit, connections, document, egress, endpoints,
     idempotency::{self, Answer},
-    invocations, programs, reruns, scripts, secrets, sessions, state, tables, tenants, tokens, users, versions,
+    invocations, previews, programs, reruns, scripts, secrets, sessions, state, tables, tenants, tokens, users,
+    versions,
 };
 
 /// Largest body: the files of the largest script in base64, with some room.
@@ -78,7 +79,9 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Viewer, routes!(versions::show_version))
         .add(Needs::Viewer, routes!(versions::download_version))
         .add(Needs::Viewer, routes!(versions::compare_versions))
-        .issue(Needs::Author, routes!(versions::create_preview))
+        .issue(Needs::Author, routes!(previews::create_preview))
+        .add(Needs::Author, routes!(previews::list_previews))
+        .add(Needs::Author, routes!(previews::revoke_preview))
         .add(Needs::Author, routes!(state::show_state))
         .add(Needs::Author, routes!(state::set_state))
         .add(Needs::Author, routes!(state::clear_state))
@@ -101,12 +104,16 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Owner, routes!(connections::replace_connection))
         .add(Needs::Owner, routes!(connections::delete_connection))
         .add(Needs::Owner, routes!(connections::set_connection_readers))
+        .add(Needs::Owner, routes!(connections::add_connection_reader))
+        .add(Needs::Owner, routes!(connections::remove_connection_reader))
         .add(Needs::Author, routes!(connections::test_connection))
         .add(Needs::Author, routes!(tables::list_tables))
         .add(Needs::Author, routes!(tables::preview_table))
         .add(Needs::Viewer, routes!(secrets::list_secrets))
         .add(Needs::Owner, routes!(secrets::set_secret))
         .add(Needs::Owner, routes!(secrets::set_readers))
+        .add(Needs::Owner, routes!(secrets::add_reader))
+        .add(Needs::Owner, routes!(secrets::remove_reader))
         .add(Needs::Owner, routes!(secrets::delete_secret))
         .add(Needs::Viewer, routes!(egress::list_allowed_hosts))
         .create(Needs::Owner, routes!(egress::allow_host))

@@ -22,7 +22,7 @@ use crate::{
     },
     domain::{
         Fault,
-        names::{InvocationId, ScriptName, TenantName},
+        names::{InvocationId, ScriptId, ScriptName, TenantName},
     },
     problem::{Problem, api::ApiError},
     remote::{SessionError, Sessions},
@@ -99,6 +99,12 @@ impl Control {
     }
 }
 
+/// The script whose session is meant. Without such a script there is none.
+async fn script_of(scope: &InTenant, name: &ScriptName) -> Result<ScriptId, Failure> {
+    let script = scope.db.scripts().find_script(scope.id(), name).await.map_err(ApiError::from)?;
+    Ok(script.ok_or(SessionError::UnknownSession)?.id)
+}
+
 fn session_id(text: &str) -> Result<InvocationId, SessionError> {
     text.parse().map_err(|_| SessionError::UnknownSession)
 }
@@ -123,7 +129,8 @@ pub(super) async fn close_session(
     scope: InTenant,
     InPath((_, script, session)): InPath<(TenantName, ScriptName, String)>,
 ) -> Result<StatusCode, Failure> {
-    control.sessions()?.close(&scope.tenant.name, &script, session_id(&session)?)?;
+    let (sessions, script) = (control.sessions()?, script_of(&scope, &script).await?);
+    sessions.close(scope.id(), script, session_id(&session)?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -138,7 +145,8 @@ pub(super) async fn call_function(
     InPath((_, script, session)): InPath<(TenantName, ScriptName, String)>,
     body: Body,
 ) -> Result<Response, Failure> {
-    let claimed = control.sessions()?.claim(&scope.tenant.name, &script, session_id(&session)?)?;
+    let (sessions, script) = (control.sessions()?, script_of(&scope, &script).await?);
+    let claimed = sessions.claim(scope.id(), script, session_id(&session)?)?;
     match read_call(body).await {
         Ok(call) => Ok(Json(claimed.call(call).await?).into_response()),
         Err(failure) => {

@@ -9,18 +9,23 @@ use crate::{
     control::{
         Control,
         access::InTenant,
-        diff,
         error::shown,
         extract::{InPath, Json},
     },
     db::invocations::LoggedInvocation,
-    domain::names::{InvocationId, ScriptName, TenantName, VersionId},
+    domain::{
+        names::{InvocationId, ScriptName, TenantName, VersionId},
+        script::SourceFile,
+    },
     invoke::recording::{RECORDED_BODY_BYTES_MAX, RecordedAnswer, RecordedBody, Recording},
     problem::api::ApiError,
 };
 
+/// What a diff calls a body.
+const BODY: &str = "body";
+
 /// JSON is laid out before it is compared, unless that makes it larger than this, in bytes.
-const LAID_OUT_BYTES_MAX: usize = 2 << 20;
+const LAID_OUT_BYTES_MAX: usize = 1 << 20;
 
 /// Which version is to run.
 #[derive(Deserialize, ToSchema)]
@@ -99,15 +104,14 @@ pub(super) async fn rerun_invocation(
     let rerun = rerun.map_err(|error| ApiError::Host(error.to_string()))?;
     let rerun =
         rerun.ok_or_else(|| ApiError::Unknown { what: "version", name: format!("{number} of script {script}") })?;
-    // Comparing large texts takes a while: not on the threads that serve.
-    let answering = tokio::task::spawn_blocking(move || Rerun {
+    let comparison = compare(&control, &recording.answer, &rerun.answer).await?;
+    Ok(Json(Rerun {
         invocation: rerun.id.to_string(),
         version: rerun.version,
-        comparison: compare(&recording.answer, &rerun.answer),
         original: recording.answer.into(),
         rerun: rerun.answer.into(),
-    });
-    Ok(Json(answering.await.map_err(|error| ApiError::Host(error.to_string()))?))
+        comparison,
+    }))
 }
 
 async fn find_recording(control: &Control, scope: &InTenant, entry: &LoggedInvocation) -> Result<Recording, ApiError> {
@@ -153,7 +157,21 @@ async fn find_version(
     Ok((script, version, number))
 }
 
-fn compare(original: &RecordedAnswer, rerun: &RecordedAnswer) -> RerunComparison {
+async fn compare(
+    control: &Control,
+    original: &RecordedAnswer,
+    rerun: &RecordedAnswer,
+) -> Result<RerunComparison, ApiError> {
+    let mut compared = compare_outlines(original, rerun);
+    if let Some((old, new)) = comparable(&original.body, &rerun.body) {
+        let file = |text: String| vec![SourceFile { name: BODY.to_owned(), content: text.into_bytes() }];
+        compared.diff = Some(control.compare(file(old), file(new)).await?.text);
+    }
+    Ok(compared)
+}
+
+/// What is the same, without a diff.
+fn compare_outlines(original: &RecordedAnswer, rerun: &RecordedAnswer) -> RerunComparison {
     let headers = |answer: &RecordedAnswer| {
         let fields = answer.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
         let mut fields: Vec<_> = fields.collect();
@@ -169,20 +187,20 @@ fn compare(original: &RecordedAnswer, rerun: &RecordedAnswer) -> RerunComparison
         same_status: (original.status, &original.code) == (rerun.status, &rerun.code),
         same_headers: headers(original) == headers(rerun),
         same_body,
-        diff: diff_of(old, new),
+        diff: None,
     }
 }
 
-fn diff_of(old: &RecordedBody, new: &RecordedBody) -> Option<String> {
+/// Two bodies that differ as texts to be compared by line.
+fn comparable(old: &RecordedBody, new: &RecordedBody) -> Option<(String, String)> {
     if old.bytes == new.bytes {
         return None;
     }
     let (old, new) = (text_of(old)?, text_of(new)?);
-    let (old, new) = match (laid_out(&old), laid_out(&new)) {
-        (Some(old), Some(new)) => (old, new),
-        _ => (old, new),
-    };
-    Some(diff::of_texts(&old, &new, "original", "re-run"))
+    match (laid_out(&old), laid_out(&new)) {
+        (Some(old), Some(new)) => Some((old, new)),
+        _ => Some((old, new)),
+    }
 }
 
 /// A body as text. One that was cut may end within a character.
@@ -224,32 +242,24 @@ mod tests {
     #[test]
     fn answers_are_compared_by_what_callers_see() {
         let swapped = vec![("B".to_owned(), "2".to_owned()), ("x-a".to_owned(), "1".to_owned())];
-        let same = compare(&answer(b"x", false), &RecordedAnswer { headers: swapped, ..answer(b"x", false) });
-        assert!(same.same_status && same.same_headers && same.same_body == Some(true) && same.diff.is_none());
+        let same = compare_outlines(&answer(b"x", false), &RecordedAnswer { headers: swapped, ..answer(b"x", false) });
+        assert!(same.same_status && same.same_headers && same.same_body == Some(true));
         let other = RecordedAnswer { status: 201, headers: Vec::new(), ..answer(b"y", false) };
-        let other = compare(&answer(b"x", false), &other);
+        let other = compare_outlines(&answer(b"x", false), &other);
         assert!(!other.same_status && !other.same_headers && other.same_body == Some(false));
-        assert_eq!(compare(&answer(b"x", true), &answer(b"x", false)).same_body, None);
-        assert_eq!(compare(&answer(b"x", true), &answer(b"y", false)).same_body, Some(false));
+        assert_eq!(compare_outlines(&answer(b"x", true), &answer(b"x", false)).same_body, None);
+        assert_eq!(compare_outlines(&answer(b"x", true), &answer(b"y", false)).same_body, Some(false));
     }
 
     #[test]
-    fn text_bodies_are_shown_as_a_diff_and_json_is_laid_out() {
-        let diff = |old: &[u8], new: &[u8]| compare(&answer(old, false), &answer(new, false)).diff;
-        insta::assert_snapshot!(diff(br#"{"a":1,"b":[2]}"#, br#"{"a":1,"b":[3]}"#).unwrap(), @r#"
-        --- original
-        +++ re-run
-        @@ -1,6 +1,6 @@
-         {
-           "a": 1,
-           "b": [
-        -    2
-        +    3
-           ]
-         }
-        "#);
-        assert!(diff(b"a\n", b"{}").unwrap().contains("-a\n"));
-        assert_eq!(diff(b"\xff", b"a"), None);
+    fn bodies_are_compared_as_text_and_json_is_laid_out() {
+        let compared = |old: &[u8], new: &[u8]| comparable(&answer(old, false).body, &answer(new, false).body);
+        let laid_out = ("{\n  \"a\": 1\n}\n".to_owned(), "[]\n".to_owned());
+        assert_eq!(compared(br#"{"a":1}"#, b" []"), Some(laid_out));
+        assert_eq!(compared(b"a", b"{}"), Some(("a".to_owned(), "{}".to_owned())));
+        assert_eq!((compared(b"\xff", b"a"), compared(b"a", b"a")), (None, None));
+        let deep = [b"[".repeat(100), b"1,".repeat(30_000), b"1".to_vec(), b"]".repeat(100)].concat();
+        assert_eq!(compared(&deep, b"1").unwrap().0.len(), deep.len(), "JSON that gets too large stays as it is");
         let cut = text_of(&RecordedBody { bytes: "é".as_bytes()[..1].to_vec().into(), is_cut: true });
         assert_eq!(cut.as_deref(), Some(""));
     }

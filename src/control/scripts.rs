@@ -114,10 +114,9 @@ pub(super) async fn create_script(
     scope: InTenant,
     Json(NewScript { name }): Json<NewScript>,
 ) -> Result<Created<Script>, ApiError> {
-    let id = scope.db.scripts().create_script(scope.id(), &name).await?;
     let files = [SourceFile { name: MAIN_FILE.to_owned(), content: BOILERPLATE.as_bytes().to_vec() }];
-    scope.db.drafts().set_draft(scope.id(), id, &name, &to_stored(&files)?, None).await?;
-    Ok(Created(find_script(&scope.db, scope.id(), &name).await?.into()))
+    let script = scope.db.scripts().create_script(scope.id(), &name, &to_stored(&files)?).await?;
+    Ok(Created(script.into()))
 }
 
 /// Show a script

@@ -117,6 +117,36 @@ pub(super) async fn set_readers(
     }
 }
 
+/// Let one more script read a secret that is for some scripts only
+#[utoipa::path(put, path = "/tenants/{tenant}/secrets/{secret}/readers/{script}", tag = "secrets",
+    responses((status = 204, description = "It may read the secret"),
+              (status = 409, description = "All scripts of the tenant may read it")))]
+pub(super) async fn add_reader(
+    scope: InTenant,
+    InPath((_, name, script)): InPath<(TenantName, SecretName, ScriptName)>,
+) -> Result<StatusCode, ApiError> {
+    let script = find_script(&scope.db, scope.id(), &script).await?;
+    match scope.db.secrets().add_reader(scope.id(), &name, script.id).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(ApiError::Unknown { what: "secret", name: name.to_string() }),
+    }
+}
+
+/// Let a script read a secret no longer that is for some scripts only
+#[utoipa::path(delete, path = "/tenants/{tenant}/secrets/{secret}/readers/{script}", tag = "secrets",
+    responses((status = 204, description = "It may not read the secret"),
+              (status = 409, description = "All scripts of the tenant may read it")))]
+pub(super) async fn remove_reader(
+    scope: InTenant,
+    InPath((_, name, script)): InPath<(TenantName, SecretName, ScriptName)>,
+) -> Result<StatusCode, ApiError> {
+    let script = find_script(&scope.db, scope.id(), &script).await?;
+    match scope.db.secrets().remove_reader(scope.id(), &name, script.id).await? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(ApiError::Unknown { what: "secret", name: name.to_string() }),
+    }
+}
+
 pub(super) async fn script_ids(scope: &InTenant, names: &[ScriptName]) -> Result<Vec<ScriptId>, ApiError> {
     let mut ids = Vec::new();
     for name in names {

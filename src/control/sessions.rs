@@ -12,10 +12,10 @@ use crate::{
     auth::people::{Principal, SESSION_TIME},
     control::{
         Control,
-        access::{Access, Peer},
+        access::{Access, Client},
         extract::{Json, time},
     },
-    db::credentials::{CredentialsOf, Holder},
+    db::credentials::{Credential, CredentialsOf, Holder},
     domain::{
         names::TenantName,
         people::{Email, Role, SESSION_COOKIE},
@@ -82,7 +82,7 @@ pub(super) struct ChangePassword {
     responses((status = 201, description = "Logged in", body = Session)))]
 pub(super) async fn log_in(
     State(control): State<Control>,
-    Peer(client): Peer,
+    Client(client): Client,
     Json(LogIn { email, password, cookie }): Json<LogIn>,
 ) -> Result<Response, ApiError> {
     let session = control.people.log_in(&email, Secret::from(password), client).await?;
@@ -116,13 +116,13 @@ pub(super) async fn show_session(access: Access) -> Result<Json<WhoAmI>, ApiErro
 
 /// Log out: end the session that the request is sent with
 #[utoipa::path(delete, path = "/session", tag = "session",
-    responses((status = 204, description = "Logged out")))]
+    responses((status = 204, description = "Logged out"),
+              (status = 409, description = "It is sent with an API token, which stays valid: revoke that by its id")))]
 pub(super) async fn log_out(access: Access) -> Result<Response, ApiError> {
-    if let Principal::Bearer(credential) = &access.principal
-        && let Holder::Session { user, .. } = &credential.holder
-    {
-        access.db.credentials().revoke_credential(CredentialsOf::User(*user), &credential.id).await?;
-    }
+    let Principal::Bearer(Credential { id, holder: Holder::Session { user, .. }, .. }) = &access.principal else {
+        return Err(ApiError::NoSession);
+    };
+    access.db.credentials().revoke_credential(CredentialsOf::User(*user), id).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     set_cookie(&mut response, "", 0);
     Ok(response)
@@ -133,14 +133,14 @@ pub(super) async fn log_out(access: Access) -> Result<Response, ApiError> {
     responses((status = 204, description = "Changed")))]
 pub(super) async fn change_password(
     State(control): State<Control>,
-    Peer(client): Peer,
+    Client(client): Client,
     access: Access,
     Json(ChangePassword { current, new }): Json<ChangePassword>,
 ) -> Result<StatusCode, ApiError> {
     let Some((user, email)) = access.principal.user() else { return Err(ApiError::Unauthenticated) };
-    control.people.check_password(email, Secret::from(current), client).await?;
+    let checked = control.people.check_password(email, Secret::from(current), client).await?;
     let hash = control.people.hash_password(Secret::from(new)).await?;
-    access.db.users().set_password(user, email, &hash).await?;
+    access.db.users().set_password(user, email, &hash, Some(&checked.password_hash)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -12,7 +12,7 @@ use crate::{
         scripts::find_script,
     },
     domain::{
-        names::{ScriptId, ScriptName, TenantName},
+        names::{ScriptName, TenantName},
         state::STATE_BYTES_MAX,
     },
     problem::api::ApiError,
@@ -62,14 +62,14 @@ pub(super) async fn set_state(
 
 /// Clear a script's state
 #[utoipa::path(delete, path = "/tenants/{tenant}/scripts/{script}/state", tag = "state",
-    responses((status = 204, description = "Cleared")))]
-pub(super) async fn clear_state(scope: InTenant, InPath((_, name)): InScript) -> Result<StatusCode, ApiError> {
-    write(&scope, &name, None, None).await
-}
-
-/// 0 when the script has no state.
-async fn revision_of(scope: &InTenant, script: ScriptId) -> Result<i64, ApiError> {
-    Ok(scope.db.state().find_state(scope.id(), script).await?.unwrap_or_default().revision)
+    params(("if-match" = Option<String>, Header, description = "`ETag` of the state that is cleared")),
+    responses((status = 204, description = "Cleared"), (status = 412, description = "It was written meanwhile")))]
+pub(super) async fn clear_state(
+    scope: InTenant,
+    InPath((_, name)): InScript,
+    Expected(expected): Expected,
+) -> Result<StatusCode, ApiError> {
+    write(&scope, &name, None, expected).await
 }
 
 async fn write(
@@ -79,15 +79,6 @@ async fn write(
     expected: Option<i64>,
 ) -> Result<StatusCode, ApiError> {
     let script = find_script(&scope.db, scope.id(), name).await?;
-    let is_written = match expected {
-        Some(revision) if revision != revision_of(scope, script.id).await? => false,
-        Some(revision) => scope.db.state().compare_and_set_state(scope.id(), script.id, revision, value).await?,
-        None => scope.db.state().set_state(scope.id(), script.id, value).await.map(|()| true)?,
-    };
-    if !is_written {
-        return Err(ApiError::Stale);
-    }
-    let action = if value.is_some() { "set_state" } else { "clear_state" };
-    scope.db.audit().note(scope.id(), action, name.as_str()).await?;
+    scope.db.state().replace_state(scope.id(), script.id, name, expected, value).await?;
     Ok(StatusCode::NO_CONTENT)
 }

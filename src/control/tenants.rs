@@ -9,7 +9,7 @@ use crate::{
         access::{Access, InTenant},
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, time},
     },
-    db::{Db, tenants::Tenant as TenantRow},
+    db::{Db, connections::ConnectionKind, tenants::Tenant as TenantRow},
     domain::{
         names::{ConnectionName, TenantName},
         people::Role,
@@ -100,6 +100,9 @@ pub(super) async fn update_tenant(
     let connection = db.connections().find_connection(tenant.id, &default_connection).await?;
     let connection =
         connection.ok_or_else(|| ApiError::Unknown { what: "connection", name: default_connection.to_string() })?;
+    if connection.kind != ConnectionKind::Sql {
+        return Err(ApiError::Invalid(format!("`{default_connection}` is an HTTP API: the default is a database")));
+    }
     db.tenants().set_default_connection(tenant.id, connection.id).await?;
     tenant.default_connection = Some(connection.id);
     details(&db, tenant, role).await

@@ -15,7 +15,7 @@ use crate::{
         error::shown,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, time},
     },
-    db::tokens::Token as TokenRow,
+    db::tokens::{EndpointsOfRoute, Token as TokenRow},
     domain::names::TenantName,
     problem::api::ApiError,
 };
@@ -28,7 +28,7 @@ const TIME_MAX_SECONDS: u64 = 3653 * 86400;
 pub(super) struct Token {
     id: String,
     name: String,
-    /// Route of the only endpoint that it is for
+    /// Route of the only endpoints that it is for: those that the route had when it was created
     endpoint: Option<String>,
     created_at: String,
     expires_at: String,
@@ -43,7 +43,7 @@ pub(super) struct CreateEndpointToken {
     #[serde(default)]
     #[schema(max_length = 200)]
     name: String,
-    /// Route of the only endpoint that it is for
+    /// Route of the only endpoints that it is for: those that the route has now, for whatever methods
     endpoint: Option<String>,
     /// Seconds until it expires; 30 days unless given
     #[schema(minimum = 1, maximum = 315619200)]
@@ -81,17 +81,23 @@ pub(super) async fn create_token(
     if name.chars().count() > 200 || name.chars().any(char::is_control) {
         return Err(ApiError::Invalid("`name` may have 200 characters, none of them control characters".to_owned()));
     }
-    if let Some(route) = &endpoint {
-        let endpoints = scope.db.endpoints().list_endpoints(scope.id()).await?;
-        if !endpoints.iter().any(|endpoint| endpoint.route == *route) {
-            return Err(ApiError::Unknown { what: "endpoint", name: shown(route) });
+    let only = match endpoint {
+        Some(route) => {
+            let endpoints = scope.db.endpoints().list_endpoints(scope.id()).await?;
+            let ids: Vec<_> =
+                endpoints.into_iter().filter(|known| known.route == route).map(|known| known.id).collect();
+            if ids.is_empty() {
+                return Err(ApiError::Unknown { what: "endpoint", name: shown(&route) });
+            }
+            Some(EndpointsOfRoute { route, ids })
         }
-    }
+        None => None,
+    };
     let seconds = expires_in.unwrap_or(30 * 86400);
     if seconds == 0 || seconds > TIME_MAX_SECONDS {
         return Err(ApiError::Invalid(format!("`expires_in` must be 1 to {TIME_MAX_SECONDS}, not {seconds}")));
     }
-    let request = TokenRequest { name, expires_in: Duration::from_secs(seconds), endpoint_route: endpoint };
+    let request = TokenRequest { name, expires_in: Duration::from_secs(seconds), only };
     let token = control.auth.create_token(&scope.db, scope.id(), &scope.tenant.name, request).await?;
     let text = token.text.expose_str().map_err(|error| ApiError::Host(error.to_string()))?;
     Ok(Created(NewEndpointToken { id: token.id, token: text.to_owned(), expires_at: time(token.expires_at_ms) }))

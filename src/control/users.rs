@@ -100,13 +100,14 @@ pub(super) async fn set_password(
 ) -> Result<StatusCode, ApiError> {
     let user = find_user(&access.db, &email).await?;
     let hash = control.people.hash_password(Secret::from(password)).await?;
-    access.db.users().set_password(user.id, &email, &hash).await?;
+    access.db.users().set_password(user.id, &email, &hash, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Delete a user with its roles, sessions and tokens
+/// Delete a user with its roles, sessions and tokens, unless a tenant would be left without an owner
 #[utoipa::path(delete, path = "/users/{email}", tag = "users",
-    responses((status = 204, description = "Deleted")))]
+    responses((status = 204, description = "Deleted"),
+              (status = 409, description = "It is the only owner of a tenant")))]
 pub(super) async fn delete_user(access: Access, InPath(email): InPath<Email>) -> Result<StatusCode, ApiError> {
     let user = find_user(&access.db, &email).await?;
     match access.db.users().delete_user(user.id, &email).await? {

@@ -1,7 +1,5 @@
 //! Versions: published, immutable, numbered.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,24 +8,18 @@ use crate::{
     control::{
         Control,
         access::InTenant,
-        diff,
+        diff::Diff,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, numeric, time},
         scripts::{File, draft_files, find_script, source_files},
     },
     db::{Db, scripts::Script, versions::Version as VersionRow},
-    domain::{
-        names::{ScriptName, TenantId, TenantName},
-        preview::PreviewToken,
-    },
+    domain::names::{ScriptName, TenantId, TenantName},
     problem::api::ApiError,
     publish::Publication,
 };
 
 /// Longest message of a version, in bytes.
 const MESSAGE_BYTES_MAX: usize = 2000;
-
-/// How long a preview's address works.
-const PREVIEW_TIME: Duration = Duration::from_secs(7 * 86400);
 
 /// A version.
 #[derive(Serialize, ToSchema)]
@@ -87,6 +79,8 @@ pub(super) struct Download {
 pub(super) struct Comparison {
     /// Unified diff; empty when they do not
     diff: String,
+    /// Whether all that differs is in it: files that are too large, or more than can be compared in time, are only named
+    is_complete: bool,
 }
 
 /// With what to compare.
@@ -96,14 +90,6 @@ pub(super) struct Comparison {
 pub(super) struct CompareQuery {
     /// The older version; the one before unless given, 0 for nothing
     from: Option<i64>,
-}
-
-/// An address at which a version answers, whether it is live or not.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Preview {
-    /// To be put before a route of the tenant: `GET {path}/orders/17` of the ingress listener
-    path: String,
-    expires_at: String,
 }
 
 type InScript = InPath<(TenantName, ScriptName)>;
@@ -184,6 +170,7 @@ pub(super) async fn download_version(
     params(CompareQuery),
     responses((status = 200, description = "The difference", body = Comparison)))]
 pub(super) async fn compare_versions(
+    State(control): State<Control>,
     scope: InTenant,
     InPath((_, name, number)): InVersion,
     InQuery(CompareQuery { from }): InQuery<CompareQuery>,
@@ -198,29 +185,16 @@ pub(super) async fn compare_versions(
         }
     };
     let newer = scope.db.versions().list_files(scope.id(), newer.id).await?;
-    // Comparing large files takes a while: not on the threads that serve.
-    let diff = tokio::task::spawn_blocking(move || diff::of_files(&older, &newer));
-    Ok(Json(Comparison { diff: diff.await.map_err(|error| ApiError::Host(error.to_string()))? }))
+    let Diff { text, is_complete } = control.compare(older, newer).await?;
+    Ok(Json(Comparison { diff: text, is_complete }))
 }
 
-/// Create an address at which a version answers before it is live, for a week
-#[utoipa::path(post, path = "/tenants/{tenant}/scripts/{script}/versions/{version}/previews", tag = "versions",
-    responses((status = 201, description = "Created; endpoints check their callers as always", body = Preview)))]
-pub(super) async fn create_preview(
-    scope: InTenant,
-    InPath((tenant, name, number)): InVersion,
-) -> Result<Created<Preview>, ApiError> {
-    let script = find_script(&scope.db, scope.id(), &name).await?;
-    let version = find_version(&scope.db, scope.id(), &script, number).await?;
-    let token = PreviewToken::generate().map_err(|error| ApiError::Host(error.to_string()))?;
-    let expires_at = chrono::Utc::now() + PREVIEW_TIME;
-    let target = format!("{name} version {number}");
-    let expires_at_ms = expires_at.timestamp_millis();
-    scope.db.previews().insert_preview(scope.id(), version.id, &target, &token.hash(), expires_at_ms).await?;
-    Ok(Created(Preview { path: token.path(&tenant), expires_at: time(expires_at_ms) }))
-}
-
-async fn find_version(db: &Db, tenant: TenantId, script: &Script, number: i64) -> Result<VersionRow, ApiError> {
+pub(super) async fn find_version(
+    db: &Db,
+    tenant: TenantId,
+    script: &Script,
+    number: i64,
+) -> Result<VersionRow, ApiError> {
     let version = db.versions().find_version_numbered(tenant, script.id, number).await?;
     version.ok_or_else(|| ApiError::Unknown { what: "version", name: format!("{number} of script {}", script.name) })
 }

@@ -27,7 +27,7 @@ pub struct AuditEntry {
 pub struct AuditLog<'a>(pub(super) &'a Db);
 
 impl AuditLog<'_> {
-    /// Notes what was done to something that scripts may change, too, and whose changes are not noted by themselves.
+    /// Notes what somebody had the host do, where that changes nothing of the control database itself.
     ///
     /// # Errors
     /// The database fails.

@@ -1,6 +1,6 @@
 //! Connections: the databases and HTTP APIs that a tenant's scripts may use.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use crate::{
     db::{
@@ -8,8 +8,21 @@ use crate::{
         error::{Unique, is_missing_reference},
         now_ms,
     },
-    domain::names::{ConnectionId, ConnectionName, ScriptId, ScriptName, TenantId},
+    domain::names::{ConnectionId, ConnectionName, TenantId},
 };
+
+/// Selects connections as [`Row`]s.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, name, kind, revision, sealed_url, restricted, created_at_ms FROM connection
+             WHERE tenant_id = $1 ",
+            $rest
+        )
+    };
+}
+
+mod grants; // below the macro, which it uses
 
 const NAME_TAKEN: Unique = Unique { name: "connection_name_taken", columns: "connection.tenant_id, connection.name" };
 
@@ -69,23 +82,13 @@ pub struct ConnectionRow {
 
 type Row = (i64, String, String, i64, Vec<u8>, i64, i64);
 
-/// Selects connections as [`Row`]s.
-macro_rules! select {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, name, kind, revision, sealed_url, restricted, created_at_ms FROM connection
-             WHERE tenant_id = $1 ",
-            $rest
-        )
-    };
-}
-
 /// Statements about connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Connections<'a>(pub(super) &'a Db);
 
 impl Connections<'_> {
-    /// Creates a connection. `seal` makes its ciphertext, which is bound to the new id.
+    /// Creates a connection, and tells whether it is the tenant's default now: its first database is. `seal` makes its ciphertext, which is
+    /// bound to the new id.
     ///
     /// # Errors
     /// [`DbError::NameTaken`], [`DbError::Unknown`] when there is no such tenant, or the database fails.
@@ -95,7 +98,8 @@ impl Connections<'_> {
         name: &ConnectionName,
         kind: ConnectionKind,
         seal: impl FnOnce(ConnectionId) -> Vec<u8> + Send,
-    ) -> Result<ConnectionId, DbError> {
+    ) -> Result<(ConnectionRow, bool), DbError> {
+        let created_at_ms = now_ms();
         let mut tx = self.0.begin_change(tenant, "create_connection", name.as_str()).await?;
         let id: i64 = sqlx::query_scalar(
             "INSERT INTO connection (tenant_id, name, kind, revision, sealed_url, created_at_ms)
@@ -106,7 +110,7 @@ impl Connections<'_> {
         .bind(name.as_str())
         .bind(kind.as_str())
         .bind(&[][..]) // nobody sees it: the next statement is in the same transaction
-        .bind(now_ms())
+        .bind(created_at_ms)
         .fetch_one(&mut *tx)
         .await
         .map_err(|error| {
@@ -118,37 +122,44 @@ impl Connections<'_> {
                 error.into()
             }
         })?;
+        let sealed_url = seal(ConnectionId(id));
         sqlx::query("UPDATE connection SET sealed_url = $3 WHERE tenant_id = $1 AND id = $2")
             .bind(tenant.0)
             .bind(id)
-            .bind(seal(ConnectionId(id)))
+            .bind(&sealed_url)
             .execute(&mut *tx)
             .await?;
+        let is_default = kind == ConnectionKind::Sql && {
+            let updated = sqlx::query(
+                "UPDATE tenant SET default_connection_id = $2 WHERE id = $1 AND default_connection_id IS NULL",
+            );
+            updated.bind(tenant.0).bind(id).execute(&mut *tx).await?.rows_affected() == 1
+        };
         tx.commit().await?;
-        Ok(ConnectionId(id))
+        let (id, name) = (ConnectionId(id), name.clone());
+        Ok((ConnectionRow { id, name, kind, revision: 1, sealed_url, restricted: false, created_at_ms }, is_default))
     }
 
-    /// Replaces what is sealed of a connection, if it is still at revision `expected` (`None` for any).
+    /// Replaces what is sealed of a connection, if it is still at revision `expected` (`None` for any). Gives what it is now.
     ///
     /// # Errors
     /// [`DbError::Stale`] when it is not, [`DbError::Unknown`] when the tenant has no such connection, or the database fails.
     pub async fn update_connection(
         self,
         tenant: TenantId,
-        connection: &ConnectionRow,
-        kind: ConnectionKind,
+        connection: ConnectionRow,
         expected: Option<i64>,
         seal: impl FnOnce(ConnectionId) -> Vec<u8> + Send,
-    ) -> Result<(), DbError> {
+    ) -> Result<ConnectionRow, DbError> {
         let mut tx = self.0.begin_change(tenant, "update_connection", connection.name.as_str()).await?;
+        let sealed_url = seal(connection.id);
         let revision: Option<i64> = sqlx::query_scalar(
-            "UPDATE connection SET sealed_url = $3, kind = $4, revision = revision + 1
+            "UPDATE connection SET sealed_url = $3, revision = revision + 1
              WHERE tenant_id = $1 AND id = $2 RETURNING revision",
         )
         .bind(tenant.0)
         .bind(connection.id.0)
-        .bind(seal(connection.id))
-        .bind(kind.as_str())
+        .bind(&sealed_url)
         .fetch_optional(&mut *tx)
         .await?;
         let Some(revision) = revision else {
@@ -158,14 +169,19 @@ impl Connections<'_> {
             return Err(DbError::Stale);
         }
         tx.commit().await?;
-        Ok(())
+        Ok(ConnectionRow { revision, sealed_url, ..connection })
     }
 
-    /// Deletes a connection; the tenant is without a default one if it was that.
+    /// Deletes a connection, if it is still at revision `expected` (`None` for any); the tenant is without a default one if it was that.
     ///
     /// # Errors
-    /// [`DbError::Unknown`] when it is gone, or the database fails.
-    pub async fn delete_connection(self, tenant: TenantId, connection: &ConnectionRow) -> Result<(), DbError> {
+    /// [`DbError::Stale`] when it is not, [`DbError::Unknown`] when it is gone, or the database fails.
+    pub async fn delete_connection(
+        self,
+        tenant: TenantId,
+        connection: &ConnectionRow,
+        expected: Option<i64>,
+    ) -> Result<(), DbError> {
         let mut tx = self.0.begin_change(tenant, "delete_connection", connection.name.as_str()).await?;
         sqlx::query("UPDATE tenant SET default_connection_id = NULL WHERE id = $1 AND default_connection_id = $2")
             .bind(tenant.0)
@@ -177,13 +193,15 @@ impl Connections<'_> {
             .bind(connection.id.0)
             .execute(&mut *tx)
             .await?;
-        let deleted = sqlx::query("DELETE FROM connection WHERE tenant_id = $1 AND id = $2")
-            .bind(tenant.0)
-            .bind(connection.id.0)
-            .execute(&mut *tx)
-            .await?;
-        if deleted.rows_affected() == 0 {
-            return Err(DbError::Unknown { what: "connection", id: connection.id.0 });
+        let revision: Option<i64> =
+            sqlx::query_scalar("DELETE FROM connection WHERE tenant_id = $1 AND id = $2 RETURNING revision")
+                .bind(tenant.0)
+                .bind(connection.id.0)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let revision = revision.ok_or(DbError::Unknown { what: "connection", id: connection.id.0 })?;
+        if expected.is_some_and(|expected| expected != revision) {
+            return Err(DbError::Stale);
         }
         tx.commit().await?;
         Ok(())
@@ -205,116 +223,6 @@ impl Connections<'_> {
             .await?
             .map(connection)
             .transpose()
-    }
-
-    /// The tenant's connection of this name, if this script may use it.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn find_connection_for(
-        self,
-        tenant: TenantId,
-        name: &ConnectionName,
-        script: ScriptId,
-    ) -> Result<Option<ConnectionRow>, DbError> {
-        sqlx::query_as::<_, Row>(select!(
-            "AND name = $2 AND (restricted = 0 OR EXISTS (
-                 SELECT 1 FROM connection_grant g
-                 WHERE g.tenant_id = connection.tenant_id AND g.connection_id = connection.id AND g.script_id = $3))"
-        ))
-        .bind(tenant.0)
-        .bind(name.as_str())
-        .bind(script.0)
-        .fetch_optional(&self.0.readers)
-        .await?
-        .map(connection)
-        .transpose()
-    }
-
-    /// The tenant's connections that this script may use, by name.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn list_connections_for(self, tenant: TenantId, script: ScriptId) -> Result<Vec<ConnectionRow>, DbError> {
-        sqlx::query_as::<_, Row>(select!(
-            "AND (restricted = 0 OR EXISTS (
-                 SELECT 1 FROM connection_grant g
-                 WHERE g.tenant_id = connection.tenant_id AND g.connection_id = connection.id AND g.script_id = $2))
-             ORDER BY name"
-        ))
-        .bind(tenant.0)
-        .bind(script.0)
-        .fetch_all(&self.0.readers)
-        .await?
-        .into_iter()
-        .map(connection)
-        .collect()
-    }
-
-    /// The scripts that the tenant's restricted connections are granted to, by name.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn list_grants(self, tenant: TenantId) -> Result<BTreeMap<ConnectionId, Vec<ScriptName>>, DbError> {
-        let rows = sqlx::query_as::<_, (i64, String)>(
-            "SELECT g.connection_id, s.name FROM connection_grant g
-             JOIN script s ON s.tenant_id = g.tenant_id AND s.id = g.script_id
-             WHERE g.tenant_id = $1 ORDER BY s.name",
-        )
-        .bind(tenant.0)
-        .fetch_all(&self.0.readers)
-        .await?;
-        let mut grants: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for (connection, script) in rows {
-            let script = script.try_into().map_err(|error| DbError::corrupt("script name", error))?;
-            grants.entry(ConnectionId(connection)).or_default().push(script);
-        }
-        Ok(grants)
-    }
-
-    /// Changes which scripts may use a connection: if it is `restricted` only these, otherwise all of the tenant.
-    ///
-    /// # Errors
-    /// [`DbError::Unknown`] when it is gone, or a script is not the tenant's, or the database fails.
-    pub async fn set_readers(
-        self,
-        tenant: TenantId,
-        connection: &ConnectionRow,
-        readers: &[ScriptId],
-        restricted: bool,
-    ) -> Result<(), DbError> {
-        let mut tx = self.0.begin_change(tenant, "set_connection_readers", connection.name.as_str()).await?;
-        let updated = sqlx::query("UPDATE connection SET restricted = $3 WHERE tenant_id = $1 AND id = $2")
-            .bind(tenant.0)
-            .bind(connection.id.0)
-            .bind(i64::from(restricted))
-            .execute(&mut *tx)
-            .await?;
-        if updated.rows_affected() == 0 {
-            return Err(DbError::Unknown { what: "connection", id: connection.id.0 });
-        }
-        sqlx::query("DELETE FROM connection_grant WHERE tenant_id = $1 AND connection_id = $2")
-            .bind(tenant.0)
-            .bind(connection.id.0)
-            .execute(&mut *tx)
-            .await?;
-        for script in readers {
-            sqlx::query(
-                "INSERT INTO connection_grant (tenant_id, connection_id, script_id) VALUES ($1, $2, $3)
-                 ON CONFLICT DO NOTHING",
-            )
-            .bind(tenant.0)
-            .bind(connection.id.0)
-            .bind(script.0)
-            .execute(&mut *tx)
-            .await
-            .map_err(|error| match is_missing_reference(&error) {
-                true => DbError::Unknown { what: "script", id: script.0 },
-                false => error.into(),
-            })?;
-        }
-        tx.commit().await?;
-        Ok(())
     }
 
     /// The tenant's connections by name.

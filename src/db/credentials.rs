@@ -72,6 +72,17 @@ pub struct NewCredential {
     pub expires_at_ms: i64,
 }
 
+/// What must still be so when a credential is recorded. Hashing a password takes long enough for it to change.
+#[derive(Debug, Clone, Copy)]
+pub enum Grounds<'a> {
+    /// Nothing.
+    None,
+    /// The user's password has this hash.
+    Password(&'a str),
+    /// The credential of this id, by which the user has asked for another one, is there.
+    Credential(&'a str),
+}
+
 /// Which credentials to list.
 #[derive(Debug, Clone, Copy)]
 pub enum CredentialsOf {
@@ -101,6 +112,9 @@ struct Row {
 /// `last_used_at_ms` is written at most this often, so that reading does not become writing.
 const LAST_USED_STEP_MS: i64 = 60_000;
 
+/// How long lists show tokens that are over, in milliseconds: who wonders why a program stopped finds the reason for a month.
+pub(super) const TOKENS_SHOWN_MS: i64 = 30 * 86_400_000;
+
 /// Statements about credentials.
 #[derive(Debug, Clone, Copy)]
 pub struct Credentials<'a>(pub(super) &'a Db);
@@ -109,8 +123,8 @@ impl Credentials<'_> {
     /// Records a credential.
     ///
     /// # Errors
-    /// The database fails.
-    pub async fn insert_credential(self, new: &NewCredential) -> Result<(), DbError> {
+    /// [`DbError::Stale`] when its grounds are gone, or the database fails.
+    pub async fn insert_credential(self, new: &NewCredential, grounds: Grounds<'_>) -> Result<(), DbError> {
         let NewCredential { id, holder, name, hash, expires_at_ms } = new;
         let (kind, action, user, tenant, role) = match holder {
             Holder::Operator => ("operator", "create_operator_token", None, None, None),
@@ -118,14 +132,35 @@ impl Credentials<'_> {
             Holder::User { user, .. } => ("user", "create_api_token", Some(*user), None, None),
             Holder::Session { user, .. } => ("session", "log_in", Some(*user), None, None),
         };
-        let mut tx = self.0.begin_change(tenant, action, id).await?;
+        let target = match holder {
+            Holder::Tenant { role, .. } => format!("{id} {name} ({role})"),
+            Holder::Operator | Holder::User { .. } => format!("{id} {name}").trim_end().to_owned(),
+            Holder::Session { email, .. } => format!("{id} {email}"),
+        };
+        let mut tx = self.0.begin_change(tenant, action, &target).await?;
+        let user = user.map(|user| user.0);
+        let ground = match grounds {
+            Grounds::None => None,
+            Grounds::Password(hash) => {
+                Some(("SELECT COUNT(*) FROM user_account WHERE id = $1 AND password_hash = $2", hash))
+            }
+            Grounds::Credential(id) => {
+                Some(("SELECT COUNT(*) FROM credential WHERE user_id = $1 AND id = $2 AND revoked_at_ms IS NULL", id))
+            }
+        };
+        if let Some((sql, subject)) = ground {
+            let found: i64 = sqlx::query_scalar(sql).bind(user).bind(subject).fetch_one(&mut *tx).await?;
+            if found == 0 {
+                return Err(DbError::Stale);
+            }
+        }
         sqlx::query(
             "INSERT INTO credential (id, kind, user_id, tenant_id, role, name, hash, created_at_ms, expires_at_ms)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(id)
         .bind(kind)
-        .bind(user.map(|user| user.0))
+        .bind(user)
         .bind(tenant.map(|tenant| tenant.0))
         .bind(role.map(Role::as_str))
         .bind(name)
@@ -147,6 +182,21 @@ impl Credentials<'_> {
             "SELECT c.*, u.email FROM credential c LEFT JOIN user_account u ON u.id = c.user_id WHERE c.hash = $1",
         )
         .bind(hash)
+        .fetch_optional(&self.0.readers)
+        .await?
+        .map(Credential::try_from)
+        .transpose()
+    }
+
+    /// The credential of this id, even if it is revoked or has expired.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find_by_id(self, id: &str) -> Result<Option<Credential>, DbError> {
+        sqlx::query_as::<_, Row>(
+            "SELECT c.*, u.email FROM credential c LEFT JOIN user_account u ON u.id = c.user_id WHERE c.id = $1",
+        )
+        .bind(id)
         .fetch_optional(&self.0.readers)
         .await?
         .map(Credential::try_from)
@@ -238,6 +288,25 @@ impl Credentials<'_> {
         }
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// Deletes sessions that ended or expired before a time, and tokens that did so a month earlier, at most `delete_max` of both. Gives the
+    /// number that were deleted.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn prune_expired(self, before_ms: i64, delete_max: u32) -> Result<u64, DbError> {
+        let deleted = sqlx::query(
+            "DELETE FROM credential WHERE id IN (
+                 SELECT id FROM credential WHERE COALESCE(revoked_at_ms, expires_at_ms) < CASE kind WHEN 'session' THEN $1 ELSE $2 END
+                 LIMIT $3)",
+        )
+        .bind(before_ms)
+        .bind(before_ms - TOKENS_SHOWN_MS)
+        .bind(i64::from(delete_max))
+        .execute(&self.0.log_writer)
+        .await?;
+        Ok(deleted.rows_affected())
     }
 }
 

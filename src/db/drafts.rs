@@ -1,7 +1,7 @@
 //! What authors work on before publishing it.
 
 use crate::{
-    db::{Db, DbError, error::is_missing_reference, now_ms},
+    db::{Db, DbError, Tx, error::is_missing_reference, now_ms},
     domain::names::{ScriptId, ScriptName, TenantId},
 };
 
@@ -50,26 +50,37 @@ impl Drafts<'_> {
     ) -> Result<Draft, DbError> {
         let updated_at_ms = now_ms();
         let mut tx = self.0.begin_change(tenant, "set_draft", name.as_str()).await?;
-        let revision: i64 = sqlx::query_scalar(
-            "INSERT INTO script_draft (tenant_id, script_id, files, revision, updated_at_ms) VALUES ($1, $2, $3, 1, $4)
-             ON CONFLICT (script_id) DO UPDATE
-             SET files = excluded.files, revision = script_draft.revision + 1, updated_at_ms = excluded.updated_at_ms
-             RETURNING revision",
-        )
-        .bind(tenant.0)
-        .bind(script.0)
-        .bind(files)
-        .bind(updated_at_ms)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(|error| match is_missing_reference(&error) {
-            true => DbError::Unknown { what: "script", id: script.0 },
-            false => error.into(),
-        })?;
+        let revision = replace(&mut tx, tenant, script, files, updated_at_ms).await?;
         if expected.is_some_and(|expected| expected != revision - 1) {
             return Err(DbError::Stale);
         }
         tx.commit().await?;
         Ok(Draft { files: files.to_owned(), revision, updated_at_ms })
     }
+}
+
+/// Gives the new revision.
+pub(super) async fn replace(
+    tx: &mut Tx,
+    tenant: TenantId,
+    script: ScriptId,
+    files: &str,
+    updated_at_ms: i64,
+) -> Result<i64, DbError> {
+    sqlx::query_scalar(
+        "INSERT INTO script_draft (tenant_id, script_id, files, revision, updated_at_ms) VALUES ($1, $2, $3, 1, $4)
+         ON CONFLICT (script_id) DO UPDATE
+         SET files = excluded.files, revision = script_draft.revision + 1, updated_at_ms = excluded.updated_at_ms
+         RETURNING revision",
+    )
+    .bind(tenant.0)
+    .bind(script.0)
+    .bind(files)
+    .bind(updated_at_ms)
+    .fetch_one(&mut **tx)
+    .await
+    .map_err(|error| match is_missing_reference(&error) {
+        true => DbError::Unknown { what: "script", id: script.0 },
+        false => error.into(),
+    })
 }

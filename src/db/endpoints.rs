@@ -71,6 +71,8 @@ macro_rules! select {
     };
 }
 
+const ONE: &str = select!("WHERE e.tenant_id = $1 AND e.id = $2");
+
 #[derive(FromRow)]
 struct Row {
     id: i64,
@@ -96,10 +98,10 @@ impl Endpoints<'_> {
     /// # Errors
     /// [`DbError::RouteTaken`] when an endpoint answers the same requests, [`DbError::Unknown`] when the tenant has no such
     /// script, or the database fails.
-    pub async fn create_endpoint(self, tenant: TenantId, new: &NewEndpoint) -> Result<EndpointId, DbError> {
-        let mut tx = self.0.begin_change(tenant, "create_endpoint", &new.to_string()).await?;
+    pub async fn create_endpoint(self, tenant: TenantId, new: &NewEndpoint) -> Result<Endpoint, DbError> {
+        let mut tx = self.0.begin_derived_change().await?;
         expect_free_route(&mut tx, tenant, None, new).await?;
-        let id = sqlx::query_scalar(
+        let id: i64 = sqlx::query_scalar(
             "INSERT INTO endpoint (tenant_id, methods, route, script_id, auth, version_id, record, created_at_ms)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id",
         )
@@ -114,11 +116,13 @@ impl Endpoints<'_> {
         .fetch_one(&mut *tx)
         .await
         .map_err(|error| missing_script(error, new.script))?;
+        let created = expect_endpoint(&mut tx, tenant, EndpointId(id)).await?;
+        self.0.note_change(&mut tx, tenant, "create_endpoint", &created.to_string()).await?;
         tx.commit().await?;
-        Ok(EndpointId(id))
+        Ok(created)
     }
 
-    /// Replaces what an endpoint is, if it is still at revision `expected` (`None` for any).
+    /// Replaces what an endpoint is, if it is still at revision `expected` (`None` for any). Gives what it is now.
     ///
     /// # Errors
     /// [`DbError::Stale`] when it is not, [`DbError::Unknown`] when the tenant has no such endpoint or script,
@@ -129,13 +133,17 @@ impl Endpoints<'_> {
         endpoint: EndpointId,
         new: &NewEndpoint,
         expected: Option<i64>,
-    ) -> Result<(), DbError> {
-        let mut tx = self.0.begin_change(tenant, "update_endpoint", &new.to_string()).await?;
+    ) -> Result<Endpoint, DbError> {
+        let mut tx = self.0.begin_derived_change().await?;
+        let before = expect_endpoint(&mut tx, tenant, endpoint).await?;
+        if expected.is_some_and(|expected| expected != before.revision) {
+            return Err(DbError::Stale);
+        }
         expect_free_route(&mut tx, tenant, Some(endpoint), new).await?;
-        let revision: Option<i64> = sqlx::query_scalar(
+        sqlx::query(
             "UPDATE endpoint SET methods = $3, route = $4, script_id = $5, auth = $6, version_id = $7,
                     record = $8, revision = revision + 1
-             WHERE tenant_id = $1 AND id = $2 RETURNING revision",
+             WHERE tenant_id = $1 AND id = $2",
         )
         .bind(tenant.0)
         .bind(endpoint.0)
@@ -145,33 +153,38 @@ impl Endpoints<'_> {
         .bind(new.auth.to_string())
         .bind(new.pinned_version.map(|version| version.0))
         .bind(i64::from(new.record))
-        .fetch_optional(&mut *tx)
+        .execute(&mut *tx)
         .await
         .map_err(|error| missing_script(error, new.script))?;
-        let Some(revision) = revision else { return Err(DbError::Unknown { what: "endpoint", id: endpoint.0 }) };
-        if expected.is_some_and(|expected| expected != revision - 1) {
-            return Err(DbError::Stale);
-        }
+        let after = expect_endpoint(&mut tx, tenant, endpoint).await?;
+        self.0.note_change(&mut tx, tenant, "update_endpoint", &format!("{before}, now {after}")).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(after)
     }
 
-    /// Deletes an endpoint; `false` when the tenant has none of this id.
+    /// Deletes an endpoint, if it is still at revision `expected` (`None` for any).
     ///
     /// # Errors
-    /// The database fails.
-    pub async fn delete_endpoint(self, tenant: TenantId, endpoint: EndpointId) -> Result<bool, DbError> {
-        let mut tx = self.0.begin_change(tenant, "delete_endpoint", &endpoint.to_string()).await?;
-        let deleted = sqlx::query("DELETE FROM endpoint WHERE tenant_id = $1 AND id = $2")
+    /// [`DbError::Stale`] when it is not, [`DbError::Unknown`] when the tenant has none of this id, or the database fails.
+    pub async fn delete_endpoint(
+        self,
+        tenant: TenantId,
+        endpoint: EndpointId,
+        expected: Option<i64>,
+    ) -> Result<(), DbError> {
+        let mut tx = self.0.begin_derived_change().await?;
+        let before = expect_endpoint(&mut tx, tenant, endpoint).await?;
+        if expected.is_some_and(|expected| expected != before.revision) {
+            return Err(DbError::Stale);
+        }
+        sqlx::query("DELETE FROM endpoint WHERE tenant_id = $1 AND id = $2")
             .bind(tenant.0)
             .bind(endpoint.0)
             .execute(&mut *tx)
             .await?;
-        if deleted.rows_affected() == 0 {
-            return Ok(false);
-        }
+        self.0.note_change(&mut tx, tenant, "delete_endpoint", &before.to_string()).await?;
         tx.commit().await?;
-        Ok(true)
+        Ok(())
     }
 
     /// The tenant's endpoint of this id.
@@ -179,7 +192,7 @@ impl Endpoints<'_> {
     /// # Errors
     /// The database fails.
     pub async fn find_endpoint(self, tenant: TenantId, endpoint: EndpointId) -> Result<Option<Endpoint>, DbError> {
-        sqlx::query_as::<_, Row>(select!("WHERE e.tenant_id = $1 AND e.id = $2"))
+        sqlx::query_as::<_, Row>(ONE)
             .bind(tenant.0)
             .bind(endpoint.0)
             .fetch_optional(&self.0.readers)
@@ -244,10 +257,22 @@ impl TryFrom<Row> for Endpoint {
     }
 }
 
-impl fmt::Display for NewEndpoint {
+/// As the audit log names it: with all that can be changed.
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.methods, self.route)
+        let Self { methods, route, script_name, auth, pinned_version, .. } = self;
+        write!(f, "{methods} {route} to {script_name}")?;
+        if let Some(number) = pinned_version {
+            write!(f, " version {number}")?;
+        }
+        write!(f, " ({auth})")
     }
+}
+
+/// The endpoint as the transaction sees it.
+async fn expect_endpoint(tx: &mut crate::db::Tx, tenant: TenantId, endpoint: EndpointId) -> Result<Endpoint, DbError> {
+    let row = sqlx::query_as::<_, Row>(ONE).bind(tenant.0).bind(endpoint.0).fetch_optional(&mut **tx).await?;
+    row.ok_or(DbError::Unknown { what: "endpoint", id: endpoint.0 })?.try_into()
 }
 
 fn missing_script(error: sqlx::Error, script: ScriptId) -> DbError {

@@ -7,9 +7,6 @@ const KEY_TAKEN: Unique = Unique { name: "idempotency_key_taken", columns: "idem
 /// How long an answer is kept, in milliseconds: a day, longer than programs retry.
 const KEPT_MS: i64 = 24 * 3600 * 1000;
 
-/// Rows deleted at a time when old ones are removed.
-const PRUNED_MAX: i64 = 100;
-
 /// What is known of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remembered {
@@ -38,19 +35,11 @@ impl Idempotency<'_> {
     /// # Errors
     /// The database fails.
     pub async fn begin(self, key_hash: &str, request_hash: &str) -> Result<Remembered, DbError> {
-        let now = now_ms();
-        sqlx::query(
-            "DELETE FROM idempotency WHERE id IN (SELECT id FROM idempotency WHERE created_at_ms < $1 LIMIT $2)",
-        )
-        .bind(now - KEPT_MS)
-        .bind(PRUNED_MAX)
-        .execute(&self.0.writer)
-        .await?;
         let inserted =
             sqlx::query("INSERT INTO idempotency (key_hash, request_hash, created_at_ms) VALUES ($1, $2, $3)")
                 .bind(key_hash)
                 .bind(request_hash)
-                .bind(now)
+                .bind(now_ms())
                 .execute(&self.0.writer)
                 .await;
         match inserted {
@@ -82,6 +71,21 @@ impl Idempotency<'_> {
             .execute(&self.0.writer)
             .await?;
         Ok(())
+    }
+
+    /// Forgets keys that were taken a day before a time, at most `delete_max`. Gives the number that were forgotten.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn prune_expired(self, before_ms: i64, delete_max: u32) -> Result<u64, DbError> {
+        let deleted = sqlx::query(
+            "DELETE FROM idempotency WHERE id IN (SELECT id FROM idempotency WHERE created_at_ms < $1 LIMIT $2)",
+        )
+        .bind(before_ms - KEPT_MS)
+        .bind(i64::from(delete_max))
+        .execute(&self.0.log_writer)
+        .await?;
+        Ok(deleted.rows_affected())
     }
 
     /// Forgets a key, because its request changed nothing.

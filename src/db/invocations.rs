@@ -110,6 +110,35 @@ pub struct InvocationFilter {
     pub until_ms: Option<i64>,
 }
 
+/// Whether entries come with what was printed and with tracebacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Details {
+    /// They do.
+    Shown,
+    /// They come without, as if there were none.
+    LeftOut,
+}
+
+/// Selects [`Row`]s that a filter lets through, with these columns for the details.
+macro_rules! search {
+    ($details:literal) => {
+        concat!(
+            "SELECT i.seq, i.tenant_id, i.id, i.script_id, i.version_id, i.endpoint_id, i.method, i.path, i.status, i.code,
+                    i.started_at_ms, i.duration_us, i.fuel, i.dirty_pages, i.row_count,
+                    i.rerun_of, i.rerun_by, CAST(CASE WHEN i.recording IS NULL THEN 0 ELSE 1 END AS BIGINT) AS is_recorded, ",
+            $details,
+            ", s.name AS script_name, v.number AS version_number
+             FROM invocation i
+             LEFT JOIN script s ON s.tenant_id = i.tenant_id AND s.id = i.script_id
+             LEFT JOIN version v ON v.tenant_id = i.tenant_id AND v.id = i.version_id
+             WHERE i.tenant_id = $1 AND i.seq < $2
+                   AND ($3 = '' OR s.name = $3) AND ($4 = 0 OR v.number = $4) AND ($5 = 0 OR i.endpoint_id = $5)
+                   AND i.status >= $6 AND i.status <= $7 AND i.started_at_ms >= $8 AND i.started_at_ms < $9
+             ORDER BY i.seq DESC LIMIT $10"
+        )
+    };
+}
+
 #[derive(FromRow)]
 struct Row {
     seq: i64,
@@ -238,33 +267,31 @@ impl Invocations<'_> {
         self,
         tenant: TenantId,
         filter: &InvocationFilter,
+        details: Details,
         limit: u32,
     ) -> Result<Vec<LoggedInvocation>, DbError> {
         let InvocationFilter { before, script, version, endpoint, status_min, status_max, since_ms, until_ms } = filter;
-        sqlx::query_as::<_, Row>(select!(
-            "FROM invocation i
-             LEFT JOIN script s ON s.tenant_id = i.tenant_id AND s.id = i.script_id
-             LEFT JOIN version v ON v.tenant_id = i.tenant_id AND v.id = i.version_id
-             WHERE i.tenant_id = $1 AND i.seq < $2
-                   AND ($3 = '' OR s.name = $3) AND ($4 = 0 OR v.number = $4) AND ($5 = 0 OR i.endpoint_id = $5)
-                   AND i.status >= $6 AND i.status <= $7 AND i.started_at_ms >= $8 AND i.started_at_ms < $9
-             ORDER BY i.seq DESC LIMIT $10"
-        ))
-        .bind(tenant.0)
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(script.as_ref().map_or("", ScriptName::as_str))
-        .bind(version.unwrap_or(0))
-        .bind(endpoint.map_or(0, |endpoint| endpoint.0))
-        .bind(i64::from(status_min.unwrap_or(0)))
-        .bind(i64::from(status_max.unwrap_or(u16::MAX)))
-        .bind(since_ms.unwrap_or(i64::MIN))
-        .bind(until_ms.unwrap_or(i64::MAX))
-        .bind(i64::from(limit))
-        .fetch_all(&self.0.readers)
-        .await?
-        .into_iter()
-        .map(LoggedInvocation::try_from)
-        .collect()
+        // Each log may have 64 KiB.
+        let sql = match details {
+            Details::Shown => search!("i.log, i.traceback"),
+            Details::LeftOut => search!("'' AS log, CAST(NULL AS TEXT) AS traceback"),
+        };
+        sqlx::query_as::<_, Row>(sql)
+            .bind(tenant.0)
+            .bind(before.unwrap_or(i64::MAX))
+            .bind(script.as_ref().map_or("", ScriptName::as_str))
+            .bind(version.unwrap_or(0))
+            .bind(endpoint.map_or(0, |endpoint| endpoint.0))
+            .bind(i64::from(status_min.unwrap_or(0)))
+            .bind(i64::from(status_max.unwrap_or(u16::MAX)))
+            .bind(since_ms.unwrap_or(i64::MIN))
+            .bind(until_ms.unwrap_or(i64::MAX))
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.readers)
+            .await?
+            .into_iter()
+            .map(LoggedInvocation::try_from)
+            .collect()
     }
 
     /// The tenant's entry of this id.

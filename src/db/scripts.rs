@@ -4,7 +4,7 @@ use sqlx::FromRow;
 
 use crate::{
     db::{
-        Db, DbError,
+        Db, DbError, drafts,
         error::{Unique, is_missing_reference},
         now_ms,
     },
@@ -132,17 +132,18 @@ impl Scripts<'_> {
         .collect()
     }
 
-    /// Creates a script.
+    /// Creates a script with a draft.
     ///
     /// # Errors
     /// [`DbError::NameTaken`], [`DbError::Unknown`] when there is no such tenant, or the database fails.
-    pub async fn create_script(self, tenant: TenantId, name: &ScriptName) -> Result<ScriptId, DbError> {
+    pub async fn create_script(self, tenant: TenantId, name: &ScriptName, draft: &str) -> Result<Script, DbError> {
+        let created_at_ms = now_ms();
         let mut tx = self.0.begin_change(tenant, "create_script", name.as_str()).await?;
-        let id =
+        let id: i64 =
             sqlx::query_scalar("INSERT INTO script (tenant_id, name, created_at_ms) VALUES ($1, $2, $3) RETURNING id")
                 .bind(tenant.0)
                 .bind(name.as_str())
-                .bind(now_ms())
+                .bind(created_at_ms)
                 .fetch_one(&mut *tx)
                 .await
                 .map_err(|error| {
@@ -154,8 +155,10 @@ impl Scripts<'_> {
                         error.into()
                     }
                 })?;
+        let id = ScriptId(id);
+        drafts::replace(&mut tx, tenant, id, draft, created_at_ms).await?;
         tx.commit().await?;
-        Ok(ScriptId(id))
+        Ok(Script { id, name: name.clone(), latest_version: None, live_version: None, created_at_ms })
     }
 
     /// Makes a version the one that endpoints serve unless they name one, and remembers the one before it.

@@ -1,7 +1,7 @@
 //! Secrets: what scripts may ask for by name, sealed.
 
 use crate::{
-    db::{Db, DbError, error::is_missing_reference, now_ms},
+    db::{Db, DbError, Tx, error::is_missing_reference, now_ms},
     domain::{
         names::{ScriptId, ScriptName, SecretId, SecretName, TenantId},
         secret::Readers,
@@ -92,16 +92,67 @@ impl Secrets<'_> {
         readers: &[ScriptId],
         restricted: bool,
     ) -> Result<bool, DbError> {
-        let mut tx = self.0.begin_change(tenant, "set_readers", name.as_str()).await?;
-        let id: Option<i64> = sqlx::query_scalar("SELECT id FROM secret WHERE tenant_id = $1 AND name = $2")
-            .bind(tenant.0)
-            .bind(name.as_str())
-            .fetch_optional(&mut *tx)
-            .await?;
-        let Some(id) = id else { return Ok(false) };
+        let mut tx = self.0.begin_derived_change().await?;
+        let Some((id, _)) = find(&mut tx, tenant, name).await? else { return Ok(false) };
         replace_readers(&mut tx, tenant, id, i64::from(restricted), readers).await?;
+        self.note_readers(&mut tx, tenant, name, id).await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// Lets one more script read a secret that is for some scripts only; `false` when the tenant has none of this name. Scripts that may
+    /// read it already go on doing so.
+    ///
+    /// # Errors
+    /// [`DbError::InUse`] when all scripts may read it, [`DbError::Unknown`] when the script is not the tenant's, or the database fails.
+    pub async fn add_reader(self, tenant: TenantId, name: &SecretName, script: ScriptId) -> Result<bool, DbError> {
+        let mut tx = self.0.begin_derived_change().await?;
+        let Some(id) = expect_restricted(&mut tx, tenant, name).await? else { return Ok(false) };
+        insert_reader(&mut tx, tenant, id, script).await?;
+        self.note_readers(&mut tx, tenant, name, id).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Lets one script less read a secret that is for some scripts only; `false` when the tenant has none of this name.
+    ///
+    /// # Errors
+    /// [`DbError::InUse`] when all scripts may read it, or the database fails.
+    pub async fn remove_reader(self, tenant: TenantId, name: &SecretName, script: ScriptId) -> Result<bool, DbError> {
+        let mut tx = self.0.begin_derived_change().await?;
+        let Some(id) = expect_restricted(&mut tx, tenant, name).await? else { return Ok(false) };
+        sqlx::query("DELETE FROM secret_grant WHERE tenant_id = $1 AND secret_id = $2 AND script_id = $3")
+            .bind(tenant.0)
+            .bind(id)
+            .bind(script.0)
+            .execute(&mut *tx)
+            .await?;
+        self.note_readers(&mut tx, tenant, name, id).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Notes who may read a secret from now on.
+    async fn note_readers(self, tx: &mut Tx, tenant: TenantId, name: &SecretName, id: i64) -> Result<(), DbError> {
+        let restricted: i64 = sqlx::query_scalar("SELECT restricted FROM secret WHERE tenant_id = $1 AND id = $2")
+            .bind(tenant.0)
+            .bind(id)
+            .fetch_one(&mut **tx)
+            .await?;
+        let scripts: Vec<String> = sqlx::query_scalar(
+            "SELECT s.name FROM secret_grant g JOIN script s ON s.tenant_id = g.tenant_id AND s.id = g.script_id
+             WHERE g.tenant_id = $1 AND g.secret_id = $2 ORDER BY s.name",
+        )
+        .bind(tenant.0)
+        .bind(id)
+        .fetch_all(&mut **tx)
+        .await?;
+        let readers = match (restricted != 0, scripts.is_empty()) {
+            (false, _) => "all scripts".to_owned(),
+            (true, true) => "no script".to_owned(),
+            (true, false) => scripts.join(", "),
+        };
+        self.0.note_change(tx, tenant, "set_readers", &format!("{name}: {readers}")).await
     }
 
     /// Deletes a secret. Returns whether there was one of this name.
@@ -183,8 +234,44 @@ impl Secrets<'_> {
     }
 }
 
+/// Id of a secret, and whether it is for some scripts only.
+async fn find(tx: &mut Tx, tenant: TenantId, name: &SecretName) -> Result<Option<(i64, bool)>, DbError> {
+    let row = sqlx::query_as::<_, (i64, i64)>("SELECT id, restricted FROM secret WHERE tenant_id = $1 AND name = $2")
+        .bind(tenant.0)
+        .bind(name.as_str())
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(row.map(|(id, restricted)| (id, restricted != 0)))
+}
+
+async fn expect_restricted(tx: &mut Tx, tenant: TenantId, name: &SecretName) -> Result<Option<i64>, DbError> {
+    match find(tx, tenant, name).await? {
+        Some((_, false)) => {
+            let by = "all scripts of the tenant may read it; say first which ones may".to_owned();
+            Err(DbError::InUse { what: "secret", name: name.to_string(), by })
+        }
+        found => Ok(found.map(|(id, _)| id)),
+    }
+}
+
+async fn insert_reader(tx: &mut Tx, tenant: TenantId, secret: i64, script: ScriptId) -> Result<(), DbError> {
+    sqlx::query(
+        "INSERT INTO secret_grant (tenant_id, secret_id, script_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(tenant.0)
+    .bind(secret)
+    .bind(script.0)
+    .execute(&mut **tx)
+    .await
+    .map_err(|error| match is_missing_reference(&error) {
+        true => DbError::Unknown { what: "script", id: script.0 },
+        false => error.into(),
+    })?;
+    Ok(())
+}
+
 async fn replace_readers(
-    tx: &mut crate::db::Tx,
+    tx: &mut Tx,
     tenant: TenantId,
     secret: i64,
     restricted: i64,
@@ -202,18 +289,7 @@ async fn replace_readers(
         .execute(&mut **tx)
         .await?;
     for script in scripts {
-        sqlx::query(
-            "INSERT INTO secret_grant (tenant_id, secret_id, script_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        )
-        .bind(tenant.0)
-        .bind(secret)
-        .bind(script.0)
-        .execute(&mut **tx)
-        .await
-        .map_err(|error| match is_missing_reference(&error) {
-            true => DbError::Unknown { what: "script", id: script.0 },
-            false => error.into(),
-        })?;
+        insert_reader(tx, tenant, secret, *script).await?;
     }
     Ok(())
 }

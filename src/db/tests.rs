@@ -12,10 +12,13 @@ use crate::{
     db::{
         Db, DbError,
         connections::ConnectionKind,
+        credentials::{CredentialsOf, Grounds, Holder, NewCredential},
         endpoints::NewEndpoint,
+        idempotency::Remembered,
         invocations::{InvocationRecord, RerunOf},
+        previews::NewPreview,
         tenants::Tenant,
-        tokens::NewToken,
+        tokens::{EndpointsOfRoute, NewToken},
         versions::{ImageRef, LoadMode, Loaded, NewVersion},
     },
     domain::{
@@ -178,9 +181,11 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
         .connections()
         .create_connection(theirs, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![1])
         .await
-        .unwrap();
+        .unwrap()
+        .0
+        .id;
     db.endpoints().create_endpoint(theirs, &new_endpoint(script, "GET", "/a")).await.unwrap();
-    let token = NewToken { id: "t1".to_owned(), name: "ci".to_owned(), endpoint_route: None, expires_at_ms: i64::MAX };
+    let token = NewToken { id: "t1".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: i64::MAX };
     db.tokens().insert_token(theirs, &token).await.unwrap();
     db.signing_keys().insert(theirs, "k1", || b"sealed".to_vec()).await.unwrap();
     let rule = "api.example.com".parse().unwrap();
@@ -224,9 +229,13 @@ async fn a_connection_is_sealed_for_its_own_id() {
     let tenant = create_tenant(&db, "acme").await;
     let dw = "dw_2".parse().unwrap();
     let seal = |id: ConnectionId| format!("sealed for {id}").into_bytes();
-    let id = db.connections().create_connection(tenant, &dw, ConnectionKind::Sql, seal).await.unwrap();
+    let (created, is_default) =
+        db.connections().create_connection(tenant, &dw, ConnectionKind::Sql, seal).await.unwrap();
     let row = db.connections().find_connection(tenant, &dw).await.unwrap().unwrap();
-    assert_eq!((row.id, row.revision, row.sealed_url), (id, 1, format!("sealed for {id}").into_bytes()));
+    assert_eq!((row.revision, &row.sealed_url), (1, &format!("sealed for {}", row.id).into_bytes()));
+    assert_eq!((created, is_default), (row, true));
+    let second = db.connections().create_connection(tenant, &"b".parse().unwrap(), ConnectionKind::Sql, seal).await;
+    assert!(!second.unwrap().1, "the first one stays the default");
     let error = db.connections().create_connection(tenant, &dw, ConnectionKind::Sql, seal).await.unwrap_err();
     assert_eq!(error.to_string(), "there is already a connection `dw_2`");
     let error = db.connections().create_connection(TenantId(99), &dw, ConnectionKind::Sql, seal).await.unwrap_err();
@@ -256,7 +265,7 @@ async fn hosts_are_allowed_once_and_denied_as_they_are_listed() {
 async fn revoking_twice_keeps_the_first_time() {
     let (db, _dir) = open().await;
     let tenant = create_tenant(&db, "acme").await;
-    let new = NewToken { id: "t".to_owned(), name: "ci".to_owned(), endpoint_route: None, expires_at_ms: 9 };
+    let new = NewToken { id: "t".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: 9 };
     db.tokens().insert_token(tenant, &new).await.unwrap();
     assert!(db.tokens().revoke_token(tenant, "t").await.unwrap());
     let first = db.tokens().find_token(tenant, "t").await.unwrap().unwrap();
@@ -359,6 +368,84 @@ async fn old_entries_of_the_log_are_deleted_whosever_they_are() {
 }
 
 #[tokio::test]
+async fn what_has_expired_is_deleted_and_nothing_else() {
+    const MONTH: i64 = 30 * 86_400_000;
+    let (db, _dir) = open().await;
+    let tenant = create_tenant(&db, "acme").await;
+    let script = ensure_script(&db, tenant, "hello").await;
+    let version = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
+    let email: crate::domain::people::Email = "ann@acme.example".parse().unwrap();
+    let user = db.users().create_user(&email, "hash").await.unwrap();
+    let session = || Holder::Session { user, email: email.clone() };
+    for (id, holder, expires_at_ms) in [
+        ("a", session(), 1000),
+        ("b", session(), 2000),
+        ("c", Holder::User { user, email: email.clone() }, 1000),
+        ("d", Holder::Operator, 1000 + MONTH),
+    ] {
+        let (id, hash) = (id.to_owned(), format!("hash of {id}"));
+        let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms };
+        db.credentials().insert_credential(&new, Grounds::None).await.unwrap();
+    }
+    for (id, expires_at_ms) in [("old", 1000), ("new", 1000 + MONTH)] {
+        let only = Some(EndpointsOfRoute { route: "/a".to_owned(), ids: vec![EndpointId(1)] });
+        let new = NewToken { id: id.to_owned(), name: String::new(), only, expires_at_ms };
+        db.tokens().insert_token(tenant, &new).await.unwrap();
+    }
+    for (hash, expires_at_ms) in [("old", 1000), ("new", i64::MAX)] {
+        let (hash, script) = (hash.to_owned(), "hello".parse().unwrap());
+        let new = NewPreview { hash, version: version.id, script, number: 1, expires_at_ms };
+        db.previews().insert_preview(tenant, &new).await.unwrap();
+    }
+    assert_eq!(db.idempotency().begin("key", "request").await.unwrap(), Remembered::Fresh);
+
+    let left = async || {
+        let of = [CredentialsOf::User(user), CredentialsOf::Operators];
+        let mut ids = Vec::new();
+        for of in of {
+            ids.extend(db.credentials().list_credentials(of, None, 10).await.unwrap().into_iter().map(|c| c.id));
+        }
+        ids.extend(db.tokens().list_tokens_after(tenant, None, 10).await.unwrap().into_iter().map(|token| token.id));
+        let previews: Vec<String> =
+            sqlx::query_scalar("SELECT hash FROM preview ORDER BY hash").fetch_all(&db.readers).await.unwrap();
+        (ids, previews)
+    };
+    let prune = async |now| {
+        let credentials = db.credentials().prune_expired(now, 10).await.unwrap();
+        let tokens = db.tokens().prune_expired(now, 10).await.unwrap();
+        (credentials, tokens, db.previews().prune_expired(now, 10).await.unwrap())
+    };
+    let all = left().await;
+    assert_eq!(prune(1000).await, (0, 0, 0));
+    assert_eq!(left().await, all);
+    assert_eq!(prune(1001).await, (1, 0, 1), "a session, and not the tokens, which lists show for a month");
+    assert_eq!(db.credentials().prune_expired(1001 + MONTH, 1).await.unwrap(), 1, "no more than asked for");
+    assert_eq!(prune(1001 + MONTH).await, (1, 1, 0));
+    assert_eq!(left().await, (vec!["d".to_owned(), "new".to_owned()], vec!["new".to_owned()]));
+    let bound: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM token_endpoint").fetch_one(&db.readers).await.unwrap();
+    assert_eq!(bound, 1, "the endpoints of a token go with it");
+
+    let now = crate::db::now_ms();
+    assert_eq!(db.idempotency().prune_expired(now, 10).await.unwrap(), 0);
+    assert_eq!(db.idempotency().prune_expired(now + 86_401_000, 10).await.unwrap(), 1);
+    assert_eq!(db.idempotency().begin("key", "request").await.unwrap(), Remembered::Fresh);
+}
+
+#[tokio::test]
+async fn what_the_control_api_reads_keeps_no_invocation_waiting() {
+    let (db, _dir) = open().await;
+    let control = db.for_control();
+    let mut reading = Vec::new();
+    for _ in 0..crate::db::CONTROL_READERS_MAX {
+        reading.push(control.readers.acquire().await.unwrap());
+    }
+    assert!(control.readers.try_acquire().is_none(), "lists take all there are");
+    let brief = std::time::Duration::from_secs(5); // half of what an invocation would wait for a connection
+    tokio::time::timeout(brief, db.change_counter()).await.expect("an invocation reads").unwrap();
+    create_tenant(&control, "acme").await;
+}
+
+#[tokio::test]
 async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
     let (db, dir) = open().await;
     let watcher = Db::open(&dir.path().join("pqhost.db")).await.unwrap();
@@ -378,7 +465,7 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
     expect_change("update_image").await;
     db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap();
     expect_change("create_endpoint").await;
-    let token = NewToken { id: "t".to_owned(), name: "ci".to_owned(), endpoint_route: None, expires_at_ms: 9 };
+    let token = NewToken { id: "t".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: 9 };
     db.tokens().insert_token(tenant, &token).await.unwrap();
     expect_change("insert_token").await;
     db.tokens().revoke_token(tenant, "t").await.unwrap();
@@ -389,7 +476,9 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         .connections()
         .create_connection(tenant, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![])
         .await
-        .unwrap();
+        .unwrap()
+        .0
+        .id;
     expect_change("create_connection").await;
     db.tenants().set_default_connection(tenant, connection).await.unwrap();
     expect_change("set_default_connection").await;

@@ -3,8 +3,8 @@
 use sqlx::FromRow;
 
 use crate::{
-    db::{Db, DbError, error::is_missing_reference, now_ms},
-    domain::names::TenantId,
+    db::{Db, DbError, credentials::TOKENS_SHOWN_MS, error::is_missing_reference, now_ms},
+    domain::names::{EndpointId, TenantId},
 };
 
 /// A token to be recorded before it is given out.
@@ -14,10 +14,19 @@ pub struct NewToken {
     pub id: String,
     /// What the operator calls it.
     pub name: String,
-    /// The only route it is good for, if not for all.
-    pub endpoint_route: Option<String>,
+    /// The only endpoints it is good for, if not for all.
+    pub only: Option<EndpointsOfRoute>,
     /// Milliseconds since 1970.
     pub expires_at_ms: i64,
+}
+
+/// The endpoints of a route, one for some methods each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointsOfRoute {
+    /// The route.
+    pub route: String,
+    /// Their ids.
+    pub ids: Vec<EndpointId>,
 }
 
 /// A token that was issued.
@@ -27,7 +36,7 @@ pub struct Token {
     pub id: String,
     /// What the operator calls it.
     pub name: String,
-    /// The only route it is good for, if not for all.
+    /// The route whose endpoints it is good for, if not for all. The route may have other endpoints now.
     pub endpoint_route: Option<String>,
     /// Milliseconds since 1970.
     pub created_at_ms: i64,
@@ -47,8 +56,8 @@ impl Tokens<'_> {
     /// # Errors
     /// [`DbError::Unknown`] when there is no such tenant, or the database fails.
     pub async fn insert_token(self, tenant: TenantId, new: &NewToken) -> Result<(), DbError> {
-        let NewToken { id, name, endpoint_route, expires_at_ms } = new;
-        let mut tx = self.0.begin_change(tenant, "create_token", id).await?;
+        let NewToken { id, name, only, expires_at_ms } = new;
+        let mut tx = self.0.begin_change(tenant, "create_token", format!("{id} {name}").trim_end()).await?;
         sqlx::query(
             "INSERT INTO token (id, tenant_id, name, endpoint_route, created_at_ms, expires_at_ms)
              VALUES ($1, $2, $3, $4, $5, $6)",
@@ -56,7 +65,7 @@ impl Tokens<'_> {
         .bind(id)
         .bind(tenant.0)
         .bind(name)
-        .bind(endpoint_route)
+        .bind(only.as_ref().map(|only| &only.route))
         .bind(now_ms())
         .bind(expires_at_ms)
         .execute(&mut *tx)
@@ -65,8 +74,45 @@ impl Tokens<'_> {
             true => DbError::Unknown { what: "row", id: tenant.0 },
             false => error.into(),
         })?;
+        for endpoint in only.iter().flat_map(|only| &only.ids) {
+            sqlx::query("INSERT INTO token_endpoint (token_id, tenant_id, endpoint_id) VALUES ($1, $2, $3)")
+                .bind(id)
+                .bind(tenant.0)
+                .bind(endpoint.0)
+                .execute(&mut *tx)
+                .await?;
+        }
         tx.commit().await?;
         Ok(())
+    }
+
+    /// The endpoints that a token with a route is good for.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn list_endpoints_of(self, tenant: TenantId, id: &str) -> Result<Vec<EndpointId>, DbError> {
+        let ids: Vec<i64> =
+            sqlx::query_scalar("SELECT endpoint_id FROM token_endpoint WHERE tenant_id = $1 AND token_id = $2")
+                .bind(tenant.0)
+                .bind(id)
+                .fetch_all(&self.0.readers)
+                .await?;
+        Ok(ids.into_iter().map(EndpointId).collect())
+    }
+
+    /// Deletes tokens of any tenant that expired a month before a time, at most `delete_max`. Gives the number that were deleted. Without their rows
+    /// they are refused as before.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn prune_expired(self, before_ms: i64, delete_max: u32) -> Result<u64, DbError> {
+        let deleted =
+            sqlx::query("DELETE FROM token WHERE id IN (SELECT id FROM token WHERE expires_at_ms < $1 LIMIT $2)")
+                .bind(before_ms - TOKENS_SHOWN_MS)
+                .bind(i64::from(delete_max))
+                .execute(&self.0.log_writer)
+                .await?;
+        Ok(deleted.rows_affected())
     }
 
     /// Revokes a token for ever; `false` when the tenant has no such token. Revoking twice keeps the first time.

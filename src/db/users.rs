@@ -79,20 +79,32 @@ impl Users<'_> {
         .collect()
     }
 
-    /// Sets a new password, and ends the user's sessions and tokens: whoever knew the old one may have made them.
+    /// Sets a new password, if the old one's hash is still `expected` (`None` for any), and ends the user's sessions and tokens: whoever
+    /// knew the old one may have made them.
     ///
     /// # Errors
-    /// [`DbError::Unknown`] when there is no such user, or the database fails.
-    pub async fn set_password(self, user: UserId, email: &Email, password_hash: &str) -> Result<(), DbError> {
+    /// [`DbError::Stale`] when it is not, [`DbError::Unknown`] when there is no such user, or the database fails.
+    pub async fn set_password(
+        self,
+        user: UserId,
+        email: &Email,
+        password_hash: &str,
+        expected: Option<&str>,
+    ) -> Result<(), DbError> {
         let mut tx = self.0.begin_change(None, "set_password", email.as_str()).await?;
-        let updated = sqlx::query("UPDATE user_account SET password_hash = $2 WHERE id = $1")
+        let current: Option<String> = sqlx::query_scalar("SELECT password_hash FROM user_account WHERE id = $1")
+            .bind(user.0)
+            .fetch_optional(&mut *tx)
+            .await?;
+        let current = current.ok_or(DbError::Unknown { what: "user", id: user.0 })?;
+        if expected.is_some_and(|expected| expected != current) {
+            return Err(DbError::Stale);
+        }
+        sqlx::query("UPDATE user_account SET password_hash = $2 WHERE id = $1")
             .bind(user.0)
             .bind(password_hash)
             .execute(&mut *tx)
             .await?;
-        if updated.rows_affected() == 0 {
-            return Err(DbError::Unknown { what: "user", id: user.0 });
-        }
         sqlx::query("DELETE FROM credential WHERE user_id = $1").bind(user.0).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
@@ -101,9 +113,22 @@ impl Users<'_> {
     /// Deletes a user with its memberships and credentials; `false` when there is none.
     ///
     /// # Errors
-    /// The database fails.
+    /// [`DbError::InUse`] when a tenant would lose its only owner, or the database fails.
     pub async fn delete_user(self, user: UserId, email: &Email) -> Result<bool, DbError> {
         let mut tx = self.0.begin_change(None, "delete_user", email.as_str()).await?;
+        let owned: Option<String> = sqlx::query_scalar(
+            "SELECT t.name FROM tenant t JOIN member m ON m.tenant_id = t.id
+             WHERE m.user_id = $1 AND m.role = 'owner' AND NOT EXISTS (
+                 SELECT 1 FROM member o WHERE o.tenant_id = t.id AND o.role = 'owner' AND o.user_id <> $1)
+             ORDER BY t.name LIMIT 1",
+        )
+        .bind(user.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(tenant) = owned {
+            let by = format!("it is the only owner of tenant `{tenant}`; make somebody else its owner first");
+            return Err(DbError::InUse { what: "user", name: email.to_string(), by });
+        }
         for table in ["DELETE FROM credential WHERE user_id = $1", "DELETE FROM member WHERE user_id = $1"] {
             sqlx::query(table).bind(user.0).execute(&mut *tx).await?;
         }

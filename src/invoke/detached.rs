@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crate::{
-    domain::names::{ScriptName, TenantName},
+    domain::names::{ScriptId, ScriptName, TenantId, TenantName},
     invoke::{InvokeError, Invoker, script_host::ScriptHost},
     sandbox::outside::{self, Call, OutsideError, Reply},
 };
@@ -34,6 +34,12 @@ impl std::fmt::Debug for Detached {
 }
 
 impl Detached {
+    /// Which script's, of which tenant.
+    #[must_use]
+    pub fn script(&self) -> (TenantId, ScriptId) {
+        (self.0.routes.tenant_id, self.0.script)
+    }
+
     /// Calls a function, which has as long as an invocation.
     ///
     /// # Errors

@@ -86,8 +86,6 @@ impl TenantRoutes {
 pub struct EndpointTarget {
     /// The endpoint.
     pub id: EndpointId,
-    /// Its route, as tokens are bound to it.
-    pub route: String,
     /// Who may call it.
     pub auth: AuthMode,
     /// Its script.
@@ -225,7 +223,6 @@ impl Directory {
             bytes += ROUTE_BYTES;
             let target = EndpointTarget {
                 id: endpoint.id,
-                route: endpoint.route,
                 auth: endpoint.auth,
                 script: endpoint.script,
                 script_name: endpoint.script_name,

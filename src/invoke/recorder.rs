@@ -92,6 +92,7 @@ async fn write(
             received = receiver.recv_many(&mut batch, BATCH_MAX) => received,
             _ = sweep.tick() => {
                 sweep_old(&db, age).await;
+                sweep_expired(&db).await;
                 continue;
             }
         };
@@ -119,8 +120,7 @@ async fn write(
 
 /// Deletes records that are too old, some at a time: what is left over is deleted with the next sweep.
 async fn sweep_old(db: &Db, age: Duration) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let before_ms = i64::try_from(now.saturating_sub(age).as_millis()).unwrap_or(i64::MAX);
+    let before_ms = now_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     for _ in 0..SWEEP_BATCHES {
         match db.invocations().prune_older(before_ms, PRUNE_BATCH).await {
             Ok(deleted) if deleted == u64::from(PRUNE_BATCH) => {}
@@ -131,6 +131,26 @@ async fn sweep_old(db: &Db, age: Duration) {
             }
         }
     }
+}
+
+/// Deletes what is no longer good for anything: sessions, tokens, previews, idempotency keys.
+async fn sweep_expired(db: &Db) {
+    let now = now_ms();
+    let swept = [
+        db.credentials().prune_expired(now, PRUNE_BATCH).await,
+        db.tokens().prune_expired(now, PRUNE_BATCH).await,
+        db.previews().prune_expired(now, PRUNE_BATCH).await,
+        db.idempotency().prune_expired(now, PRUNE_BATCH).await,
+    ];
+    for error in swept.into_iter().filter_map(Result::err) {
+        tracing::error!(%error, "what has expired cannot be deleted");
+    }
+}
+
+/// In milliseconds since 1970.
+fn now_ms() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

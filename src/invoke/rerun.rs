@@ -57,7 +57,6 @@ impl Invoker {
         let number = version.version.number;
         let endpoint = EndpointTarget {
             id: record.endpoint,
-            route: String::new(), // nobody presents a token
             auth: AuthMode::Public,
             script: record.script,
             script_name: script.clone(),

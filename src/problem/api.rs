@@ -25,9 +25,20 @@ pub enum ApiError {
         /// When.
         retry_after: Duration,
     },
+    /// Too many answers without end.
+    #[error("{whose} {limit} live tails, which is the limit: end one")]
+    TooManyTails {
+        /// Who has them.
+        whose: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// A browser's session without the header field that only our own pages send.
     #[error("a change in a browser's session needs the header field `x-requested-with: pqhost`")]
     CrossSite,
+    /// Only a session ends by logging out.
+    #[error("this is no session but a token, which stays valid: revoke it by its id")]
+    NoSession,
     /// The credential does not allow this.
     #[error("this needs the role {needs}")]
     Forbidden {
@@ -124,6 +135,8 @@ impl From<&ApiError> for Problem {
             ApiError::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthenticated"),
             ApiError::WrongPassword => (StatusCode::UNAUTHORIZED, "wrong_password"),
             ApiError::TooManyAttempts { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
+            ApiError::TooManyTails { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_tails"),
+            ApiError::NoSession => (StatusCode::CONFLICT, "no_session"),
             ApiError::CrossSite => (StatusCode::FORBIDDEN, "cross_site"),
             ApiError::Forbidden { .. } => (StatusCode::FORBIDDEN, "forbidden"),
             ApiError::UnknownPath => (StatusCode::NOT_FOUND, "path_unknown"),
@@ -151,6 +164,7 @@ impl From<&ApiError> for Problem {
         let fault = if matches!(error, ApiError::Unavailable(_)) { Fault::Host } else { Fault::Caller };
         let retry_after = match error {
             ApiError::TooManyAttempts { retry_after } => Some(*retry_after),
+            ApiError::TooManyTails { .. } => Some(Duration::from_secs(10)),
             ApiError::Unavailable(_) => Some(Duration::from_secs(1)),
             _ => None,
         };

@@ -12,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::ConnectInfo, response::Response};
+use axum::{Router, response::Response};
 use futures::FutureExt as _;
-use http::Request;
+use http::{HeaderName, Request, header};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    domain::names::InvocationId,
+    domain::{client::ClientAddress, names::InvocationId},
     problem::{Problem, RequestError},
     server::{Phase, Settings},
 };
@@ -73,9 +73,9 @@ impl Side {
     pub(super) fn new(answering: Answering, settings: Settings) -> Self {
         Self {
             answering,
-            settings,
             builder: builder(settings.header_time),
             permits: Arc::new(Semaphore::new(settings.connections)),
+            settings,
             running: TaskTracker::new(),
             stopping: CancellationToken::new(),
             ending: CancellationToken::new(),
@@ -156,11 +156,25 @@ impl Side {
                 None => return refuse(Problem::host_starting()),
             },
         };
-        request.extensions_mut().insert(ConnectInfo(peer));
+        let client = self.client_of(&request, peer);
+        request.extensions_mut().insert(client);
         let answer = tower_service::Service::call(&mut router.clone(), request);
         let response = contained(answer).await;
         drop(running);
         Ok(response)
+    }
+}
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+impl Side {
+    fn client_of(&self, request: &Request<Incoming>, peer: SocketAddr) -> ClientAddress {
+        let fields = |name: HeaderName| {
+            // A value that is no text says nothing that could be believed.
+            request.headers().get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect::<Vec<_>>()
+        };
+        let trusted = &self.settings.trusted_proxies;
+        ClientAddress::new(peer.ip(), trusted, &fields(X_FORWARDED_FOR), &fields(header::FORWARDED))
     }
 }
 

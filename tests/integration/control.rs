@@ -5,9 +5,11 @@ mod bad_input;
 mod document;
 mod flows;
 mod grants;
+mod live;
 mod reruns;
 mod tables;
 
+use pqhost::db::credentials::{Grounds, Holder};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -52,8 +54,8 @@ impl Api {
     pub(crate) async fn operator(app: &TestApp) -> Self {
         let people = pqhost::auth::people::People::new(app.workspace.db.clone());
         let day = std::time::Duration::from_secs(86400);
-        let holder = pqhost::db::credentials::Holder::Operator;
-        let token = people.create_token(&app.workspace.db, holder, "tests".to_owned(), day).await.unwrap();
+        let (holder, grounds) = (Holder::Operator, Grounds::None);
+        let token = people.create_token(&app.workspace.db, holder, "tests".to_owned(), day, grounds).await.unwrap();
         Self::anonymous(app).with_token(token.text.expose_str().unwrap())
     }
 

@@ -36,7 +36,8 @@ fn deploying_makes_the_host_match_the_folder() {
     write(path, "handler.py", HANDLER);
     write(path, "pqhost.toml", FILE);
 
-    let first = ["+ publish the script", "+ endpoint GET /orders (public)", "+ endpoint POST /orders (jwt)"];
+    let first =
+        ["+ publish the script", "~ serve it", "+ endpoint GET /orders (public)", "+ endpoint POST /orders (jwt)"];
     let planned = place.run(&["deploy", shown, "--plan"]);
     assert_eq!((steps(&planned), &planned["is_done"]), (first.map(Value::from).to_vec(), &json!(false)));
     assert_eq!(place.run(&["script", "list", "acme"]), json!([]), "a plan changes nothing");
@@ -66,10 +67,11 @@ fn deploying_makes_the_host_match_the_folder() {
     let changed = place.run(&["deploy", shown, "--yes", "--message", "open"]);
     let expected = [
         "~ publish a new version",
-        "- endpoint GET /orders",
-        "~ endpoint POST /orders (public, recorded)",
         "+ may read secret key",
         "+ may use connection crm",
+        "~ serve it",
+        "- endpoint GET /orders",
+        "~ endpoint POST /orders (public, recorded)",
     ];
     assert_eq!(steps(&changed), expected.map(Value::from));
     let endpoints = place.run(&["endpoint", "list", "acme"]);
@@ -93,6 +95,18 @@ fn deploying_makes_the_host_match_the_folder() {
         std::fs::read_to_string(copy.path().join("handler.py")).unwrap(),
         "def handler(request): return 'two'\n"
     );
+
+    // What is published already is only served, and a secret is taken away in the end.
+    let file = std::fs::read_to_string(path.join("pqhost.toml")).unwrap();
+    write(path, "handler.py", "def handler(request): return 'three'\n");
+    place.run(&["script", "publish", "acme", "orders", "--no-promote", path.join("handler.py").to_str().unwrap()]);
+    write(path, "pqhost.toml", &file.replace("'key'", ""));
+    let served = ["~ serve version 3", "- may no longer read secret key"];
+    assert_eq!(steps(&place.run(&["deploy", shown, "--yes"])), served.map(Value::from));
+    assert_eq!(place.run(&["secret", "list", "acme"])[0]["scripts"], json!(["other"]));
+    assert_eq!(place.run(&["script", "list", "acme"])[0]["name"], "orders");
+    assert_eq!(place.run(&["script", "list", "acme"])[0]["live_version"], 3);
+    let versions = place.run(&["script", "versions", "acme", "orders"]);
 
     for (bad, named) in [
         ("tenant = 'acme'", "script"),

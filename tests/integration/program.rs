@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::support::{Answer, HANG_GUARD, client, share_cache};
 
-const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
+pub(crate) const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
 
 /// A data directory.
 pub(crate) struct Installation(tempfile::TempDir);
@@ -26,6 +26,7 @@ pub(crate) struct Installation(tempfile::TempDir);
 impl Installation {
     /// With the tenant `acme`.
     pub(crate) fn new() -> Self {
+        _ = rustls::crypto::ring::default_provider().install_default(); // another test may have done it
         let installation = Self(tempfile::tempdir().unwrap());
         share_cache(installation.0.path());
         installation.run(&["tenant", "create", "acme"]);

@@ -485,6 +485,26 @@ async fn garbage_is_refused_and_the_session_goes_on() {
 }
 
 #[tokio::test]
+async fn a_session_is_not_that_of_another_script_that_gets_the_name() {
+    let authored = Authored::new().await;
+    let session = authored.session().await;
+    let call = json!({"interface": "context", "function": "describe", "arguments": []}).to_string();
+    assert_eq!(authored.post(&format!("/{session}/calls"), call.clone()).await.status, 200);
+    let Authored { app, acme, .. } = &authored;
+    let name = "orders".parse().unwrap();
+    let script = app.workspace.db.scripts().find_script(acme.id, &name).await.unwrap().unwrap();
+    for endpoint in app.workspace.db.endpoints().list_endpoints(acme.id).await.unwrap() {
+        app.workspace.db.endpoints().delete_endpoint(acme.id, endpoint.id, None).await.unwrap();
+    }
+    app.workspace.db.scripts().delete_script(acme.id, script.id, &name).await.unwrap();
+    for step in ["without a script", "with another one"] {
+        let answer = authored.post(&format!("/{session}/calls"), call.clone()).await;
+        assert_eq!(answer.problem(), (404, "session_unknown".to_owned()), "{step}");
+        app.try_publish(acme, "orders", "def handler(request): return 1").await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn sessions_are_bounded_and_end_when_they_are_closed() {
     let authored = Authored::with(|config| config.sessions.per_tenant_max = 2).await;
     let (first, _second) = (authored.session().await, authored.session().await);

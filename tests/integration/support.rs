@@ -14,7 +14,7 @@ use pqhost::{
     data::ConnectionUrl,
     db::{
         connections::ConnectionKind,
-        credentials::Holder,
+        credentials::{Grounds, Holder},
         endpoints::NewEndpoint,
         invocations::{InvocationRecord, LoggedInvocation},
     },
@@ -101,7 +101,9 @@ impl TestApp {
         let mut settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
         change_ingress(&mut settings);
         let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
-        let server = bound.open(server::Settings::of_this_process()).unwrap();
+        let settings =
+            server::Settings { trusted_proxies: config.trusted_proxies.clone(), ..server::Settings::of_this_process() };
+        let server = bound.open(settings).unwrap();
         server.admit(router, control::router(control::Parts::of_host(&host)));
         let serving = tokio::spawn(async move {
             server.serve(Duration::from_secs(10)).await.unwrap();
@@ -206,7 +208,7 @@ impl TestApp {
     }
 
     pub(crate) async fn token(&self, tenant: &Tenant) -> String {
-        let request = TokenRequest { name: "test".to_owned(), expires_in: HANG_GUARD, endpoint_route: None };
+        let request = TokenRequest { name: "test".to_owned(), expires_in: HANG_GUARD, only: None };
         let token =
             self.workspace.auth.create_token(&self.workspace.db, tenant.id, &tenant.name, request).await.unwrap();
         token.text.expose_str().unwrap().to_owned()
@@ -215,7 +217,10 @@ impl TestApp {
     /// A token for programs that have a role in the tenant.
     pub(crate) async fn api_token(&self, tenant: &Tenant, role: Role) -> String {
         let (db, holder) = (&self.workspace.db, Holder::Tenant { tenant: tenant.id, role });
-        let token = People::new(db.clone()).create_token(db, holder, "test".to_owned(), HANG_GUARD).await.unwrap();
+        let token = People::new(db.clone())
+            .create_token(db, holder, "test".to_owned(), HANG_GUARD, Grounds::None)
+            .await
+            .unwrap();
         token.text.expose_str().unwrap().to_owned()
     }
 

@@ -27,6 +27,57 @@ async fn a_compare_and_set_of_an_old_revision_changes_nothing() {
 }
 
 #[tokio::test]
+async fn who_manages_a_script_replaces_its_state_and_that_is_noted_or_neither() {
+    let (db, _dir) = open().await;
+    let tenant = create_tenant(&db, "acme").await;
+    let (script, name) = (ensure_script(&db, tenant, "hello").await, "hello".parse().unwrap());
+    let replace = async |expected, value| db.state().replace_state(tenant, script, &name, expected, value).await;
+    assert!(matches!(replace(Some(1), Some("0")).await, Err(DbError::Stale)), "there is no state yet");
+    replace(Some(0), Some("1")).await.unwrap();
+    db.state().set_state(tenant, script, Some("2")).await.unwrap();
+    assert!(matches!(replace(Some(1), None).await, Err(DbError::Stale)), "the script has written meanwhile");
+    replace(Some(2), Some("3")).await.unwrap();
+    replace(None, None).await.unwrap();
+    let entry = db.state().find_state(tenant, script).await.unwrap().unwrap();
+    assert_eq!((entry.value, entry.revision), (None, 4));
+    let audit = db.audit().list(Some(tenant), None, 10).await.unwrap();
+    let actions: Vec<_> = audit.iter().map(|entry| entry.action.as_str()).collect();
+    assert_eq!(actions, ["clear_state", "set_state", "set_state", "create_script"]);
+    let unknown = db.state().replace_state(tenant, ScriptId(99), &name, None, Some("1")).await.unwrap_err();
+    assert!(matches!(unknown, DbError::Unknown { what: "script", .. }), "{unknown}");
+}
+
+#[tokio::test]
+async fn of_many_who_grant_a_secret_at_once_nobodys_grant_is_lost() {
+    let (db, _dir) = open().await;
+    let tenant = create_tenant(&db, "acme").await;
+    let name = "key".parse().unwrap();
+    db.secrets().set_secret(tenant, &name, &Readers::Only(Vec::new()), |_| vec![1]).await.unwrap();
+    let mut scripts = Vec::new();
+    for n in 0..5 {
+        scripts.push(ensure_script(&db, tenant, &format!("s{n}")).await);
+    }
+    let granting = scripts.iter().map(|script| db.secrets().add_reader(tenant, &name, *script));
+    assert!(futures::future::join_all(granting).await.into_iter().all(Result::unwrap));
+    assert!(db.secrets().add_reader(tenant, &name, scripts[0]).await.unwrap(), "again does no harm");
+    assert!(db.secrets().remove_reader(tenant, &name, scripts[1]).await.unwrap());
+    let listed = db.secrets().list_secrets(tenant).await.unwrap().remove(0).scripts.unwrap();
+    assert_eq!(listed.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["s0", "s2", "s3", "s4"]);
+    let newest = db.audit().list(Some(tenant), None, 1).await.unwrap().remove(0);
+    assert_eq!((newest.action.as_str(), newest.target.as_str()), ("set_readers", "key: s0, s2, s3, s4"));
+
+    assert!(!db.secrets().add_reader(tenant, &"absent".parse().unwrap(), scripts[0]).await.unwrap());
+    let open = "open".parse().unwrap();
+    db.secrets().set_secret(tenant, &open, &Readers::Unchanged, |_| vec![1]).await.unwrap();
+    for refused in [
+        db.secrets().add_reader(tenant, &open, scripts[0]).await,
+        db.secrets().remove_reader(tenant, &open, scripts[0]).await,
+    ] {
+        assert!(matches!(refused, Err(DbError::InUse { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
 async fn state_and_secrets_of_another_tenant_are_not_seen_or_changed() {
     let (db, _dir) = open().await;
     let (mine, theirs) = (create_tenant(&db, "mine").await, create_tenant(&db, "theirs").await);
@@ -93,7 +144,9 @@ async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
         .connections()
         .create_connection(tenant, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![1])
         .await
-        .unwrap();
+        .unwrap()
+        .0
+        .id;
     db.signing_keys().insert(tenant, "k", || vec![2]).await.unwrap();
     let name = "key".parse().unwrap();
     let secret = db.secrets().set_secret(tenant, &name, &Readers::Unchanged, |_| vec![3]).await.unwrap();

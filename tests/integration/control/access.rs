@@ -100,6 +100,7 @@ async fn a_tenants_token_may_do_what_its_role_may_in_its_tenant() {
     ci.get("/tenants/globex/scripts").await.expect("404 not_found");
     let visible = ci.get("/tenants").await.expect("200");
     assert_eq!(visible["items"].as_array().unwrap().len(), 1, "{visible}");
+    ci.delete("/session").await.expect("409 no_session");
     let whoami = ci.get("/session").await.expect("200");
     let id = made["id"].as_str().unwrap();
     assert_eq!(whoami["actor"], format!("API token {id} ci"));
@@ -182,20 +183,40 @@ async fn handlers_neither_see_nor_set_the_cookie_of_the_control_api() {
 }
 
 #[tokio::test]
-async fn guessing_a_password_is_stopped() {
-    let app = TestApp::new().await;
+async fn guessing_a_password_is_stopped_and_its_user_is_not() {
+    let app = TestApp::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
     let operator = Api::operator(&app).await;
     operator.user("olga@acme.example", "acme", "owner").await;
     let anonymous = Api::anonymous(&app);
-    let login = |password: &str| json!({"email": "olga@acme.example", "password": password});
-    for _ in 0..10 {
-        anonymous.post("/session", &login("wrong horse battery")).await.expect("401 wrong_password");
+    let login = async |client: &str, password: &str| {
+        let body = json!({"email": "olga@acme.example", "password": password});
+        let request = anonymous.request(Method::POST, "/session").header("x-forwarded-for", client);
+        Api::send(request.json(&body)).await
+    };
+    for n in 0..10 {
+        login(&format!("2001:db8::{n}"), "wrong horse battery").await.expect("401 wrong_password");
     }
-    let refused = anonymous.post("/session", &login("correct horse battery")).await;
+    let refused = login("2001:db8::abc", "correct horse battery").await;
     assert!(refused.headers["retry-after"].to_str().unwrap().parse::<u64>().unwrap() > 60);
     refused.expect("429 too_many_attempts");
+    login("192.0.2.1", "correct horse battery").await.expect("201");
     let unknown = json!({"email": "nobody@acme.example", "password": "correct horse battery"});
     anonymous.post("/session", &unknown).await.expect("401 wrong_password");
+}
+
+#[tokio::test]
+async fn who_is_no_trusted_proxy_is_the_client_whatever_it_says() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.serve(&acme, "ip", "def handler(request): return request['client_ip']").await;
+    let ip = async |app: &TestApp| {
+        let request = app.client.get(format!("{}/acme/ip", app.url)).header("x-forwarded-for", "192.0.2.1");
+        request.send().await.unwrap().text().await.unwrap()
+    };
+    assert_eq!(ip(&app).await, "127.0.0.1");
+    let app = TestApp::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    app.serve(&app.acme().await, "ip", "def handler(request): return request['client_ip']").await;
+    assert_eq!(ip(&app).await, "192.0.2.1");
 }
 
 #[tokio::test]
@@ -220,6 +241,7 @@ async fn a_tenant_keeps_an_owner_and_a_new_password_ends_sessions() {
     session.put("/session/password", &change("correct horse battery", "new horse battery")).await.expect("204");
     session.get("/session").await.expect("401 unauthenticated");
     anonymous.post("/session", &login).await.expect("401 wrong_password");
+    operator.delete("/users/ann@acme.example").await.expect("409 in_use");
     operator.delete("/users/olga@acme.example").await.expect("204");
     olga.get("/session").await.expect("401 unauthenticated");
     operator.delete("/users/olga@acme.example").await.expect("404 not_found");

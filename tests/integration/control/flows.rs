@@ -52,6 +52,13 @@ async fn a_script_from_draft_to_endpoint_and_back_to_an_older_version() {
     assert_eq!(call(&format!("{preview}/orders")).await, ("two".to_owned(), "2".to_owned()));
     let wrong = format!("/acme/_preview/{}/orders", "0".repeat(32));
     assert!(call(&wrong).await.0.contains("endpoint_unknown"));
+    let previews = author.get("/tenants/acme/scripts/orders/previews").await.expect("200");
+    let listed = &previews["items"][0];
+    assert_eq!((&listed["version"], listed.get("path")), (&json!(2), None), "its address is shown once");
+    let one = format!("/tenants/acme/scripts/orders/previews/{}", listed["id"].as_str().unwrap());
+    author.delete(&one).await.expect("204");
+    author.delete(&one).await.expect("404 not_found");
+    assert!(call(&format!("{preview}/orders")).await.0.contains("endpoint_unknown"));
 
     // Promoted, rolled back, pinned.
     let live = "/tenants/acme/scripts/orders/live-version";
@@ -66,9 +73,12 @@ async fn a_script_from_draft_to_endpoint_and_back_to_an_older_version() {
     let pinned = json!({"methods": "GET,POST", "route": "/orders", "script": "orders", "auth": "public", "version": 2});
     author.put(&format!("/tenants/acme/endpoints/{id}"), &pinned).await.expect("200");
     assert_eq!(call("/acme/orders").await.1, "2");
+    let outdated = author.request(Method::DELETE, &format!("/tenants/acme/endpoints/{id}")).header("if-match", "\"1\"");
+    Api::send(outdated).await.expect("412 changed_meanwhile");
 
     // What changed, and the files as they were.
     let diff = author.get("/tenants/acme/scripts/orders/versions/2/diff").await.expect("200");
+    assert_eq!(diff["is_complete"], true);
     let diff = diff["diff"].as_str().unwrap();
     assert!(diff.contains("--- a/handler.py") && diff.contains("+def handler(request): return 'two'"), "{diff}");
     let files = author.get("/tenants/acme/scripts/orders/versions/2/files").await.expect("200");
@@ -87,9 +97,44 @@ async fn a_script_from_draft_to_endpoint_and_back_to_an_older_version() {
     assert!(call("/acme/orders").await.0.contains("endpoint_unknown"));
 
     let audit = operator.get("/tenants/acme/audit?limit=3").await.expect("200");
-    let entry = &audit["items"][0];
-    let seen = (entry["actor"].as_str(), entry["action"].as_str(), entry["target"].as_str());
-    assert_eq!(seen, (Some("user ann@acme.example"), Some("delete_script"), Some("orders")));
+    let seen = audit["items"].as_array().unwrap().iter().map(|entry| {
+        assert_eq!(entry["actor"], "user ann@acme.example");
+        format!("{} {}", entry["action"].as_str().unwrap(), entry["target"].as_str().unwrap())
+    });
+    let expected = [
+        "delete_script orders",
+        "delete_endpoint GET, POST /orders to orders version 2 (public)",
+        "update_endpoint GET /orders to orders (public), now GET, POST /orders to orders version 2 (public)",
+    ];
+    assert_eq!(seen.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_token_of_an_endpoint_is_not_for_another_one_at_the_same_route() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.try_publish(&acme, "orders", "def handler(request): return request['method']").await.unwrap();
+    let api = Api::operator(&app).await;
+    let create = async |methods: &str| {
+        let body = json!({"methods": methods, "route": "/orders", "script": "orders"});
+        api.post("/tenants/acme/endpoints", &body).await.expect("201")["id"].as_i64().unwrap()
+    };
+    let get = create("GET").await;
+    create("POST").await;
+    let token = api.post("/tenants/acme/tokens", &json!({"endpoint": "/orders"})).await.expect("201");
+    let call = async |method: Method| {
+        let request = app.client.request(method, format!("{}/acme/orders", app.url));
+        request.bearer_auth(token["token"].as_str().unwrap()).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((call(Method::GET).await, call(Method::POST).await), (200, 200));
+    let path = format!("/tenants/acme/endpoints/{get}");
+    let changed = json!({"methods": "GET,PUT", "route": "/orders", "script": "orders"});
+    api.put(&path, &changed).await.expect("200");
+    assert_eq!(call(Method::PUT).await, 200, "it is the same endpoint");
+    api.delete(&path).await.expect("204");
+    create("GET").await;
+    assert_eq!((call(Method::GET).await, call(Method::POST).await), (403, 200));
+    api.post("/tenants/acme/tokens", &json!({"endpoint": "/nothing"})).await.expect("404 not_found");
 }
 
 #[tokio::test]
@@ -129,6 +174,14 @@ async fn connections_secrets_hosts_and_state_are_managed_and_nothing_secret_come
         json!({"name": "crm", "url": "https://api.example.com/v1", "headers": ["Authorization: Bearer x"]});
     api.post("/tenants/acme/connections", &api_connection).await.expect("201");
     api.post("/tenants/acme/connections/crm/test", &json!({})).await.expect("422 invalid");
+    // The default is a database, and stays one.
+    let default = api.request(Method::PATCH, "/tenants/acme").json(&json!({"default_connection": "crm"}));
+    Api::send(default).await.expect("422 invalid");
+    let other_kind = json!({"url": "https://api.example.com/v1"});
+    api.put("/tenants/acme/connections/dw", &other_kind).await.expect("422 invalid");
+    assert_eq!(api.get("/tenants/acme").await.expect("200")["default_connection"], "dw");
+    let outdated = api.request(Method::DELETE, "/tenants/acme/connections/dw").header("if-match", &etag);
+    Api::send(outdated).await.expect("412 changed_meanwhile");
     let bad = json!({"name": "x", "url": "ftp://example.com"});
     api.post("/tenants/acme/connections", &bad).await.expect("422 invalid");
 
@@ -151,7 +204,20 @@ async fn connections_secrets_hosts_and_state_are_managed_and_nothing_secret_come
     assert_eq!(shown.body["value"].to_string(), r#"{"a":[1,1.0,"x"]}"#);
     let stale = api.request(Method::PUT, state).header("if-match", "\"7\"").json(&json!(1));
     Api::send(stale).await.expect("412 changed_meanwhile");
-    api.delete(state).await.expect("204");
+    Api::send(api.request(Method::DELETE, state).header("if-match", "\"7\"")).await.expect("412 changed_meanwhile");
+    Api::send(api.request(Method::DELETE, state).header("if-match", "\"1\"")).await.expect("204");
+
+    let readers = "/tenants/acme/secrets/key/readers";
+    api.put(readers, &json!({"scripts": []})).await.expect("204");
+    api.put(&format!("{readers}/hello"), &json!({})).await.expect("204");
+    assert_eq!(api.get("/tenants/acme/secrets").await.expect("200")["items"][0]["scripts"], json!(["hello"]));
+    api.delete(&format!("{readers}/hello")).await.expect("204");
+    api.put(readers, &json!({"scripts": null})).await.expect("204");
+    api.put(&format!("{readers}/hello"), &json!({})).await.expect("409 in_use");
+    api.put(&format!("{readers}/nothing"), &json!({})).await.expect("404 not_found");
+    let audit = api.get("/tenants/acme/audit?limit=4").await.expect("200");
+    let targets: Vec<_> = audit["items"].as_array().unwrap().iter().map(|entry| &entry["target"]).collect();
+    assert_eq!(targets, ["key: all scripts", "key: no script", "key: hello", "key: no script"]);
 
     for path in ["/tenants/acme/connections", "/tenants/acme/secrets", "/tenants/acme/audit", "/tenants/acme"] {
         let text = api.get(path).await.expect("200").to_string();
@@ -210,4 +276,6 @@ async fn the_log_is_searched_by_what_people_look_for() {
     let good = list("script=good").await;
     let one = api.get(&format!("/tenants/acme/invocations/{}", good[0]["id"].as_str().unwrap())).await.expect("200");
     assert_eq!(one["log"], "printed\n");
+    assert!(good.iter().all(|entry| entry.get("log").is_none()), "{good:?}");
+    assert_eq!(list("script=good&details=true").await[0]["log"], "printed\n");
 }

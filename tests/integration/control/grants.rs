@@ -84,11 +84,23 @@ async fn a_connection_is_open_to_all_scripts_or_to_those_that_are_named() {
     let (taken, free) = (called(&app, "/acme/probe?c=dw_2").await, called(&app, "/acme/probe?c=nothing").await);
     assert_eq!((&taken[0], message(taken.clone())), (&free[0], message(free.clone())));
 
+    // One more, one less.
+    owner.put(&format!("{readers}/two"), &json!({})).await.expect("204");
+    assert_eq!(called(&app, "/acme/two").await["default"], "dw_2");
+    owner.delete(&format!("{readers}/one")).await.expect("204");
+    assert_eq!(called(&app, "/acme/one").await["fetch"], unknown);
+    let audit = owner.get("/tenants/acme/audit?limit=1").await.expect("200");
+    let seen = (&audit["items"][0]["action"], &audit["items"][0]["target"]);
+    assert_eq!(seen, (&json!("set_connection_readers"), &json!("dw_2: two")));
+
     // Nobody, then everybody again.
     owner.put(readers, &json!({"scripts": []})).await.expect("204");
     assert_eq!(called(&app, "/acme/one").await["fetch"], unknown);
     owner.put(readers, &json!({"scripts": null})).await.expect("204");
     assert_eq!(called(&app, "/acme/two").await["transaction"], "begun");
+
+    owner.put(&format!("{readers}/one"), &json!({})).await.expect("409 in_use");
+    owner.delete(&format!("{readers}/one")).await.expect("409 in_use");
 
     owner.put(readers, &json!({"scripts": ["nothing"]})).await.expect("404 not_found");
     owner.put("/tenants/acme/connections/no/readers", &json!({"scripts": null})).await.expect("404 not_found");
