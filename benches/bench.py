@@ -20,15 +20,16 @@ from pathlib import Path
 import cases
 import rows
 import servers
+import tenants
 from load import CONNECTIONS, LOAD_CORE, SERVER_CORE, BenchError
 
 RESULTS = servers.HERE / "results"
-BENCHMARKS = ("hello", "accounts", "wide", "touched", "insert", "memory", "publish")
+BENCHMARKS = ("hello", "accounts", "wide", "touched", "insert", "memory", "publish", "tenants")
 LOADED = ("hello", "accounts", "wide", "touched", "insert")
 ON_TABLES = {"accounts", "wide", "touched", "insert", "memory"}
 BESIDE_AXUM = {"wide", "insert"}
 # What pqhost alone does.
-WITHOUT_PEERS = {"memory", "publish"}
+WITHOUT_PEERS = {"memory", "publish", "tenants"}
 # The log shows at most this many invocations, and first calls are read from it.
 SCRIPTS_MAX = 1000
 # Processes that compute before the run starts. More, and the numbers say more about them than about the servers.
@@ -47,6 +48,7 @@ def parse_arguments():
     parser.add_argument("--rounds", type=positive, default=5, help="rounds of each benchmark under load [%(default)s]")
     parser.add_argument("--seconds", type=positive, default=5, help="length of one measurement [%(default)s]")
     parser.add_argument("--scripts", type=positive, default=SCRIPTS_MAX, help="idle scripts [%(default)s]")
+    parser.add_argument("--tenants", type=positive, default=10_000, help="tenants of a large host [%(default)s]")
     parser.add_argument("--postgres", default="postgres://postgres@127.0.0.1:5432/test", metavar="URL")
     parser.add_argument("--strict", action="store_true", help="exit with 1 when a promise is not kept")
     options = parser.parse_args()
@@ -118,7 +120,7 @@ def measure(options, work):
     results = {}
     data = work / "data"
     asked = set(options.only)
-    if asked - {"publish"}:
+    if asked - {"publish", "tenants"}:
         with ExitStack() as running:
             measure_requests(options, running, data, results)
     if "publish" in asked and not options.peers_only:
@@ -126,6 +128,9 @@ def measure(options, work):
         # A host of its own: memory that load left free would hide what scripts cost.
         with started_before(options, data) as host:
             results["publish"] = cases.publish(host.wait(), options)
+    if "tenants" in asked and not options.peers_only:
+        options.progress("tenants")
+        results["tenants"] = tenants.tenants(options)
     return results
 
 
@@ -196,6 +201,17 @@ def print_table(report):
             rss, kept = memory["rss"] / 2**20, memory["unreclaimable"] / 2**20
             mappings = memory["mappings"]
             print(f"RSS, {key.replace('_', ' '):<20} {rss:>8.1f} MiB, {kept:.1f} without files; {mappings:,} mappings")
+    if "tenants" in report:
+        large = report["tenants"]
+        print(f"\n{large['tenants']:,} tenants {'median':>25} {'p99':>9} {'max':>9}")
+        rows_shown = {f"{name}, ms": spread for name, spread in large["lists_ms"].items()}
+        rows_shown |= {f"publish beside {name}, ms": spread for name, spread in large["publish_ms"].items()}
+        for label, spread in rows_shown.items():
+            print(f"{label:<38} {spread['median']:>8.2f} {spread['p99']:>9.2f} {spread['max']:>9.2f}")
+        for name, seconds in large["start_seconds"].items():
+            print(f"start of {name}, s {seconds:>31.2f}")
+        for key, memory in large["memory"].items():
+            print(f"RSS, {key:<20} {memory['rss'] / 2**20:>8.1f} MiB, {memory['unreclaimable'] / 2**20:.1f} without files")
     checks = [check for name in BENCHMARKS if name in report for check in report[name]["checks"]]
     if checks:
         print()

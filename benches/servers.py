@@ -140,13 +140,17 @@ class Pqhost(Server):
         words = [binary, "demo", "--json", "--ingress", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", data]
         super().__init__("pqhost", [str(word) for word in words], work, stdout=subprocess.PIPE)
 
-    def wait(self):
+    def _announced(self):
+        """What it says when it is ready."""
         ready, _, _ = select.select([self.process.stdout], [], [], START_SECONDS)
         line = self.process.stdout.readline() if ready else b""
         if not line:
-            raise BenchError(f"`pqhost demo` did not become ready: see {self.log}")
+            raise BenchError(f"{self.name} did not become ready: see {self.log}")
         self.start_seconds = time.monotonic() - self.started
-        announced = json.loads(line)
+        return json.loads(line)
+
+    def wait(self):
+        announced = self._announced()
         self.token = announced["token"]
         self.base = f"{announced['ingress']}/{self.TENANT}"
         return self
@@ -186,3 +190,22 @@ class Pqhost(Server):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         fields = dict(line.split(":", 1) for line in status.splitlines())
         return int(fields[key].split()[0]) * 1024
+
+
+class Serving(Pqhost):
+    """`pqhost serve` on a data directory that a demo has set up before."""
+
+    def __init__(self, name, binary, data, work):
+        self.binary = binary
+        self.data = data
+        words = [binary, "serve", "--json", "--ingress", "127.0.0.1:0", "--control", "127.0.0.1:0", "--data", data]
+        Server.__init__(self, f"pqhost-{name}", [str(word) for word in words], work, stdout=subprocess.PIPE)
+
+    def ready(self):
+        """Waits here, so that of two hosts one after the other starts."""
+        try:
+            self.control = self._announced()["control"]
+        except BaseException:
+            self.__exit__()
+            raise
+        return self

@@ -7,6 +7,8 @@ mod client;
 mod demo;
 mod deploy;
 mod dev;
+mod diff;
+mod invocations;
 mod login;
 mod logs;
 mod migrate;
@@ -24,7 +26,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 use crate::cli::{
-    args::{Cli, Command, VaultCommand},
+    args::{Cli, Command, ScriptCommand, VaultCommand},
     client::Target,
     output::Output,
 };
@@ -47,7 +49,8 @@ pub fn main() -> ExitCode {
         Err(error) => return output.fail(&anyhow::anyhow!("cannot start threads: {error}")),
     };
     let outcome = runtime.block_on(async {
-        match command {
+        let done = match command {
+            Command::Script(ScriptCommand::Diff(args)) => return Ok(diff::diff(&target, args, output).await),
             Command::Serve(args) => serve::serve(target.data(), args, output).await,
             Command::Demo(args) => demo::demo(target.data(), args, output).await,
             Command::Dev(args) => dev::dev(target.data(), args, output).await,
@@ -57,6 +60,7 @@ pub fn main() -> ExitCode {
             Command::Egress(command) => nouns::egress(&target, command, output).await,
             Command::Script(command) => scripts::script(&target, command, output).await,
             Command::Endpoint(command) => nouns::endpoint(&target, command, output).await,
+            Command::Invocation(command) => invocations::invocation(&target, command, output).await,
             Command::Token(command) => nouns::token(&target, command, output).await,
             Command::Secret(command) => secrets::secret(&target, command, output).await,
             Command::Vault(VaultCommand::Rotate) => secrets::rotate(&target.data(), output).await,
@@ -75,11 +79,12 @@ pub fn main() -> ExitCode {
                 Ok(())
             }
             Command::ManPages { folder } => args::write_man_pages(&folder).context("cannot write manual pages"),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     });
     runtime.shutdown_background();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => output.fail(&error),
     }
 }

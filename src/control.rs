@@ -8,7 +8,7 @@ mod access;
 mod api_tokens;
 mod audit;
 mod connections;
-mod diff;
+pub(crate) mod diff;
 mod document;
 mod egress;
 mod endpoints;
@@ -19,10 +19,12 @@ mod invocations;
 mod operations;
 mod previews;
 mod programs;
+mod reruns;
 mod scripts;
 mod secrets;
 mod sessions;
 mod state;
+mod tables;
 mod tails;
 mod tenants;
 mod tokens;
@@ -42,8 +44,10 @@ use crate::{
     auth::{Authenticator, people::People},
     config::DataDir,
     control::tails::Tails,
+    data::{Connections, DataSettings},
     db::Db,
     domain::names::InvocationId,
+    invoke::Invoker,
     problem::{REQUEST_ID, api::ApiError},
     publish::Publisher,
     remote::Sessions,
@@ -71,6 +75,8 @@ pub struct Parts {
     pub data: DataDir,
     /// Sessions of programs; there are some where a host runs.
     pub sessions: Option<Arc<Sessions>>,
+    /// Runs handlers; there is one where a host runs.
+    pub invoker: Option<Invoker>,
     /// Called once, when the first script is published.
     pub start_publisher: Box<StartPublisher>,
     /// Called after each change, so that a host in this process shows it at once. Others see it when they look.
@@ -88,7 +94,7 @@ impl Parts {
             auth.forget();
         });
         let parts = Self::of_workspace(&host.workspace, Box::new(move || Ok(Arc::clone(&publisher))));
-        Self { sessions: Some(Arc::clone(&host.sessions)), on_change, ..parts }
+        Self { sessions: Some(Arc::clone(&host.sessions)), invoker: Some(host.invoker.clone()), on_change, ..parts }
     }
 
     /// Those of a data directory.
@@ -101,6 +107,7 @@ impl Parts {
             auth: Arc::clone(auth),
             data: data.clone(),
             sessions: None,
+            invoker: None,
             start_publisher,
             on_change: Box::new(|| ()),
         }
@@ -118,6 +125,9 @@ pub(crate) struct Inner {
     people: People,
     data: DataDir,
     sessions: Option<Arc<Sessions>>,
+    invoker: Option<Invoker>,
+    /// For who looks at tables; scripts have their own.
+    connections: Arc<Connections>,
     tails: Arc<Tails>,
     comparing: Semaphore,
     publisher: OnceCell<Arc<Publisher>>,
@@ -149,10 +159,11 @@ impl fmt::Debug for Control {
 
 impl Control {
     fn new(parts: Parts) -> Self {
-        let Parts { db, vault, auth, data, sessions, start_publisher, on_change } = parts;
+        let Parts { db, vault, auth, data, sessions, invoker, start_publisher, on_change } = parts;
         let db = db.for_control();
         let seen = AtomicI64::new(-1);
         let people = People::new(db.clone());
+        let connections = tables::connections(DataSettings::new(data.sqlite()));
         Self(Arc::new(Inner {
             db,
             vault,
@@ -160,6 +171,8 @@ impl Control {
             people,
             data,
             sessions,
+            invoker,
+            connections,
             tails: Arc::default(),
             comparing: Semaphore::new(diff::AT_ONCE),
             publisher: OnceCell::new(),
@@ -167,6 +180,12 @@ impl Control {
             on_change,
             seen,
         }))
+    }
+
+    fn invoker(&self) -> Result<&Invoker, ApiError> {
+        self.invoker
+            .as_ref()
+            .ok_or_else(|| ApiError::Unavailable("no host runs here: name one with `--url`".to_owned()))
     }
 
     async fn publisher(&self) -> Result<&Publisher, ApiError> {
@@ -180,6 +199,9 @@ impl Control {
 }
 
 /// The API, its OpenAPI document, and its rendered documentation.
+///
+/// # Panics
+/// Outside of a tokio runtime.
 pub fn router(parts: Parts) -> Router {
     let control = Control::new(parts);
     let (operations, openapi) = operations::operations(&control).split();

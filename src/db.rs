@@ -33,6 +33,7 @@ use crate::{
         invocations::Invocations,
         members::Members,
         previews::Previews,
+        recordings::Recordings,
         scripts::Scripts,
         sealed::Sealed,
         secrets::Secrets,
@@ -59,6 +60,7 @@ pub mod invocations;
 pub mod members;
 pub mod migrations;
 pub mod previews;
+pub mod recordings;
 pub mod scripts;
 pub mod sealed;
 pub mod secrets;
@@ -183,6 +185,12 @@ impl Db {
     #[must_use]
     pub fn previews(&self) -> Previews<'_> {
         Previews(self)
+    }
+
+    /// Keys of recordings.
+    #[must_use]
+    pub fn recordings(&self) -> Recordings<'_> {
+        Recordings(self)
     }
 
     /// Tenants.

@@ -256,7 +256,7 @@ async fn handler_call(
         request_id: id,
         caller,
     };
-    Ok(Call { routes, endpoint, request })
+    Ok(Call { routes, endpoint, request, rerun: None })
 }
 
 /// A header field as a handler sees it: without the cookie of somebody who is logged in to the control API.

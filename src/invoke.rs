@@ -9,7 +9,9 @@ mod detached;
 pub mod directory;
 pub mod error;
 mod recorder;
+pub mod recording;
 mod redaction;
+mod rerun;
 mod script_host;
 
 use std::{
@@ -25,10 +27,15 @@ pub use crate::invoke::{
     detached::{Detached, DetachedError},
     directory::{EndpointTarget, TenantRoutes},
     error::InvokeError,
+    rerun::Rerun,
 };
 use crate::{
     data::Connections,
-    db::{Db, invocations::InvocationRecord, versions::Loaded},
+    db::{
+        Db,
+        invocations::{InvocationRecord, RerunOf},
+        versions::Loaded,
+    },
     domain::{
         exchange::{HandlerBody, HandlerRequest, HandlerResponse},
         limits::Limits,
@@ -40,6 +47,7 @@ use crate::{
     invoke::{
         directory::{Directory, RunnableVersion},
         recorder::Recorder,
+        recording::{PendingAnswer, RecordedRequest, Recording},
         redaction::{Redaction, Revealed, credentials},
         script_host::{Cursors, ScriptHost, Transactions},
     },
@@ -66,6 +74,8 @@ pub struct Call {
     pub endpoint: Arc<EndpointTarget>,
     /// The request.
     pub request: HandlerRequest,
+    /// What it repeats, if it is a re-run.
+    pub rerun: Option<RerunOf>,
 }
 
 /// What came of a call.
@@ -236,6 +246,7 @@ impl Invocation {
         let credentials = credentials(&self.call.request);
         let revealed = Arc::new(Revealed::default());
         let mut record = self.record(started_at_ms);
+        let recorded_request = self.call.endpoint.record.then(|| RecordedRequest::of(&self.call.request));
         let cursors = Arc::new(Cursors::default());
         let mut trace = Trace::default();
 
@@ -255,9 +266,16 @@ impl Invocation {
             }
         }
         let version = endpoint.version.as_ref().map_or(0, |version| version.version.number);
-        let outcome =
-            outcome.and_then(|response| with_rows(response, &cursors)).map(|response| Answer { response, version });
-        _ = answer.send(outcome); // a caller who has gone needs no answer
+        let outcome = outcome.and_then(|response| with_rows(response, &cursors));
+        let (outcome, kept) = match recorded_request {
+            Some(request) => {
+                let (outcome, answer) = PendingAnswer::of(outcome);
+                (outcome, Some((request, answer)))
+            }
+            None => (outcome, None),
+        };
+        // A caller who has gone needs no answer.
+        _ = answer.send(outcome.map(|response| Answer { response, version }));
 
         if let (Some(lease), Some(version)) = (lease, &endpoint.version) {
             match self.inner.pool.give_back(lease, version.version.id).await {
@@ -268,13 +286,17 @@ impl Invocation {
         let Trace { usage, log, dirty_pages } = trace;
         record.fuel = usage.fuel;
         record.dirty_pages = dirty_pages;
+        if let Some((request, answer)) = kept {
+            let recording = Recording { request, answer: answer.finished().await };
+            record.recording = self.inner.sealed(record.tenant, record.id, recording).await;
+        }
         record.rows = cursors.rows_read();
         record.log = recorded_log(log, &redaction, self.call.endpoint.limits.log_bytes);
         self.inner.recorder.record(record);
     }
 
     fn record(&self, started_at_ms: i64) -> InvocationRecord {
-        let Call { routes, endpoint, request } = &self.call;
+        let Call { routes, endpoint, request, rerun } = &self.call;
         InvocationRecord {
             id: request.request_id,
             tenant: routes.tenant_id,
@@ -292,6 +314,8 @@ impl Invocation {
             rows: 0,
             log: String::new(),
             traceback: None,
+            rerun: rerun.clone(),
+            recording: None,
         }
     }
 
@@ -308,7 +332,7 @@ impl Invocation {
             Err(error) => return (Err(error), None),
         };
         let limits = self.call.endpoint.limits;
-        let Call { routes, endpoint, request } = &self.call;
+        let Call { routes, endpoint, request, rerun: _ } = &self.call;
         let script = (endpoint.script, endpoint.script_name.clone());
         let host = self.inner.script_host(routes, script, limits, Arc::clone(cursors), Arc::clone(revealed));
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {

@@ -23,8 +23,10 @@ use chacha20poly1305::{
 };
 
 pub use crate::domain::secret::Secret; // a vault is asked for secrets: callers need no second import
+pub use crate::vault::data_key::DataKey;
 use crate::vault::key_file::KeyBytes;
 
+mod data_key;
 mod key_file;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use crate::{
     app::Workspace,
     auth::key_context,
     db::{DbError, sealed::SealedFor},
-    invoke::directory::{secret_context, url_context},
+    invoke::directory::{recording_key_context, secret_context, url_context},
     vault::{Vault, VaultError},
 };
 
@@ -58,6 +58,7 @@ fn reseal(vault: &Vault, value: &SealedFor, sealed: &[u8]) -> Result<Option<Vec<
         SealedFor::Connection(id) => url_context(*id),
         SealedFor::SigningKey { tenant, kid } => key_context(*tenant, kid),
         SealedFor::Secret(id) => secret_context(*id),
+        SealedFor::RecordingKey(tenant) => recording_key_context(*tenant),
     };
     let plain = vault.unseal(&context, sealed)?;
     Ok(Some(vault.seal(&context, plain.expose())))

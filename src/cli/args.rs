@@ -1,5 +1,7 @@
 //! Flags and arguments.
 
+mod authoring;
+
 use std::{
     fmt,
     net::SocketAddr,
@@ -12,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use zeroize::Zeroizing;
 
+pub(super) use crate::cli::args::authoring::{DiffArgs, InvocationCommand, Switch};
 use crate::domain::{
     control_database::{InvalidServerUrl, ServerDatabase},
     egress::AllowRule,
@@ -89,6 +92,9 @@ pub(super) enum Command {
     /// Endpoints of a tenant
     #[command(subcommand)]
     Endpoint(EndpointCommand),
+    /// Invocations of a tenant
+    #[command(subcommand)]
+    Invocation(InvocationCommand),
     /// Tokens that callers of a tenant's endpoints present
     #[command(subcommand)]
     Token(TokenCommand),
@@ -337,6 +343,34 @@ pub(super) enum ConnectionCommand {
         #[arg(long, value_name = "FILE")]
         headers_from: Option<PathBuf>,
     },
+    /// Choose the scripts that may use a connection
+    #[command(group = clap::ArgGroup::new("readers").required(true))]
+    SetReaders {
+        tenant: TenantName,
+        name: ConnectionName,
+        /// Only this script may use it; may be repeated
+        #[arg(long = "script", value_name = "SCRIPT", group = "readers")]
+        scripts: Vec<ScriptName>,
+        /// No script may use it
+        #[arg(long, group = "readers")]
+        no_script: bool,
+        /// All scripts of the tenant may use it
+        #[arg(long, group = "readers")]
+        all_scripts: bool,
+    },
+    /// List the tables and views of a database
+    Tables { tenant: TenantName, name: ConnectionName },
+    /// Show the first rows of a table
+    Preview {
+        tenant: TenantName,
+        name: ConnectionName,
+        /// As `tables` shows it
+        schema: String,
+        table: String,
+        /// Rows at most
+        #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+        limit: u32,
+    },
     /// Try to connect to a database
     Test { tenant: TenantName, name: ConnectionName },
     /// Delete a connection
@@ -379,15 +413,10 @@ pub(super) enum ScriptCommand {
     List { tenant: TenantName },
     /// List versions of a script
     Versions { tenant: TenantName, script: ScriptName },
-    /// Show what a version changed
-    Diff {
-        tenant: TenantName,
-        script: ScriptName,
-        version: i64,
-        /// The older version [default: the one before]
-        #[arg(long)]
-        from: Option<i64>,
-    },
+    /// Save a folder as the script's draft, without publishing it; the script is created if there is none
+    Push { tenant: TenantName, script: ScriptName, folder: PathBuf },
+    /// Compare a folder, or a version, with another version. Exits with 0 if they are the same, 1 if not, 2 if that cannot be told
+    Diff(DiffArgs),
     /// Write a version's files into a folder
     Pull {
         tenant: TenantName,
@@ -427,7 +456,12 @@ pub(super) enum EndpointCommand {
         /// The version that it serves, whatever the script's live one is
         #[arg(long)]
         version: Option<i64>,
+        /// Keep requests and answers, sealed, so that they can be re-run
+        #[arg(long)]
+        record: bool,
     },
+    /// Keep an endpoint's requests and answers from now on, sealed, as long as the invocation log; or no longer
+    Record { tenant: TenantName, id: i64, switch: Switch },
     /// Delete an endpoint, by its id
     Delete { tenant: TenantName, id: i64 },
     /// List endpoints

@@ -74,6 +74,11 @@ pub(super) struct Refused {
     pub(super) traceback: Option<String>,
 }
 
+/// Whether the API refused because there is no such thing.
+pub(super) fn is_missing(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Refused>().is_some_and(|refused| refused.code == "not_found")
+}
+
 impl Client {
     /// A client of what the flags say; without any, of the host that one has logged in to, else of the data directory.
     pub(super) async fn new(target: &Target, output: Output) -> Result<Self> {

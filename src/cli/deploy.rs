@@ -1,14 +1,9 @@
 //! `pqhost deploy`: makes a host match a script's folder, after showing what that takes.
 //!
-//! The folder's `pqhost.toml` names the tenant, the script, its endpoints, and the secrets that it may read. What a host has of them and
+//! The folder's `pqhost.toml` names the tenant, the script, its endpoints, and the secrets and connections that it may use. What a host has of them and
 //! the file does not is taken away; what belongs to other scripts is left alone.
 
-use std::{
-    collections::BTreeMap,
-    fmt, fs,
-    io::{BufRead as _, IsTerminal as _},
-    path::Path,
-};
+use std::{collections::BTreeMap, fmt, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -17,14 +12,14 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         args::DeployArgs,
-        client::{Client, Refused, Target, in_tenant},
-        output::{Output, escaped},
+        client::{Client, Target, in_tenant, is_missing},
+        output::{Output, confirm, escaped},
         scripts::{self, Publishing},
         sources::ScriptSource,
     },
     domain::{
         exchange::AuthMode,
-        names::{ScriptName, SecretName, TenantName},
+        names::{ConnectionName, ScriptName, SecretName, TenantName},
         route::{MethodSet, RoutePattern},
         script::SourceFile,
     },
@@ -43,6 +38,9 @@ struct Wanted {
     /// Secrets that are for some scripts only, this one among them.
     #[serde(default)]
     secrets: Vec<SecretName>,
+    /// Connections that are for some scripts only, this one among them.
+    #[serde(default)]
+    connections: Vec<ConnectionName>,
     #[serde(default)]
     endpoints: Vec<WantedEndpoint>,
 }
@@ -56,7 +54,22 @@ struct WantedEndpoint {
     auth: AuthMode,
     /// The version that it is pinned to.
     version: Option<i64>,
+    /// Whether requests and answers are kept.
+    #[serde(default)]
+    record: bool,
 }
+
+/// Something that a script may use if it is granted to it: what the API calls a list of it, one of it, and using it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Grantable {
+    list: &'static str,
+    noun: &'static str,
+    verb: &'static str,
+    create: &'static str,
+}
+
+const SECRETS: Grantable = Grantable { list: "secrets", noun: "secret", verb: "read", create: "set" };
+const CONNECTIONS: Grantable = Grantable { list: "connections", noun: "connection", verb: "use", create: "create" };
 
 /// One step towards what is wanted.
 #[derive(Debug, PartialEq)]
@@ -65,7 +78,8 @@ enum Step {
         first: bool,
     },
     Grant {
-        secret: String,
+        of: Grantable,
+        name: String,
     },
     /// Serve a version: the one that was just published, unless it was there.
     Promote {
@@ -81,7 +95,8 @@ enum Step {
         was: String,
     },
     Revoke {
-        secret: String,
+        of: Grantable,
+        name: String,
     },
 }
 
@@ -90,7 +105,8 @@ impl fmt::Display for Step {
         let endpoint = |wanted: &Value| {
             let text = |name: &str| wanted[name].as_str().unwrap_or_default().to_owned();
             let pinned = wanted["version"].as_i64().map(|number| format!(", version {number}")).unwrap_or_default();
-            format!("endpoint {} {} ({}{pinned})", text("methods"), text("route"), text("auth"))
+            let recorded = if wanted["record"] == true { ", recorded" } else { "" };
+            format!("endpoint {} {} ({}{pinned}{recorded})", text("methods"), text("route"), text("auth"))
         };
         match self {
             Self::Publish { first: true } => write!(f, "+ publish the script"),
@@ -98,10 +114,12 @@ impl fmt::Display for Step {
             Self::CreateEndpoint(wanted) => write!(f, "+ {}", endpoint(wanted)),
             Self::ReplaceEndpoint { wanted, .. } => write!(f, "~ {}", endpoint(wanted)),
             Self::DeleteEndpoint { was, .. } => write!(f, "- endpoint {was}"),
-            Self::Grant { secret } => write!(f, "+ may read secret {secret}"),
+            Self::Grant { of: Grantable { noun, verb, .. }, name } => write!(f, "+ may {verb} {noun} {name}"),
             Self::Promote { version: Some(version) } => write!(f, "~ serve version {version}"),
             Self::Promote { version: None } => write!(f, "~ serve it"),
-            Self::Revoke { secret } => write!(f, "- may no longer read secret {secret}"),
+            Self::Revoke { of: Grantable { noun, verb, .. }, name } => {
+                write!(f, "- may no longer {verb} {noun} {name}")
+            }
         }
     }
 }
@@ -126,7 +144,7 @@ pub(super) async fn deploy(target: &Target, args: DeployArgs, output: Output) ->
         return Ok(());
     }
     if !yes {
-        confirm(output)?;
+        confirm("nothing was changed: look at the plan, and run it with --yes", output)?;
     }
     let mut published = None;
     for step in steps {
@@ -148,22 +166,9 @@ fn read(folder: &Path) -> Result<Wanted> {
     Ok(wanted)
 }
 
-fn confirm(output: Output) -> Result<()> {
-    if !std::io::stdin().is_terminal() {
-        bail!("nothing was changed: look at the plan, and run it with --yes");
-    }
-    output.progress("go on? [y/N]");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
-    if !answer.trim().eq_ignore_ascii_case("y") {
-        bail!("nothing was changed");
-    }
-    Ok(())
-}
-
 /// What it takes to make the host match.
 async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<Vec<Step>> {
-    let Wanted { tenant, script, secrets, endpoints } = wanted;
+    let Wanted { tenant, script, secrets, connections, endpoints } = wanted;
     let mut steps = Vec::new();
     let current = match client.get(&in_tenant(tenant, &["scripts", script.as_str()])).await {
         Ok(script) => Some(script),
@@ -176,7 +181,12 @@ async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<
         let path = in_tenant(tenant, &["scripts", script.as_str(), "versions", &number.to_string()]);
         Ok(client.get(&path).await?["content_hash"] == content_hash(files))
     };
-    let (grants, revocations) = plan_secrets(client, tenant, script, secrets).await?;
+    let secrets: Vec<_> = secrets.iter().map(SecretName::as_str).collect();
+    let connections: Vec<_> = connections.iter().map(ConnectionName::as_str).collect();
+    let (mut grants, mut revocations) = plan_grants(client, tenant, script, SECRETS, &secrets).await?;
+    let (more_grants, more_revocations) = plan_grants(client, tenant, script, CONNECTIONS, &connections).await?;
+    grants.extend(more_grants);
+    revocations.extend(more_revocations);
     let (live, latest) = (number("live_version"), number("latest_version"));
     // What a version reads it may read before it is served. A script must be there to be granted anything.
     if holds_files(live).await? {
@@ -197,11 +207,13 @@ async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<
         ours.insert((text("methods"), text("route")), endpoint);
     }
     let mut changes = Vec::new();
-    for WantedEndpoint { methods, route, auth, version } in endpoints {
-        let body = json!({ "methods": methods, "route": route, "script": script, "auth": auth, "version": version });
+    for WantedEndpoint { methods, route, auth, version, record } in endpoints {
+        let body = json!({
+            "methods": methods, "route": route, "script": script, "auth": auth, "version": version, "record": record,
+        });
         match ours.remove(&(methods.clone(), route.clone())) {
             None => changes.push(Step::CreateEndpoint(body)),
-            Some(endpoint) if endpoint["auth"] == body["auth"] && endpoint["version"] == body["version"] => {}
+            Some(endpoint) if ["auth", "version", "record"].iter().all(|name| endpoint[name] == body[name]) => {}
             Some(endpoint) => {
                 changes.push(Step::ReplaceEndpoint { id: endpoint["id"].as_i64().unwrap_or_default(), wanted: body });
             }
@@ -222,43 +234,46 @@ async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<
 
 /// Whether it is the script that does not exist, not the tenant.
 async fn is_missing_script(error: &anyhow::Error, client: &Client, tenant: &TenantName) -> bool {
-    let is_missing = error.downcast_ref::<Refused>().is_some_and(|refused| refused.code == "not_found");
-    is_missing && client.get(&in_tenant(tenant, &[])).await.is_ok()
+    is_missing(error) && client.get(&in_tenant(tenant, &[])).await.is_ok()
 }
 
-/// Whoever may not grant secrets is told before anything is changed, not when half of it is done.
+/// Whoever may not grant anything is told before anything is changed, not when half of it is done.
 async fn expect_owner(client: &Client, tenant: &TenantName) -> Result<()> {
     let role = client.get(&in_tenant(tenant, &[])).await?["role"].take();
     if role != "owner" {
         bail!(
-            "`{DEPLOY_FILE}` changes which secrets the script may read, which needs the role owner: nothing was changed"
+            "`{DEPLOY_FILE}` changes which secrets and connections the script may use, which needs the role owner: nothing was changed"
         );
     }
     Ok(())
 }
 
-/// Steps that let the script read secrets, and those that let it do so no longer.
-async fn plan_secrets(
+/// Steps that let the script use what it is to use, and those that let it do so no longer.
+async fn plan_grants(
     client: &Client,
     tenant: &TenantName,
     script: &ScriptName,
-    wanted: &[SecretName],
+    of: Grantable,
+    wanted: &[&str],
 ) -> Result<(Vec<Step>, Vec<Step>)> {
-    let known = client.list(&in_tenant(tenant, &["secrets"])).await?;
+    let Grantable { list, noun, create, .. } = of;
+    let known = client.list(&in_tenant(tenant, &[list])).await?;
     for name in wanted {
-        if !known.iter().any(|secret| secret["name"] == name.as_str()) {
-            bail!("tenant `{tenant}` has no secret `{name}`: store it first with `pqhost secret set {tenant} {name}`");
+        if !known.iter().any(|one| one["name"] == *name) {
+            bail!(
+                "tenant `{tenant}` has no {noun} `{name}`: make it first with `pqhost {noun} {create} {tenant} {name}`"
+            );
         }
     }
     let (mut grants, mut revocations) = (Vec::new(), Vec::new());
-    for secret in known {
-        // Secrets for all scripts are nobody's to grant.
-        let Some(readers) = secret["scripts"].as_array() else { continue };
-        let name = secret["name"].as_str().unwrap_or_default().to_owned();
+    for one in known {
+        // What is for all scripts is nobody's to grant.
+        let Some(readers) = one["scripts"].as_array() else { continue };
+        let name = one["name"].as_str().unwrap_or_default().to_owned();
         let reads = readers.iter().any(|name| name == script.as_str());
-        match (reads, wanted.iter().any(|wanted| wanted.as_str() == name)) {
-            (false, true) => grants.push(Step::Grant { secret: name }),
-            (true, false) => revocations.push(Step::Revoke { secret: name }),
+        match (reads, wanted.contains(&name.as_str())) {
+            (false, true) => grants.push(Step::Grant { of, name }),
+            (true, false) => revocations.push(Step::Revoke { of, name }),
             (true, true) | (false, false) => {}
         }
     }
@@ -295,11 +310,11 @@ async fn take(
         Step::DeleteEndpoint { id, .. } => {
             client.delete(&in_tenant(tenant, &["endpoints", &id.to_string()])).await?;
         }
-        Step::Grant { secret } => {
-            client.put(&in_tenant(tenant, &["secrets", &secret, "readers", script.as_str()]), &json!({})).await?;
+        Step::Grant { of, name } => {
+            client.put(&in_tenant(tenant, &[of.list, &name, "readers", script.as_str()]), &json!({})).await?;
         }
-        Step::Revoke { secret } => {
-            client.delete(&in_tenant(tenant, &["secrets", &secret, "readers", script.as_str()])).await?;
+        Step::Revoke { of, name } => {
+            client.delete(&in_tenant(tenant, &[of.list, &name, "readers", script.as_str()])).await?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{
-        args::{ConnectionCommand, EgressCommand, EndpointCommand, TenantCommand, TokenCommand},
+        args::{ConnectionCommand, EgressCommand, EndpointCommand, Switch, TenantCommand, TokenCommand},
         client::{Client, Target, in_tenant, path},
         output::{Output, escaped},
     },
@@ -56,6 +56,29 @@ pub(super) async fn connection(target: &Target, command: ConnectionCommand, outp
             output.done(&format!("replaced connection `{name}` of tenant `{tenant}`"), &replaced);
             warn(&replaced["warnings"], output);
         }
+        ConnectionCommand::SetReaders { tenant, name, scripts, no_script: _, all_scripts } => {
+            let path = in_tenant(&tenant, &["connections", name.as_str(), "readers"]);
+            let scripts = (!all_scripts).then_some(scripts);
+            client.put(&path, &json!({ "scripts": scripts })).await?;
+            let who = match &scripts {
+                None => "all scripts".to_owned(),
+                Some(scripts) if scripts.is_empty() => "no script".to_owned(),
+                Some(scripts) => {
+                    let names: Vec<_> = scripts.iter().map(|script| format!("`{script}`")).collect();
+                    format!("only {}", names.join(", "))
+                }
+            };
+            let sentence = format!("connection `{name}` of tenant `{tenant}` may be used by: {who}");
+            output.done(&sentence, &json!({ "name": name, "scripts": scripts }));
+        }
+        ConnectionCommand::Tables { tenant, name } => {
+            let tables = client.list(&in_tenant(&tenant, &["connections", name.as_str(), "tables"])).await?;
+            output.items(&["schema", "name"], &tables);
+        }
+        ConnectionCommand::Preview { tenant, name, schema, table, limit } => {
+            let path = in_tenant(&tenant, &["connections", name.as_str(), "tables", &schema, &table]);
+            show_preview(&client.get(&format!("{path}?limit={limit}")).await?, output);
+        }
         ConnectionCommand::Test { tenant, name } => {
             let tested = client.post(&in_tenant(&tenant, &["connections", name.as_str(), "test"]), &json!({})).await?;
             let is_reachable = tested["is_reachable"] == true;
@@ -68,10 +91,21 @@ pub(super) async fn connection(target: &Target, command: ConnectionCommand, outp
         }
         ConnectionCommand::List { tenant } => {
             let connections = client.list(&in_tenant(&tenant, &["connections"])).await?;
-            output.items(&["id", "name", "kind", "is_default", "created_at"], &connections);
+            output.items(&["id", "name", "kind", "is_default", "scripts", "created_at"], &connections);
         }
     }
     Ok(())
+}
+
+/// Rows below the names of their columns; for machines all that the API says.
+fn show_preview(preview: &Value, output: Output) {
+    if output.json {
+        output.done("", preview);
+        return;
+    }
+    let columns = preview["columns"].as_array().into_iter().flatten();
+    let names: Vec<&str> = columns.filter_map(|column| column["name"].as_str()).collect();
+    output.items(&names, preview["rows"].as_array().map_or(&[], Vec::as_slice));
 }
 
 /// What is wrong or risky with a database that was just named.
@@ -132,14 +166,30 @@ pub(super) async fn egress(target: &Target, command: EgressCommand, output: Outp
 pub(super) async fn endpoint(target: &Target, command: EndpointCommand, output: Output) -> Result<()> {
     let client = Client::new(target, output).await?;
     match command {
-        EndpointCommand::Create { tenant, method, route, script, auth, version } => {
+        EndpointCommand::Create { tenant, method, route, script, auth, version, record } => {
             let body = json!({
                 "methods": method.to_string(), "route": route.to_string(), "script": script, "auth": auth,
-                "version": version,
+                "version": version, "record": record,
             });
             let created = client.post(&in_tenant(&tenant, &["endpoints"]), &body).await?;
             output
                 .done(&format!("created endpoint {method} /{tenant}{route} for script `{script}` ({auth})"), &created);
+        }
+        EndpointCommand::Record { tenant, id, switch } => {
+            let path = in_tenant(&tenant, &["endpoints", &id.to_string()]);
+            let endpoint = client.get(&path).await?;
+            let mut wanted = json!({ "record": switch == Switch::On });
+            for name in ["methods", "route", "script", "version", "auth"] {
+                wanted[name] = endpoint[name].clone();
+            }
+            let replaced = client.put(&path, &wanted).await?;
+            let sentence = match switch {
+                Switch::On => format!("requests of endpoint {id} and their answers are kept from now on"),
+                Switch::Off => {
+                    format!("requests of endpoint {id} are no longer kept; those that are stay as long as the log")
+                }
+            };
+            output.done(&sentence, &replaced);
         }
         EndpointCommand::Delete { tenant, id } => {
             client.delete(&in_tenant(&tenant, &["endpoints", &id.to_string()])).await?;
@@ -147,7 +197,7 @@ pub(super) async fn endpoint(target: &Target, command: EndpointCommand, output: 
         }
         EndpointCommand::List { tenant } => {
             let endpoints = client.list(&in_tenant(&tenant, &["endpoints"])).await?;
-            output.items(&["id", "methods", "route", "script", "version", "auth"], &endpoints);
+            output.items(&["id", "methods", "route", "script", "version", "auth", "record"], &endpoints);
         }
     }
     Ok(())

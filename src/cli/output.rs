@@ -1,8 +1,12 @@
 //! What commands print.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands talk to people and machines")]
 
-use std::process::ExitCode;
+use std::{
+    io::{BufRead as _, IsTerminal as _},
+    process::ExitCode,
+};
 
+use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::cli::args::Cli;
@@ -66,6 +70,20 @@ impl Output {
         }
         ExitCode::FAILURE
     }
+}
+
+/// Asks whether to go on. Where nobody can be asked, or says no, it ends with an error: `otherwise`, or that nothing was done.
+pub(super) fn confirm(otherwise: &str, output: Output) -> Result<()> {
+    if !std::io::stdin().is_terminal() {
+        bail!("{otherwise}");
+    }
+    output.progress("go on? [y/N]");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
+    if !answer.trim().eq_ignore_ascii_case("y") {
+        bail!("nothing was done");
+    }
+    Ok(())
 }
 
 /// Text of a tenant or a caller, made safe to show on a terminal: control characters but line breaks and tabs are escaped.

@@ -1,6 +1,10 @@
 //! `pqhost script`: publishing, comparing, going back.
 
-use std::{fs, path::Path, time::Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -9,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{
         args::ScriptCommand,
-        client::{Client, Refused, Target, in_tenant},
+        client::{Client, Refused, Target, in_tenant, is_missing},
         output::{Output, escaped},
         sources::ScriptSource,
     },
@@ -42,15 +46,8 @@ pub(super) async fn script(target: &Target, command: ScriptCommand, output: Outp
             let versions = client.list(&in_tenant(&tenant, &["scripts", script.as_str(), "versions"])).await?;
             output.items(&["number", "author", "message", "load", "created_at"], &versions);
         }
-        ScriptCommand::Diff { tenant, script, version, from } => {
-            let path = in_version(&tenant, &script, version, "diff");
-            let query = from.map(|from| format!("?from={from}")).unwrap_or_default();
-            let compared = client.get(&format!("{path}{query}")).await?;
-            output.done(escaped(compared["diff"].as_str().unwrap_or_default()).trim_end(), &compared);
-            if compared["is_complete"] == false {
-                output.progress("note: not all that differs is shown; compare the files that `pull` writes");
-            }
-        }
+        ScriptCommand::Push { tenant, script, folder } => push(&client, &tenant, &script, folder, output).await?,
+        ScriptCommand::Diff(_) => {} // has exit codes of its own: see `diff`
         ScriptCommand::Pull { tenant, script, folder, version } => {
             pull(&client, &tenant, &script, version, &folder, output).await?;
         }
@@ -85,7 +82,7 @@ pub(super) async fn script(target: &Target, command: ScriptCommand, output: Outp
     Ok(())
 }
 
-fn in_version(tenant: &TenantName, script: &ScriptName, version: i64, what: &str) -> String {
+pub(super) fn in_version(tenant: &TenantName, script: &ScriptName, version: i64, what: &str) -> String {
     in_tenant(tenant, &["scripts", script.as_str(), "versions", &version.to_string(), what])
 }
 
@@ -182,37 +179,81 @@ async fn pull(
 ) -> Result<()> {
     let version = match version {
         Some(version) => version,
-        None => {
-            let shown = client.get(&in_tenant(tenant, &["scripts", script.as_str()])).await?;
-            shown["live_version"]
-                .as_i64()
-                .with_context(|| format!("no version of `{script}` is live: use --version"))?
-        }
+        None => live_version(client, tenant, script).await?,
     };
-    let download = client.get(&in_version(tenant, script, version, "files")).await?;
     let mut written = Vec::new();
-    for file in download["files"].as_array().into_iter().flatten() {
-        let name = file["name"].as_str().unwrap_or_default();
-        if name.split('/').next() == Some(VENDORED_FOLDER) {
-            continue; // publishing fetches them again
+    for SourceFile { name, content } in download(client, tenant, script, version).await? {
+        if !is_file_name(&name) || name.split('/').any(|part| part.starts_with('.')) {
+            bail!("the host gave a file that cannot be written: `{}`", escaped(&name));
         }
-        if !is_file_name(name) || name.split('/').any(|part| part.starts_with('.')) {
-            bail!("the host gave a file that cannot be written: `{}`", escaped(name));
+        let path = folder.join(&name);
+        let failed = || format!("cannot write `{}`", path.display());
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).with_context(failed)?;
+        }
+        fs::write(&path, content).with_context(failed)?;
+        written.push(name);
+    }
+    let sentence = format!("wrote version {version} of `{script}` into `{}`: {}", folder.display(), written.join(", "));
+    output.done(&sentence, &json!({ "version": version, "files": written }));
+    Ok(())
+}
+
+/// Number of the script's live version.
+pub(super) async fn live_version(client: &Client, tenant: &TenantName, script: &ScriptName) -> Result<i64> {
+    let shown = client.get(&in_tenant(tenant, &["scripts", script.as_str()])).await?;
+    shown["live_version"].as_i64().with_context(|| format!("no version of `{script}` is live: use --version"))
+}
+
+/// A version's files, but for packages, which publishing fetches.
+pub(super) async fn download(
+    client: &Client,
+    tenant: &TenantName,
+    script: &ScriptName,
+    version: i64,
+) -> Result<Vec<SourceFile>> {
+    let download = client.get(&in_version(tenant, script, version, "files")).await?;
+    let mut files = Vec::new();
+    for file in download["files"].as_array().into_iter().flatten() {
+        let name = file["name"].as_str().unwrap_or_default().to_owned();
+        if is_package(&name) {
+            continue;
         }
         let content = match (file["text"].as_str(), file["base64"].as_str()) {
             (Some(text), _) => text.as_bytes().to_vec(),
             (None, Some(base64)) => STANDARD.decode(base64).context("the host gave a file that is no base64")?,
             (None, None) => bail!("the host gave a file without content"),
         };
-        let path = folder.join(name);
-        let failed = || format!("cannot write `{}`", path.display());
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(failed)?;
-        }
-        fs::write(&path, content).with_context(failed)?;
-        written.push(name.to_owned());
+        files.push(SourceFile { name, content });
     }
-    let sentence = format!("wrote version {version} of `{script}` into `{}`: {}", folder.display(), written.join(", "));
-    output.done(&sentence, &json!({ "version": version, "files": written }));
+    Ok(files)
+}
+
+/// Whether a file is part of a package that the script requires.
+fn is_package(name: &str) -> bool {
+    name.split('/').next() == Some(VENDORED_FOLDER)
+}
+
+/// Saves a folder as the draft, for `publish` of the control API or another author to go on with.
+async fn push(
+    client: &Client,
+    tenant: &TenantName,
+    script: &ScriptName,
+    folder: PathBuf,
+    output: Output,
+) -> Result<()> {
+    let files = ScriptSource::new(folder).read(output)?;
+    let names: Vec<_> = files.iter().map(|file| file.name.clone()).filter(|name| !is_package(name)).collect();
+    let path = in_tenant(tenant, &["scripts", script.as_str()]);
+    if let Err(error) = client.get(&path).await {
+        if !is_missing(&error) {
+            return Err(error);
+        }
+        client.post(&in_tenant(tenant, &["scripts"]), &json!({ "name": script })).await?;
+    }
+    let files: Vec<_> = files.into_iter().map(file).collect();
+    client.put(&format!("{path}/draft"), &json!({ "files": files })).await?;
+    let sentence = format!("saved the draft of `{script}`: {}; nothing is published", names.join(", "));
+    output.done(&sentence, &json!({ "script": script, "files": names }));
     Ok(())
 }

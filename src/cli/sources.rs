@@ -46,19 +46,10 @@ impl ScriptSource {
     ///
     /// A script that is one file is called `handler.py` in tracebacks, whatever its path here.
     pub(super) fn read(&mut self, output: Output) -> Result<Vec<SourceFile>> {
+        let mut reader = self.reader()?;
         let Self { path, packages } = self;
-        if !path.is_dir() {
-            let content = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-            return Ok(vec![SourceFile { name: MAIN_FILE.to_owned(), content }]);
-        }
-        let mut reader = FolderReader::default();
-        reader.read(path, "")?;
-        let main = reader.files.iter().position(|file| file.name == MAIN_FILE);
-        let main = main.with_context(|| format!("the folder `{}` has no `{MAIN_FILE}`", path.display()))?;
-        reader.files[..=main].rotate_right(1);
-        let Some(required) = reader.files.iter().find(|file| file.name == REQUIREMENTS) else {
-            return Ok(reader.files);
-        };
+        let required = reader.files.iter().find(|file| file.name == REQUIREMENTS);
+        let Some(required) = required else { return Ok(reader.files) };
         let required = required.content.clone();
         if packages.as_ref().is_none_or(|(known, _)| *known != required) {
             let folder = fetch_packages(&path.join(REQUIREMENTS), output)?;
@@ -68,6 +59,26 @@ impl ScriptSource {
         }
         reader.files.extend(packages.iter().flat_map(|(_, files)| files.clone()));
         Ok(reader.files)
+    }
+
+    /// The files of the script without the packages that it requires.
+    pub(super) fn read_own(&self) -> Result<Vec<SourceFile>> {
+        Ok(self.reader()?.files)
+    }
+
+    /// Reads what the author wrote.
+    fn reader(&self) -> Result<FolderReader> {
+        let (path, mut reader) = (&self.path, FolderReader::default());
+        if !path.is_dir() {
+            let content = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+            reader.files.push(SourceFile { name: MAIN_FILE.to_owned(), content });
+            return Ok(reader);
+        }
+        reader.read(path, "")?;
+        let main = reader.files.iter().position(|file| file.name == MAIN_FILE);
+        let main = main.with_context(|| format!("the folder `{}` has no `{MAIN_FILE}`", path.display()))?;
+        reader.files[..=main].rotate_right(1);
+        Ok(reader)
     }
 
     /// What there is and when it was changed: differs after the author has saved something.

@@ -1,5 +1,7 @@
 //! Connections: databases and HTTP APIs of a tenant. Their URLs go in and never come out.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ use crate::{
         Control,
         access::InTenant,
         extract::{Created, Expected, InPath, InQuery, Json, Page, PageQuery, Tagged, time},
+        scripts::find_script,
+        secrets::{SetReaders, script_ids},
     },
     data::{self, ConnectionUrl},
     db::{
@@ -17,7 +21,7 @@ use crate::{
         connections::{ConnectionKind, ConnectionRow},
     },
     domain::{
-        names::{ConnectionName, TenantId, TenantName},
+        names::{ConnectionId, ConnectionName, ScriptName, TenantId, TenantName},
         secret::Secret,
     },
     egress::HttpConnection,
@@ -35,6 +39,9 @@ pub(super) struct Connection {
     kind: String,
     /// Whether scripts mean it by `pq.DW_NAME`
     is_default: bool,
+    /// The only scripts that may use it; all of the tenant when absent
+    #[schema(value_type = Option<Vec<String>>)]
+    scripts: Option<Vec<ScriptName>>,
     created_at: String,
 }
 
@@ -83,7 +90,8 @@ pub(super) async fn list_connections(
 ) -> Result<Json<Page<Connection>>, ApiError> {
     let (limit, after) = page.bounds()?;
     let rows = scope.db.connections().list_connections_after(scope.id(), after.as_deref(), limit + 1).await?;
-    Ok(Json(Page::new(rows, limit, |row| row.name.to_string(), |row| Connection::new(&scope, row))))
+    let grants = scope.db.connections().list_grants(scope.id()).await?;
+    Ok(Json(Page::new(rows, limit, |row| row.name.to_string(), |row| Connection::new(&scope, row, &grants))))
 }
 
 /// Create a connection; whether it can be reached is seen by testing it
@@ -102,7 +110,7 @@ pub(super) async fn create_connection(
     expect_may_connect(&scope, kind)?;
     let seal = |id| control.vault.seal(&url_context(id), text.expose());
     let (row, is_default) = scope.db.connections().create_connection(scope.id(), &name, kind, seal).await?;
-    Ok(Created(Connection { is_default, ..Connection::new(&scope, row) }))
+    Ok(Created(Connection { is_default, ..Connection::new(&scope, row, &BTreeMap::new()) }))
 }
 
 /// Show a connection
@@ -113,7 +121,8 @@ pub(super) async fn show_connection(
     InPath((_, name)): InConnection,
 ) -> Result<Tagged<Connection>, ApiError> {
     let row = find_connection(&scope.db, scope.id(), &name).await?;
-    Ok(Tagged(row.revision, Connection::new(&scope, row)))
+    let grants = scope.db.connections().list_grants(scope.id()).await?;
+    Ok(Tagged(row.revision, Connection::new(&scope, row, &grants)))
 }
 
 /// Replace where a connection leads, for example with a new password
@@ -142,7 +151,8 @@ pub(super) async fn replace_connection(
     }
     let seal = |id| control.vault.seal(&url_context(id), text.expose());
     let row = scope.db.connections().update_connection(scope.id(), row, expected, seal).await?;
-    Ok(Tagged(row.revision, Connection::new(&scope, row)))
+    let grants = scope.db.connections().list_grants(scope.id()).await?;
+    Ok(Tagged(row.revision, Connection::new(&scope, row, &grants)))
 }
 
 /// Delete a connection; scripts that use it fail from then on
@@ -156,6 +166,48 @@ pub(super) async fn delete_connection(
 ) -> Result<StatusCode, ApiError> {
     let row = find_connection(&scope.db, scope.id(), &name).await?;
     scope.db.connections().delete_connection(scope.id(), &row, expected).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Change which scripts may use a connection; running ones notice with their next statement or request
+#[utoipa::path(put, path = "/tenants/{tenant}/connections/{connection}/readers", tag = "connections",
+    request_body = SetReaders, responses((status = 204, description = "Changed")))]
+pub(super) async fn set_connection_readers(
+    scope: InTenant,
+    InPath((_, name)): InConnection,
+    Json(SetReaders { scripts }): Json<SetReaders>,
+) -> Result<StatusCode, ApiError> {
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    let ids = script_ids(&scope, scripts.as_deref().unwrap_or_default()).await?;
+    scope.db.connections().set_readers(scope.id(), &row, &ids, scripts.is_some()).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let one more script use a connection that is for some scripts only
+#[utoipa::path(put, path = "/tenants/{tenant}/connections/{connection}/readers/{script}", tag = "connections",
+    responses((status = 204, description = "It may use the connection"),
+              (status = 409, description = "All scripts of the tenant may use it")))]
+pub(super) async fn add_connection_reader(
+    scope: InTenant,
+    InPath((_, name, script)): InPath<(TenantName, ConnectionName, ScriptName)>,
+) -> Result<StatusCode, ApiError> {
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    let script = find_script(&scope.db, scope.id(), &script).await?;
+    scope.db.connections().add_reader(scope.id(), &row, script.id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let a script use a connection no longer that is for some scripts only
+#[utoipa::path(delete, path = "/tenants/{tenant}/connections/{connection}/readers/{script}", tag = "connections",
+    responses((status = 204, description = "It may not use the connection"),
+              (status = 409, description = "All scripts of the tenant may use it")))]
+pub(super) async fn remove_connection_reader(
+    scope: InTenant,
+    InPath((_, name, script)): InPath<(TenantName, ConnectionName, ScriptName)>,
+) -> Result<StatusCode, ApiError> {
+    let row = find_connection(&scope.db, scope.id(), &name).await?;
+    let script = find_script(&scope.db, scope.id(), &script).await?;
+    scope.db.connections().remove_reader(scope.id(), &row, script.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -178,7 +230,11 @@ pub(super) async fn test_connection(
     Ok(Json(Examination { is_reachable, remarks }))
 }
 
-async fn find_connection(db: &Db, tenant: TenantId, name: &ConnectionName) -> Result<ConnectionRow, ApiError> {
+pub(super) async fn find_connection(
+    db: &Db,
+    tenant: TenantId,
+    name: &ConnectionName,
+) -> Result<ConnectionRow, ApiError> {
     let row = db.connections().find_connection(tenant, name).await?;
     row.ok_or_else(|| ApiError::Unknown { what: "connection", name: name.to_string() })
 }
@@ -208,9 +264,10 @@ fn sealable(url: String, headers: &[String]) -> Result<(ConnectionKind, Secret),
 }
 
 impl Connection {
-    fn new(scope: &InTenant, row: ConnectionRow) -> Self {
-        let ConnectionRow { id, name, kind, revision: _, sealed_url: _, created_at_ms } = row;
+    fn new(scope: &InTenant, row: ConnectionRow, grants: &BTreeMap<ConnectionId, Vec<ScriptName>>) -> Self {
+        let ConnectionRow { id, name, kind, revision: _, sealed_url: _, restricted, created_at_ms } = row;
         let is_default = scope.tenant.default_connection == Some(id);
-        Self { id: id.0, name, kind: kind.to_string(), is_default, created_at: time(created_at_ms) }
+        let scripts = restricted.then(|| grants.get(&id).cloned().unwrap_or_default());
+        Self { id: id.0, name, kind: kind.to_string(), is_default, scripts, created_at: time(created_at_ms) }
     }
 }

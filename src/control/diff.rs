@@ -23,20 +23,25 @@ const CONTEXT_LINES: usize = 3;
 
 /// A comparison.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Diff {
+pub(crate) struct Diff {
     /// A unified diff of all files, by name.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// Whether no file is only named that could be compared.
-    pub(super) is_complete: bool,
+    pub(crate) is_complete: bool,
 }
 
 impl Control {
     /// Compares beside the threads that serve.
     pub(super) async fn compare(&self, older: Vec<SourceFile>, newer: Vec<SourceFile>) -> Result<Diff, ApiError> {
         let _permit = self.comparing.acquire().await.map_err(|error| ApiError::Host(error.to_string()))?;
-        let comparing = tokio::task::spawn_blocking(move || diff_of(&older, &newer, TIME));
+        let comparing = tokio::task::spawn_blocking(move || compare(&older, &newer));
         comparing.await.map_err(|error| ApiError::Host(error.to_string()))
     }
+}
+
+/// Compares on this thread.
+pub(crate) fn compare(older: &[SourceFile], newer: &[SourceFile]) -> Diff {
+    diff_of(older, newer, TIME)
 }
 
 fn diff_of(older: &[SourceFile], newer: &[SourceFile], time: Duration) -> Diff {
@@ -56,6 +61,11 @@ fn diff_of(older: &[SourceFile], newer: &[SourceFile], time: Duration) -> Diff {
             |content: Option<_>, side| content.map_or_else(|| "/dev/null".to_owned(), |_| format!("{side}/{name}"));
         let (from, to) = (label(old, "a"), label(new, "b"));
         let (old, new) = (old.unwrap_or_default(), new.unwrap_or_default());
+        if old == new {
+            // An empty file that is there on one side only has no lines to differ.
+            diff.text.push_str(&format!("--- {from}\n+++ {to}\n"));
+            continue;
+        }
         let (Ok(old), Ok(new)) = (str::from_utf8(old), str::from_utf8(new)) else {
             diff.text.push_str(&format!("Binary files {from} and {to} differ\n"));
             continue;
@@ -95,7 +105,13 @@ mod tests {
     #[test]
     fn a_diff_shows_changed_added_removed_and_binary_files() {
         let older = files(&[("handler.py", b"a = 1\nb = 2\n"), ("gone.txt", b"x\n"), ("same", b"s"), ("bin", b"\xff")]);
-        let newer = files(&[("handler.py", b"a = 1\nb = 3\n"), ("new.txt", b"y\n"), ("same", b"s"), ("bin", b"\xfe")]);
+        let newer = files(&[
+            ("handler.py", b"a = 1\nb = 3\n"),
+            ("new.txt", b"y\n"),
+            ("same", b"s"),
+            ("bin", b"\xfe"),
+            ("void", b""),
+        ]);
         let diff = diff_of(&older, &newer, TIME);
         assert!(diff.is_complete);
         insta::assert_snapshot!(diff.text, @r"
@@ -114,6 +130,8 @@ mod tests {
         +++ b/new.txt
         @@ -0,0 +1 @@
         +y
+        --- /dev/null
+        +++ b/void
         ");
         assert_eq!(diff_of(&newer, &newer, TIME), Diff { text: String::new(), is_complete: true });
     }

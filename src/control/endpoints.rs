@@ -37,6 +37,8 @@ pub(super) struct Endpoint {
     /// The version that it is pinned to; the script's live one unless given
     version: Option<i64>,
     auth: AuthMode,
+    /// Whether requests and answers are kept, sealed, so that they can be re-run
+    record: bool,
     created_at: String,
 }
 
@@ -55,6 +57,9 @@ pub(super) struct NewEndpoint {
     /// Who may call it
     #[serde(default)]
     auth: AuthMode,
+    /// Keeps requests and answers, sealed, as long as the invocation log, so that they can be re-run. They may hold personal data
+    #[serde(default)]
+    record: bool,
 }
 
 type InEndpoint = InPath<(TenantName, EndpointId)>;
@@ -127,7 +132,7 @@ pub(super) async fn delete_endpoint(
 
 impl NewEndpoint {
     async fn parts(self, db: &Db, tenant: TenantId) -> Result<EndpointParts, ApiError> {
-        let Self { methods, route, script, version, auth } = self;
+        let Self { methods, route, script, version, auth, record } = self;
         let methods: MethodSet = methods.parse().map_err(invalid)?;
         let route: RoutePattern = route.parse().map_err(invalid)?;
         let script = find_script(db, tenant, &script).await?;
@@ -140,7 +145,7 @@ impl NewEndpoint {
             }
             None => None,
         };
-        Ok(EndpointParts { methods, route, script: script.id, pinned_version, auth })
+        Ok(EndpointParts { methods, route, script: script.id, pinned_version, auth, record })
     }
 }
 
@@ -150,7 +155,7 @@ fn invalid(error: impl std::fmt::Display) -> ApiError {
 
 impl Endpoint {
     fn new(tenant: &TenantName, endpoint: EndpointRow) -> Self {
-        let EndpointRow { id, methods, route, script_name, auth, pinned_version, created_at_ms, .. } = endpoint;
+        let EndpointRow { id, methods, route, script_name, auth, record, pinned_version, created_at_ms, .. } = endpoint;
         Self {
             id: id.0,
             methods,
@@ -159,6 +164,7 @@ impl Endpoint {
             script: script_name,
             version: pinned_version,
             auth,
+            record,
             created_at: time(created_at_ms),
         }
     }

@@ -62,6 +62,12 @@ pub(super) struct Invocation {
     dirty_pages: u64,
     /// Rows that it read from databases
     rows: u64,
+    /// Whether its request and answer are kept, so that it can be re-run
+    is_recorded: bool,
+    /// Id of the invocation that it repeats, if it is a re-run
+    rerun_of: Option<String>,
+    /// Who asked for the re-run
+    rerun_by: Option<String>,
     /// What it printed; in lists only with `details`
     #[serde(skip_serializing_if = "Option::is_none")]
     log: Option<String>,
@@ -209,7 +215,8 @@ fn milliseconds(name: &str, text: &str) -> Result<i64, ApiError> {
 
 impl From<LoggedInvocation> for Invocation {
     fn from(entry: LoggedInvocation) -> Self {
-        let LoggedInvocation { seq, script_name, version_number, record } = entry;
+        let LoggedInvocation { seq, script_name, version_number, is_recorded, record } = entry;
+        let (rerun_of, rerun_by) = record.rerun.map(|rerun| (rerun.invocation.to_string(), rerun.by)).unzip();
         Self {
             seq,
             id: record.id.to_string(),
@@ -225,6 +232,9 @@ impl From<LoggedInvocation> for Invocation {
             fuel: record.fuel,
             dirty_pages: record.dirty_pages,
             rows: record.rows,
+            is_recorded,
+            rerun_of,
+            rerun_by,
             log: Some(record.log),
             traceback: record.traceback,
         }

@@ -17,7 +17,8 @@ use utoipa_axum::{
 use crate::control::{
     Control, Needs, PREFIX, access, api_tokens, audit, connections, document, egress, endpoints,
     idempotency::{self, Answer},
-    invocations, previews, programs, scripts, secrets, sessions, state, tenants, tokens, users, versions,
+    invocations, previews, programs, reruns, scripts, secrets, sessions, state, tables, tenants, tokens, users,
+    versions,
 };
 
 /// Largest body: the files of the largest script in base64, with some room.
@@ -102,7 +103,12 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Viewer, routes!(connections::show_connection))
         .add(Needs::Owner, routes!(connections::replace_connection))
         .add(Needs::Owner, routes!(connections::delete_connection))
+        .add(Needs::Owner, routes!(connections::set_connection_readers))
+        .add(Needs::Owner, routes!(connections::add_connection_reader))
+        .add(Needs::Owner, routes!(connections::remove_connection_reader))
         .add(Needs::Author, routes!(connections::test_connection))
+        .add(Needs::Author, routes!(tables::list_tables))
+        .add(Needs::Author, routes!(tables::preview_table))
         .add(Needs::Viewer, routes!(secrets::list_secrets))
         .add(Needs::Owner, routes!(secrets::set_secret))
         .add(Needs::Owner, routes!(secrets::set_readers))
@@ -116,6 +122,7 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Viewer, routes!(invocations::list_invocations))
         .add(Needs::Viewer, routes!(invocations::follow_invocations))
         .add(Needs::Viewer, routes!(invocations::show_invocation))
+        .issue(Needs::Author, routes!(reruns::rerun_invocation))
 }
 
 /// Operations and their documentation.

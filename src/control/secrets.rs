@@ -47,14 +47,14 @@ pub(super) struct SetSecret {
     all_scripts: bool,
 }
 
-/// Who may read a secret.
+/// Who may read a secret, or use a connection.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SetReaders {
     /// The only scripts; all of the tenant when null
     #[serde(deserialize_with = "Option::deserialize")]
     #[schema(value_type = Option<Vec<String>>, required)]
-    scripts: Option<Vec<ScriptName>>,
+    pub(super) scripts: Option<Vec<ScriptName>>,
 }
 
 /// List secrets
@@ -147,7 +147,7 @@ pub(super) async fn remove_reader(
     }
 }
 
-async fn script_ids(scope: &InTenant, names: &[ScriptName]) -> Result<Vec<ScriptId>, ApiError> {
+pub(super) async fn script_ids(scope: &InTenant, names: &[ScriptName]) -> Result<Vec<ScriptId>, ApiError> {
     let mut ids = Vec::new();
     for name in names {
         ids.push(find_script(&scope.db, scope.id(), name).await?.id);

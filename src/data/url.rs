@@ -118,6 +118,12 @@ pub enum InvalidConnectionUrl {
 }
 
 impl ConnectionUrl {
+    /// The same database, of which nothing is changed.
+    #[must_use]
+    pub fn reading_only(self) -> Self {
+        Self(self.0, Mode::ReadOnly)
+    }
+
     /// Reads a URL: `postgres://user:password@host:5432/database?sslmode=require`, the same with `mysql://`,
     /// `sqlite:///absolute/folder` or `sqlite:folder`.
     ///

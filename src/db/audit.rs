@@ -27,6 +27,14 @@ pub struct AuditEntry {
 pub struct AuditLog<'a>(pub(super) &'a Db);
 
 impl AuditLog<'_> {
+    /// Notes what somebody had the host do, where that changes nothing of the control database itself.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn note(self, tenant: TenantId, action: &str, target: &str) -> Result<(), DbError> {
+        Ok(self.0.begin_change(tenant, action, target).await?.commit().await?)
+    }
+
     /// Changes of a tenant, or without one, of the host as a whole; newest first, before entry `before` if given.
     ///
     /// # Errors
@@ -37,21 +45,23 @@ impl AuditLog<'_> {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<AuditEntry>, DbError> {
-        let sql = match tenant {
-            Some(_) => {
+        let (before, limit) = (before.unwrap_or(i64::MAX), i64::from(limit));
+        let query = match tenant {
+            Some(tenant) => sqlx::query_as(
                 "SELECT seq, actor, action, target, at_ms FROM audit
-                 WHERE tenant_id = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3"
-            }
-            None => {
+                 WHERE tenant_id = $3 AND seq < $1 ORDER BY seq DESC LIMIT $2",
+            )
+            .bind(before)
+            .bind(limit)
+            .bind(tenant.0),
+            // Written so that it finds the few entries of the host by their index, among many of tenants.
+            None => sqlx::query_as(
                 "SELECT seq, actor, action, target, at_ms FROM audit
-                 WHERE COALESCE(tenant_id, $1) = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3"
-            }
+                 WHERE tenant_id IS NULL AND seq < $1 ORDER BY seq DESC LIMIT $2",
+            )
+            .bind(before)
+            .bind(limit),
         };
-        Ok(sqlx::query_as(sql)
-            .bind(tenant.map_or(0, |tenant| tenant.0)) // no tenant has the id 0
-            .bind(before.unwrap_or(i64::MAX))
-            .bind(i64::from(limit))
-            .fetch_all(&self.0.readers)
-            .await?)
+        Ok(query.fetch_all(&self.0.readers).await?)
     }
 }

@@ -11,6 +11,19 @@ use crate::{
     domain::names::{ConnectionId, ConnectionName, TenantId},
 };
 
+/// Selects connections as [`Row`]s.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, name, kind, revision, sealed_url, restricted, created_at_ms FROM connection
+             WHERE tenant_id = $1 ",
+            $rest
+        )
+    };
+}
+
+mod grants; // below the macro, which it uses
+
 const NAME_TAKEN: Unique = Unique { name: "connection_name_taken", columns: "connection.tenant_id, connection.name" };
 
 /// What a connection leads to.
@@ -61,11 +74,13 @@ pub struct ConnectionRow {
     pub revision: i64,
     /// Ciphertext of the vault.
     pub sealed_url: Vec<u8>,
+    /// Whether only those scripts may use it that it is granted to; otherwise all of the tenant.
+    pub restricted: bool,
     /// When it was created, in milliseconds since 1970.
     pub created_at_ms: i64,
 }
 
-type Row = (i64, String, String, i64, Vec<u8>, i64);
+type Row = (i64, String, String, i64, Vec<u8>, i64, i64);
 
 /// Statements about connections.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +137,7 @@ impl Connections<'_> {
         };
         tx.commit().await?;
         let (id, name) = (ConnectionId(id), name.clone());
-        Ok((ConnectionRow { id, name, kind, revision: 1, sealed_url, created_at_ms }, is_default))
+        Ok((ConnectionRow { id, name, kind, revision: 1, sealed_url, restricted: false, created_at_ms }, is_default))
     }
 
     /// Replaces what is sealed of a connection, if it is still at revision `expected` (`None` for any). Gives what it is now.
@@ -173,6 +188,11 @@ impl Connections<'_> {
             .bind(connection.id.0)
             .execute(&mut *tx)
             .await?;
+        sqlx::query("DELETE FROM connection_grant WHERE tenant_id = $1 AND connection_id = $2")
+            .bind(tenant.0)
+            .bind(connection.id.0)
+            .execute(&mut *tx)
+            .await?;
         let revision: Option<i64> =
             sqlx::query_scalar("DELETE FROM connection WHERE tenant_id = $1 AND id = $2 RETURNING revision")
                 .bind(tenant.0)
@@ -196,16 +216,13 @@ impl Connections<'_> {
         tenant: TenantId,
         name: &ConnectionName,
     ) -> Result<Option<ConnectionRow>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT id, name, kind, revision, sealed_url, created_at_ms FROM connection
-             WHERE tenant_id = $1 AND name = $2",
-        )
-        .bind(tenant.0)
-        .bind(name.as_str())
-        .fetch_optional(&self.0.readers)
-        .await?
-        .map(connection)
-        .transpose()
+        sqlx::query_as::<_, Row>(select!("AND name = $2"))
+            .bind(tenant.0)
+            .bind(name.as_str())
+            .fetch_optional(&self.0.readers)
+            .await?
+            .map(connection)
+            .transpose()
     }
 
     /// The tenant's connections by name.
@@ -226,28 +243,28 @@ impl Connections<'_> {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<ConnectionRow>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT id, name, kind, revision, sealed_url, created_at_ms FROM connection
-             WHERE tenant_id = $1 AND name > $2 ORDER BY name LIMIT $3",
-        )
-        .bind(tenant.0)
-        .bind(after.unwrap_or(""))
-        .bind(i64::from(limit))
-        .fetch_all(&self.0.readers)
-        .await?
-        .into_iter()
-        .map(connection)
-        .collect()
+        sqlx::query_as::<_, Row>(select!("AND name > $2 ORDER BY name LIMIT $3"))
+            .bind(tenant.0)
+            .bind(after.unwrap_or(""))
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.readers)
+            .await?
+            .into_iter()
+            .map(connection)
+            .collect()
     }
 }
 
-fn connection((id, name, kind, revision, sealed_url, created_at_ms): Row) -> Result<ConnectionRow, DbError> {
+fn connection(
+    (id, name, kind, revision, sealed_url, restricted, created_at_ms): Row,
+) -> Result<ConnectionRow, DbError> {
     Ok(ConnectionRow {
         id: ConnectionId(id),
         name: name.try_into().map_err(|error| DbError::corrupt("connection name", error))?,
         kind: kind.parse().map_err(|error| DbError::corrupt("connection kind", error))?,
         revision,
         sealed_url,
+        restricted: restricted != 0,
         created_at_ms,
     })
 }

@@ -26,6 +26,8 @@ pub struct NewEndpoint {
     pub pinned_version: Option<VersionId>,
     /// Who may call it.
     pub auth: AuthMode,
+    /// Whether its requests and answers are kept.
+    pub record: bool,
 }
 
 /// An endpoint of a tenant.
@@ -43,6 +45,8 @@ pub struct Endpoint {
     pub script_name: ScriptName,
     /// Who may call it.
     pub auth: AuthMode,
+    /// Whether its requests and answers are kept.
+    pub record: bool,
     /// The version that answers: the pinned one, else the script's live one, once there is one.
     pub served_version: Option<VersionId>,
     /// Number of the version that it is pinned to.
@@ -59,7 +63,7 @@ macro_rules! select {
         concat!(
             "SELECT e.id, e.methods, e.route, e.script_id, s.name AS script_name, e.auth,
          COALESCE(e.version_id, s.live_version_id) AS served_version, p.number AS pinned_version,
-         e.revision, e.created_at_ms
+         e.record, e.revision, e.created_at_ms
          FROM endpoint e JOIN script s ON s.id = e.script_id AND s.tenant_id = e.tenant_id
          LEFT JOIN version p ON p.tenant_id = e.tenant_id AND p.id = e.version_id ",
             $rest
@@ -79,6 +83,7 @@ struct Row {
     auth: String,
     served_version: Option<i64>,
     pinned_version: Option<i64>,
+    record: i64,
     revision: i64,
     created_at_ms: i64,
 }
@@ -97,8 +102,8 @@ impl Endpoints<'_> {
         let mut tx = self.0.begin_derived_change().await?;
         expect_free_route(&mut tx, tenant, None, new).await?;
         let id: i64 = sqlx::query_scalar(
-            "INSERT INTO endpoint (tenant_id, methods, route, script_id, auth, version_id, created_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING id",
+            "INSERT INTO endpoint (tenant_id, methods, route, script_id, auth, version_id, record, created_at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING id",
         )
         .bind(tenant.0)
         .bind(new.methods.to_string())
@@ -106,6 +111,7 @@ impl Endpoints<'_> {
         .bind(new.script.0)
         .bind(new.auth.to_string())
         .bind(new.pinned_version.map(|version| version.0))
+        .bind(i64::from(new.record))
         .bind(now_ms())
         .fetch_one(&mut *tx)
         .await
@@ -136,7 +142,7 @@ impl Endpoints<'_> {
         expect_free_route(&mut tx, tenant, Some(endpoint), new).await?;
         sqlx::query(
             "UPDATE endpoint SET methods = $3, route = $4, script_id = $5, auth = $6, version_id = $7,
-                    revision = revision + 1
+                    record = $8, revision = revision + 1
              WHERE tenant_id = $1 AND id = $2",
         )
         .bind(tenant.0)
@@ -146,6 +152,7 @@ impl Endpoints<'_> {
         .bind(new.script.0)
         .bind(new.auth.to_string())
         .bind(new.pinned_version.map(|version| version.0))
+        .bind(i64::from(new.record))
         .execute(&mut *tx)
         .await
         .map_err(|error| missing_script(error, new.script))?;
@@ -241,6 +248,7 @@ impl TryFrom<Row> for Endpoint {
             script: ScriptId(row.script_id),
             script_name: row.script_name.try_into().map_err(|error| DbError::corrupt("script name", error))?,
             auth: row.auth.parse().map_err(|error| DbError::corrupt("endpoint", error))?,
+            record: row.record != 0,
             served_version: row.served_version.map(VersionId),
             pinned_version: row.pinned_version,
             revision: row.revision,

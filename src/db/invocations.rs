@@ -17,8 +17,12 @@ const COLUMNS: usize = 16;
 /// Rows of one INSERT. More would be slower: finding a statement's nth parameter takes SQLite n steps.
 const CHUNK: usize = 16;
 
-static INSERT_CHUNK: LazyLock<String> = LazyLock::new(|| insert_sql(CHUNK));
-static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert_sql(1));
+/// What few records have: re-runs, and those with a recording.
+const SPECIAL_COLUMNS: [&str; 3] = ["rerun_of", "rerun_by", "recording"];
+
+static INSERT_CHUNK: LazyLock<String> = LazyLock::new(|| insert_sql(CHUNK, &[]));
+static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert_sql(1, &[]));
+static INSERT_SPECIAL: LazyLock<String> = LazyLock::new(|| insert_sql(1, &SPECIAL_COLUMNS));
 
 /// What is kept of one invocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +59,19 @@ pub struct InvocationRecord {
     pub log: String,
     /// Of an exception that left the handler.
     pub traceback: Option<String>,
+    /// What it repeats, if it is a re-run.
+    pub rerun: Option<RerunOf>,
+    /// Request and answer, sealed; `None` as well in what is read: see [`Invocations::find_recording`].
+    pub recording: Option<Vec<u8>>,
+}
+
+/// What a re-run repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RerunOf {
+    /// The invocation whose request was sent again.
+    pub invocation: InvocationId,
+    /// Who asked for it, as the audit log names them.
+    pub by: String,
 }
 
 /// An entry of the log.
@@ -66,6 +83,8 @@ pub struct LoggedInvocation {
     pub script_name: Option<ScriptName>,
     /// The version's number.
     pub version_number: Option<i64>,
+    /// Whether its request and answer are kept.
+    pub is_recorded: bool,
     /// What was kept.
     pub record: InvocationRecord,
 }
@@ -105,7 +124,8 @@ macro_rules! search {
     ($details:literal) => {
         concat!(
             "SELECT i.seq, i.tenant_id, i.id, i.script_id, i.version_id, i.endpoint_id, i.method, i.path, i.status, i.code,
-                    i.started_at_ms, i.duration_us, i.fuel, i.dirty_pages, i.row_count, ",
+                    i.started_at_ms, i.duration_us, i.fuel, i.dirty_pages, i.row_count,
+                    i.rerun_of, i.rerun_by, CAST(CASE WHEN i.recording IS NULL THEN 0 ELSE 1 END AS BIGINT) AS is_recorded, ",
             $details,
             ", s.name AS script_name, v.number AS version_number
              FROM invocation i
@@ -140,6 +160,22 @@ struct Row {
     row_count: i64,
     log: String,
     traceback: Option<String>,
+    rerun_of: Option<String>,
+    rerun_by: Option<String>,
+    is_recorded: i64,
+}
+
+/// The columns of a [`Row`], for `invocation i`, without the recording, which may be large.
+macro_rules! select {
+    ($from:literal) => {
+        concat!(
+            "SELECT i.seq, i.tenant_id, i.id, i.script_id, i.version_id, i.endpoint_id, i.method, i.path, i.status, i.code,
+                    i.started_at_ms, i.duration_us, i.fuel, i.dirty_pages, i.row_count, i.log, i.traceback,
+                    i.rerun_of, i.rerun_by, CAST(CASE WHEN i.recording IS NULL THEN 0 ELSE 1 END AS BIGINT) AS is_recorded,
+                    s.name AS script_name, v.number AS version_number ",
+            $from
+        )
+    };
 }
 
 /// Statements about invocations.
@@ -158,12 +194,24 @@ impl Invocations<'_> {
             return Ok(());
         }
         let mut tx = self.0.begin_log().await?;
-        let (chunks, rest) = records.as_chunks::<CHUNK>();
+        let (plain, special): (Vec<_>, Vec<_>) =
+            records.iter().partition(|record| record.recording.is_none() && record.rerun.is_none());
+        let (chunks, rest) = plain.as_chunks::<CHUNK>();
         for chunk in chunks {
-            chunk.iter().fold(sqlx::query(INSERT_CHUNK.as_str()), bind).execute(&mut *tx).await?;
+            let insert = sqlx::query(INSERT_CHUNK.as_str());
+            chunk.iter().fold(insert, |insert, record| bind(insert, record)).execute(&mut *tx).await?;
         }
         for record in rest {
             bind(sqlx::query(INSERT_ONE.as_str()), record).execute(&mut *tx).await?;
+        }
+        for record in special {
+            let rerun = record.rerun.as_ref();
+            bind(sqlx::query(INSERT_SPECIAL.as_str()), record)
+                .bind(rerun.map(|rerun| rerun.invocation.to_string()))
+                .bind(rerun.map(|rerun| text(&rerun.by)))
+                .bind(record.recording.clone())
+                .execute(&mut *tx)
+                .await?;
         }
         tx.commit().await?;
         Ok(())
@@ -182,18 +230,22 @@ impl Invocations<'_> {
     ) -> Result<Vec<LoggedInvocation>, DbError> {
         let sql = match after {
             Some(_) => {
-                "SELECT i.*, s.name AS script_name, v.number AS version_number
-                 FROM invocation i
+                select!(
+                    "FROM invocation i
                  LEFT JOIN script s ON s.tenant_id = i.tenant_id AND s.id = i.script_id
                  LEFT JOIN version v ON v.tenant_id = i.tenant_id AND v.id = i.version_id
                  WHERE i.tenant_id = $1 AND i.seq > $2 ORDER BY i.seq LIMIT $3"
+                )
             }
             None => {
-                "SELECT i.*, s.name AS script_name, v.number AS version_number
-                 FROM (SELECT * FROM invocation WHERE tenant_id = $1 AND seq > $2 ORDER BY seq DESC LIMIT $3) i
+                select!(
+                    "FROM invocation i
                  LEFT JOIN script s ON s.tenant_id = i.tenant_id AND s.id = i.script_id
                  LEFT JOIN version v ON v.tenant_id = i.tenant_id AND v.id = i.version_id
+                 WHERE i.tenant_id = $1 AND i.seq IN
+                       (SELECT seq FROM invocation WHERE tenant_id = $1 AND seq > $2 ORDER BY seq DESC LIMIT $3)
                  ORDER BY i.seq"
+                )
             }
         };
         sqlx::query_as::<_, Row>(sql)
@@ -251,19 +303,32 @@ impl Invocations<'_> {
         tenant: TenantId,
         id: InvocationId,
     ) -> Result<Option<LoggedInvocation>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT i.*, s.name AS script_name, v.number AS version_number
-             FROM invocation i
+        sqlx::query_as::<_, Row>(select!(
+            "FROM invocation i
              LEFT JOIN script s ON s.tenant_id = i.tenant_id AND s.id = i.script_id
              LEFT JOIN version v ON v.tenant_id = i.tenant_id AND v.id = i.version_id
-             WHERE i.tenant_id = $1 AND i.id = $2",
-        )
+             WHERE i.tenant_id = $1 AND i.id = $2"
+        ))
         .bind(tenant.0)
         .bind(id.to_string())
         .fetch_optional(&self.0.readers)
         .await?
         .map(LoggedInvocation::try_from)
         .transpose()
+    }
+
+    /// The sealed recording of the tenant's entry of this id; `None` without such an entry, or one that was not recorded.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn find_recording(self, tenant: TenantId, id: InvocationId) -> Result<Option<Vec<u8>>, DbError> {
+        let recording: Option<Option<Vec<u8>>> =
+            sqlx::query_scalar("SELECT recording FROM invocation WHERE tenant_id = $1 AND id = $2")
+                .bind(tenant.0)
+                .bind(id.to_string())
+                .fetch_optional(&self.0.readers)
+                .await?;
+        Ok(recording.flatten())
     }
 
     /// Deletes entries of any tenant that started before a time, at most `delete_max` of the oldest. Gives the number that were
@@ -315,15 +380,17 @@ impl Invocations<'_> {
     }
 }
 
-fn insert_sql(n_rows: usize) -> String {
+fn insert_sql(n_rows: usize, more_columns: &[&str]) -> String {
+    let n_columns = COLUMNS + more_columns.len();
     let row = |row: usize| {
-        let placeholders: Vec<_> = (1..=COLUMNS).map(|column| format!("${}", row * COLUMNS + column)).collect();
+        let placeholders: Vec<_> = (1..=n_columns).map(|column| format!("${}", row * n_columns + column)).collect();
         format!("({})", placeholders.join(", "))
     };
     let rows: Vec<_> = (0..n_rows).map(row).collect();
+    let more: String = more_columns.iter().map(|column| format!(", {column}")).collect();
     format!(
         "INSERT INTO invocation (tenant_id, id, script_id, version_id, endpoint_id, method, path, status, code,
-                                 started_at_ms, duration_us, fuel, dirty_pages, row_count, log, traceback)
+                                 started_at_ms, duration_us, fuel, dirty_pages, row_count, log, traceback{more})
          VALUES {}",
         rows.join(", ")
     )
@@ -348,6 +415,8 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, record: &InvocationRecord) -> Q
         rows,
         log,
         traceback,
+        rerun: _,
+        recording: _,
     } = record;
     query
         .bind(tenant.0)
@@ -381,12 +450,15 @@ impl TryFrom<Row> for LoggedInvocation {
 
     fn try_from(row: Row) -> Result<Self, DbError> {
         let script_name = row.script_name.map(ScriptName::try_from).transpose();
+        let id = |text: String| text.parse::<InvocationId>().map_err(|error| DbError::corrupt("invocation id", error));
+        let rerun_of = row.rerun_of.map(id).transpose()?;
         Ok(Self {
             seq: row.seq,
             script_name: script_name.map_err(|error| DbError::corrupt("script name", error))?,
             version_number: row.version_number,
+            is_recorded: row.is_recorded != 0,
             record: InvocationRecord {
-                id: row.id.parse().map_err(|error| DbError::corrupt("invocation id", error))?,
+                id: id(row.id)?,
                 tenant: TenantId(row.tenant_id),
                 script: ScriptId(row.script_id),
                 version: row.version_id.map(VersionId),
@@ -402,6 +474,8 @@ impl TryFrom<Row> for LoggedInvocation {
                 rows: from_column(row.row_count),
                 log: row.log,
                 traceback: row.traceback,
+                rerun: rerun_of.zip(row.rerun_by).map(|(invocation, by)| RerunOf { invocation, by }),
+                recording: None,
             },
         })
     }

@@ -254,6 +254,7 @@ impl Scripts<'_> {
             "DELETE FROM script_draft WHERE tenant_id = $1 AND script_id = $2",
             "DELETE FROM script_state WHERE tenant_id = $1 AND script_id = $2",
             "DELETE FROM secret_grant WHERE tenant_id = $1 AND script_id = $2",
+            "DELETE FROM connection_grant WHERE tenant_id = $1 AND script_id = $2",
         ] {
             sqlx::query(sql).bind(tenant.0).bind(script.0).execute(&mut *tx).await?;
         }

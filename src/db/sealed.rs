@@ -19,6 +19,8 @@ pub enum SealedFor {
     },
     /// A secret of scripts.
     Secret(SecretId),
+    /// The key that seals a tenant's recordings.
+    RecordingKey(TenantId),
 }
 
 /// A column of ciphertext. Its table has `tenant_id` and `id`.
@@ -32,7 +34,7 @@ pub(super) struct SealedColumn {
 }
 
 /// All of them; a test compares this with the schema.
-pub(super) const SEALED_COLUMNS: [SealedColumn; 3] = [
+pub(super) const SEALED_COLUMNS: [SealedColumn; 4] = [
     SealedColumn {
         table: "connection",
         column: "sealed_url",
@@ -46,6 +48,12 @@ pub(super) const SEALED_COLUMNS: [SealedColumn; 3] = [
         of: |tenant, _, kid| SealedFor::SigningKey { tenant, kid },
     },
     SealedColumn { table: "secret", column: "sealed", kid: "''", of: |_, id, _| SealedFor::Secret(SecretId(id)) },
+    SealedColumn {
+        table: "recording_key",
+        column: "sealed",
+        kid: "''",
+        of: |tenant, _, _| SealedFor::RecordingKey(tenant),
+    },
 ];
 
 /// Statements about sealed values of all tenants.

@@ -144,7 +144,7 @@ impl Tenants<'_> {
     }
 
     /// Deletes a tenant that has neither scripts nor endpoints, with its connections, secrets, tokens, keys and members. Its
-    /// invocations and audit log stay.
+    /// invocations and audit log stay; recordings of requests are unreadable from then on, as their key is gone.
     ///
     /// # Errors
     /// [`DbError::InUse`] when it has scripts, [`DbError::Unknown`] when it is gone, or the database fails.
@@ -165,6 +165,7 @@ impl Tenants<'_> {
             "DELETE FROM token WHERE tenant_id = $1",
             "DELETE FROM signing_key WHERE tenant_id = $1",
             "DELETE FROM secret WHERE tenant_id = $1",
+            "DELETE FROM recording_key WHERE tenant_id = $1",
             "DELETE FROM egress_rule WHERE tenant_id = $1",
             "DELETE FROM connection WHERE tenant_id = $1",
         ] {

@@ -17,7 +17,7 @@ use crate::{
         credentials::{CredentialsOf, Grounds, Holder, NewCredential},
         endpoints::NewEndpoint,
         idempotency::Remembered,
-        invocations::InvocationRecord,
+        invocations::{InvocationRecord, RerunOf},
         previews::NewPreview,
         tenants::Tenant,
         tests::fresh::{Fresh, located, on_each, on_server},
@@ -62,7 +62,7 @@ fn new_version(script: ScriptId) -> NewVersion {
 
 fn new_endpoint(script: ScriptId, methods: &str, route: &str) -> NewEndpoint {
     let (methods, route) = (methods.parse().unwrap(), route.parse().unwrap());
-    NewEndpoint { methods, route, script, pinned_version: None, auth: AuthMode::Jwt }
+    NewEndpoint { methods, route, script, pinned_version: None, auth: AuthMode::Jwt, record: false }
 }
 
 fn record(tenant: TenantId) -> InvocationRecord {
@@ -83,6 +83,8 @@ fn record(tenant: TenantId) -> InvocationRecord {
         rows: 0,
         log: String::new(),
         traceback: None,
+        rerun: None,
+        recording: None,
     }
 }
 
@@ -367,6 +369,29 @@ async fn pruning_keeps_the_newest_of_each_tenant() {
 }
 
 #[tokio::test]
+async fn a_recording_and_what_a_rerun_repeats_are_part_of_the_entry_and_go_with_it() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let (acme, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
+        let recorded = InvocationRecord { recording: Some(vec![0, 1, 2]), ..record(acme) };
+        let rerun = Some(RerunOf { invocation: recorded.id, by: "user ann@acme.example".to_owned() });
+        let rerun = InvocationRecord { rerun, ..record(acme) };
+        db.invocations().insert_batch(&[record(acme), recorded.clone(), rerun.clone(), record(acme)]).await.unwrap();
+        let read = db.invocations().find_invocation(acme, recorded.id).await.unwrap().unwrap();
+        assert!(read.is_recorded);
+        assert_eq!(read.record, InvocationRecord { recording: None, ..recorded.clone() }, "read by itself only");
+        let read = db.invocations().find_invocation(acme, rerun.id).await.unwrap().unwrap();
+        assert_eq!((read.is_recorded, &read.record), (false, &rerun));
+        assert_eq!(db.invocations().find_recording(acme, recorded.id).await.unwrap(), Some(vec![0, 1, 2]));
+        assert_eq!(db.invocations().find_recording(other, recorded.id).await.unwrap(), None);
+        assert_eq!(db.invocations().find_recording(acme, rerun.id).await.unwrap(), None);
+        db.invocations().prune(acme, 0, 10).await.unwrap();
+        assert_eq!(db.invocations().find_recording(acme, recorded.id).await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn old_entries_of_the_log_are_deleted_whosever_they_are() {
     on_each(async |fresh| {
         let db = fresh.open().await;
@@ -511,6 +536,9 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         expect_change("create_connection").await;
         db.tenants().set_default_connection(tenant, connection).await.unwrap();
         expect_change("set_default_connection").await;
+        let row = db.connections().find_connection(tenant, &"dw".parse().unwrap()).await.unwrap().unwrap();
+        db.connections().set_readers(tenant, &row, &[], true).await.unwrap();
+        expect_change("set_readers of a connection").await;
         db.egress().allow(tenant, &"api.example.com".parse().unwrap()).await.unwrap();
         expect_change("allow").await;
         db.egress().deny(tenant, &"api.example.com".parse().unwrap()).await.unwrap();

@@ -3,6 +3,7 @@
 mod http;
 
 use std::{
+    collections::HashMap,
     hash::Hash,
     sync::{
         Arc,
@@ -15,14 +16,16 @@ use crate::{
     data::{ConnectionUrl, Target},
     db::{
         Db,
-        connections::ConnectionKind,
+        connections::{ConnectionKind, ConnectionRow},
         versions::{LoadMode, Version},
     },
     domain::{
         egress::AllowRule,
         exchange::AuthMode,
         limits::Limits,
-        names::{ConnectionId, ConnectionName, EndpointId, ScriptId, ScriptName, SecretId, TenantId, TenantName},
+        names::{
+            ConnectionId, ConnectionName, EndpointId, ScriptId, ScriptName, SecretId, TenantId, TenantName, VersionId,
+        },
         preview::PreviewToken,
         route::{MethodSet, RoutePattern, RouteTable},
         script::SourceFile,
@@ -30,11 +33,18 @@ use crate::{
     },
     egress::HttpConnection,
     invoke::InvokeError,
-    vault::Vault,
+    vault::{DataKey, Vault},
 };
 
-/// Tenants and connections that are remembered, at most; a miss costs a few queries.
+/// Connections and allow-lists that are remembered, at most; a miss costs a query or two.
 const CACHED_MAX: u64 = 10_000;
+
+/// What is remembered of tenants' routes, in bytes; a miss costs a few queries. An endpoint takes about a kilobyte, and the source of a
+/// version that loads in each request what it is long, so this is a bound of memory where a number of tenants would be none.
+const ROUTES_BYTES_MAX: u64 = 256 << 20;
+
+/// An endpoint among remembered routes, or a tenant, or a name that is no tenant's, in bytes, roughly.
+const ROUTE_BYTES: usize = 1 << 10;
 
 /// Entries are read anew after this time, in case a change went unnoticed.
 const CACHED_FOR: Duration = Duration::from_secs(60);
@@ -46,10 +56,29 @@ pub struct TenantRoutes {
     pub tenant_id: TenantId,
     /// Its name.
     pub tenant: TenantName,
-    /// Its default connection.
-    pub default_connection: Option<(ConnectionId, ConnectionName)>,
+    /// Its default connection, whichever scripts may use it.
+    default_connection: Option<DefaultConnection>,
     /// Where requests go.
     pub table: RouteTable<Arc<EndpointTarget>>,
+    /// What this occupies, roughly.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct DefaultConnection {
+    id: ConnectionId,
+    name: ConnectionName,
+    /// The only scripts that may use it; all of the tenant if absent.
+    readers: Option<Vec<ScriptName>>,
+}
+
+impl TenantRoutes {
+    /// The tenant's default connection, if this script may use it.
+    #[must_use]
+    pub fn default_connection(&self, script: &ScriptName) -> Option<(ConnectionId, &ConnectionName)> {
+        let DefaultConnection { id, name, readers } = self.default_connection.as_ref()?;
+        readers.as_ref().is_none_or(|readers| readers.contains(script)).then_some((*id, name))
+    }
 }
 
 /// What an endpoint leads to.
@@ -65,6 +94,8 @@ pub struct EndpointTarget {
     pub script_name: ScriptName,
     /// What an invocation may use.
     pub limits: Limits,
+    /// Whether requests and answers are kept.
+    pub record: bool,
     /// The version that it serves: the one that it is pinned to, else the script's live one.
     pub(crate) version: Option<RunnableVersion>,
 }
@@ -74,7 +105,13 @@ pub struct EndpointTarget {
 pub(crate) struct RunnableVersion {
     pub(crate) version: Version,
     /// The source, if module-level code runs in each request.
-    pub(crate) files: Option<Vec<SourceFile>>,
+    pub(crate) files: Option<Arc<[SourceFile]>>,
+}
+
+impl RunnableVersion {
+    fn source_bytes(&self) -> usize {
+        self.files.iter().flat_map(|files| files.iter()).map(|file| file.name.len() + file.content.len()).sum()
+    }
 }
 
 /// Caches over the control database.
@@ -84,9 +121,12 @@ pub(crate) struct Directory {
     vault: Arc<Vault>,
     limits: Limits,
     routes: moka::sync::Cache<TenantName, Option<Arc<TenantRoutes>>>,
-    targets: moka::sync::Cache<(TenantId, ConnectionName), Target>,
+    /// By script, as connections may be restricted to some.
+    targets: moka::sync::Cache<(TenantId, ScriptId, ConnectionName), Target>,
     rules: moka::sync::Cache<TenantId, Arc<[AllowRule]>>,
-    http_connections: moka::sync::Cache<(TenantId, ConnectionName), Arc<HttpConnection>>,
+    /// As `targets`.
+    http_connections: moka::sync::Cache<(TenantId, ScriptId, ConnectionName), Arc<HttpConnection>>,
+    recording_keys: moka::sync::Cache<TenantId, DataKey>,
     /// Counts [`Self::forget`], so that what was read before a change is not remembered after it.
     forgotten: AtomicU64,
 }
@@ -101,8 +141,17 @@ where
 
 impl Directory {
     pub(crate) fn new(db: Db, vault: Arc<Vault>, limits: Limits) -> Self {
-        let (routes, targets, rules, http_connections) = (cache(), cache(), cache(), cache());
-        Self { db, vault, limits, routes, targets, rules, http_connections, forgotten: AtomicU64::new(0) }
+        let routes = moka::sync::Cache::builder()
+            .max_capacity(ROUTES_BYTES_MAX)
+            .weigher(|_, routes: &Option<Arc<TenantRoutes>>| {
+                let bytes = routes.as_ref().map_or(ROUTE_BYTES, |routes| routes.bytes);
+                u32::try_from(bytes).unwrap_or(u32::MAX)
+            })
+            .time_to_live(CACHED_FOR)
+            .build();
+        let (targets, rules, http_connections, recording_keys) = (cache(), cache(), cache(), cache());
+        let forgotten = AtomicU64::new(0);
+        Self { db, vault, limits, routes, targets, rules, http_connections, recording_keys, forgotten }
     }
 
     /// What an invocation may use.
@@ -117,6 +166,7 @@ impl Directory {
         self.targets.invalidate_all();
         self.rules.invalidate_all();
         self.http_connections.invalidate_all();
+        self.recording_keys.invalidate_all();
     }
 
     /// Keeps what was read when [`Self::forget`] had been called `forgotten` times.
@@ -145,13 +195,12 @@ impl Directory {
     async fn read_routes(&self, name: &TenantName) -> Result<Option<TenantRoutes>, InvokeError> {
         let Some(tenant) = self.db.tenants().find_tenant(name).await? else { return Ok(None) };
         let default_connection = match tenant.default_connection {
-            Some(id) => {
-                let connections = self.db.connections().list_connections(tenant.id).await?;
-                connections.into_iter().find(|row| row.id == id).map(|row| (id, row.name))
-            }
+            Some(id) => self.read_default_connection(tenant.id, id).await?,
             None => None,
         };
-        let mut table = RouteTable::default();
+        let (mut table, mut bytes) = (RouteTable::default(), ROUTE_BYTES);
+        // Several endpoints may lead to one version.
+        let mut versions: HashMap<VersionId, Option<RunnableVersion>> = HashMap::new();
         for endpoint in self.db.endpoints().list_endpoints(tenant.id).await? {
             let (Ok(methods), Ok(pattern)) =
                 (endpoint.methods.parse::<MethodSet>(), endpoint.route.parse::<RoutePattern>())
@@ -160,22 +209,46 @@ impl Directory {
                 continue;
             };
             let version = match endpoint.served_version {
-                Some(version) => self.runnable(tenant.id, version).await?,
+                Some(id) => match versions.get(&id) {
+                    Some(known) => known.clone(),
+                    None => {
+                        let version = self.runnable(tenant.id, id).await?;
+                        bytes += version.as_ref().map_or(0, RunnableVersion::source_bytes);
+                        versions.insert(id, version.clone());
+                        version
+                    }
+                },
                 None => None,
             };
+            bytes += ROUTE_BYTES;
             let target = EndpointTarget {
                 id: endpoint.id,
                 auth: endpoint.auth,
                 script: endpoint.script,
                 script_name: endpoint.script_name,
                 limits: self.limits,
+                record: endpoint.record,
                 version,
             };
             if let Err(conflict) = table.insert(methods, pattern, Arc::new(target)) {
                 tracing::error!(tenant.name = %name, %conflict, "an endpoint is not served");
             }
         }
-        Ok(Some(TenantRoutes { tenant_id: tenant.id, tenant: name.clone(), default_connection, table }))
+        Ok(Some(TenantRoutes { tenant_id: tenant.id, tenant: name.clone(), default_connection, table, bytes }))
+    }
+
+    async fn read_default_connection(
+        &self,
+        tenant: TenantId,
+        id: ConnectionId,
+    ) -> Result<Option<DefaultConnection>, InvokeError> {
+        let connections = self.db.connections().list_connections(tenant).await?;
+        let Some(row) = connections.into_iter().find(|row| row.id == id) else { return Ok(None) };
+        let readers = match row.restricted {
+            true => Some(self.db.connections().list_grants(tenant).await?.remove(&id).unwrap_or_default()),
+            false => None,
+        };
+        Ok(Some(DefaultConnection { id, name: row.name, readers }))
     }
 
     /// The endpoint as it answers in a preview: with the previewed version, if that is one of its script.
@@ -193,15 +266,15 @@ impl Directory {
         })
     }
 
-    async fn runnable(
+    pub(crate) async fn runnable(
         &self,
         tenant: TenantId,
-        version: crate::domain::names::VersionId,
+        version: VersionId,
     ) -> Result<Option<RunnableVersion>, InvokeError> {
         let Some(version) = self.db.versions().find_version(tenant, version).await? else { return Ok(None) };
         let files = match version.loaded.mode {
             LoadMode::Image => None,
-            LoadMode::PerRequest => Some(self.db.versions().list_files(tenant, version.id).await?),
+            LoadMode::PerRequest => Some(self.db.versions().list_files(tenant, version.id).await?.into()),
         };
         Ok(Some(RunnableVersion { version, files }))
     }
@@ -209,57 +282,89 @@ impl Directory {
     /// The connection that a script names.
     ///
     /// # Errors
-    /// If the tenant has none of this name; the message names those that it has.
-    pub(crate) async fn find_target(&self, tenant: TenantId, name: &str) -> Result<Target, SqlError> {
-        let Ok(name) = name.parse::<ConnectionName>() else { return Err(self.unknown_connection(tenant, name).await) };
-        if let Some(target) = self.targets.get(&(tenant, name.clone())) {
+    /// If the tenant has none of this name that the script may use; the message names those that there are.
+    pub(crate) async fn find_target(&self, tenant: TenantId, script: ScriptId, name: &str) -> Result<Target, SqlError> {
+        let unknown = async || {
+            let message = self.unknown(tenant, script, name, ConnectionKind::Sql).await;
+            SqlError::new(SqlErrorCode::UnknownConnection, message)
+        };
+        let Ok(name) = name.parse::<ConnectionName>() else { return Err(unknown().await) };
+        let key = (tenant, script, name);
+        if let Some(target) = self.targets.get(&key) {
             return Ok(target);
         }
+        let name = &key.2;
         let forgotten = self.forgotten.load(Ordering::SeqCst);
         let unavailable = |error: &dyn std::fmt::Display| {
             tracing::error!(tenant.id = %tenant, connection.name = %name, %error, "a connection cannot be read");
             SqlError::new(SqlErrorCode::Unavailable, format!("connection `{name}` cannot be used right now"))
         };
-        let row = self.db.connections().find_connection(tenant, &name).await.map_err(|error| unavailable(&error))?;
-        let Some(row) = row.filter(|row| row.kind == ConnectionKind::Sql) else {
-            return Err(self.unknown_connection(tenant, name.as_str()).await);
-        };
-        let url = self.vault.unseal(&url_context(row.id), &row.sealed_url).map_err(|error| unavailable(&error))?;
-        let url = url.expose_str().map_err(|error| unavailable(&error))?;
-        let url = ConnectionUrl::parse(url).map_err(|error| unavailable(&error))?;
-        let target = Target { tenant, connection: row.id, revision: row.revision, name: name.clone(), url };
-        self.remember(&self.targets, (tenant, name), target.clone(), forgotten);
+        let row = self.db.connections().find_connection_for(tenant, name, script).await;
+        let row = row.map_err(|error| unavailable(&error))?;
+        let Some(row) = row.filter(|row| row.kind == ConnectionKind::Sql) else { return Err(unknown().await) };
+        let target = target_of(&self.vault, tenant, row).map_err(|error| unavailable(&error))?;
+        self.remember(&self.targets, key, target.clone(), forgotten);
         Ok(target)
     }
 
-    /// The tenant's connections.
+    /// The tenant's connections that a script may use.
     ///
     /// # Errors
     /// If the control database fails.
     pub(crate) async fn list_connections(
         &self,
         tenant: TenantId,
+        script: ScriptId,
     ) -> Result<Vec<(ConnectionId, ConnectionName)>, SqlError> {
-        let rows = self.db.connections().list_connections(tenant).await.map_err(|error| {
+        let rows = self.db.connections().list_connections_for(tenant, script).await.map_err(|error| {
             tracing::error!(tenant.id = %tenant, %error, "connections cannot be listed");
             SqlError::new(SqlErrorCode::Unavailable, "connections cannot be listed right now")
         })?;
         Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
     }
 
-    async fn unknown_connection(&self, tenant: TenantId, name: &str) -> SqlError {
-        SqlError::new(SqlErrorCode::UnknownConnection, self.unknown(tenant, name, ConnectionKind::Sql).await)
-    }
-
-    /// A sentence that names the connections of this kind that there are.
-    async fn unknown(&self, tenant: TenantId, name: &str, kind: ConnectionKind) -> String {
-        let known = self.db.connections().list_connections(tenant).await.unwrap_or_default();
+    /// A sentence that names the connections of this kind that the script may use. One that it may not looks like one that is
+    /// not there.
+    async fn unknown(&self, tenant: TenantId, script: ScriptId, name: &str, kind: ConnectionKind) -> String {
+        let known = self.db.connections().list_connections_for(tenant, script).await.unwrap_or_default();
         let known: Vec<_> = known.iter().filter(|row| row.kind == kind).map(|row| format!("`{}`", row.name)).collect();
         let known =
             if known.is_empty() { "there are none".to_owned() } else { format!("there is {}", known.join(", ")) };
         let name: String = name.chars().take(80).flat_map(char::escape_default).collect();
         format!("unknown connection `{name}`: {known}")
     }
+
+    /// The key that seals a tenant's recordings, made when there is none.
+    ///
+    /// # Errors
+    /// If the control database fails, or the key does not open.
+    pub(crate) async fn recording_key(&self, tenant: TenantId) -> Result<DataKey, InvokeError> {
+        if let Some(key) = self.recording_keys.get(&tenant) {
+            return Ok(key);
+        }
+        let forgotten = self.forgotten.load(Ordering::SeqCst);
+        let context = recording_key_context(tenant);
+        let seal = || self.vault.seal(&context, DataKey::generate().expose());
+        let sealed = self.db.recordings().ensure_key(tenant, seal).await?;
+        let key = self.vault.unseal(&context, &sealed).and_then(|key| DataKey::open(&key));
+        let key = key.map_err(|error| InvokeError::Host(error.to_string()))?;
+        self.remember(&self.recording_keys, tenant, key.clone(), forgotten);
+        Ok(key)
+    }
+}
+
+/// What is known of a database connection, with its URL.
+///
+/// # Errors
+/// If its URL does not open, or is none.
+pub fn target_of(
+    vault: &Vault,
+    tenant: TenantId,
+    row: ConnectionRow,
+) -> Result<Target, Box<dyn std::error::Error + Send + Sync>> {
+    let url = vault.unseal(&url_context(row.id), &row.sealed_url)?;
+    let url = ConnectionUrl::parse(url.expose_str()?)?;
+    Ok(Target { tenant, connection: row.id, revision: row.revision, name: row.name, url })
 }
 
 /// What a connection's URL is sealed for.
@@ -272,4 +377,10 @@ pub fn url_context(connection: ConnectionId) -> String {
 #[must_use]
 pub fn secret_context(secret: SecretId) -> String {
     format!("secret:{secret}")
+}
+
+/// What the key of a tenant's recordings is sealed for.
+#[must_use]
+pub fn recording_key_context(tenant: TenantId) -> String {
+    format!("recording-key:{tenant}")
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -15,6 +18,9 @@ use crate::{
 
 /// Records that may wait to be written; further ones are counted and dropped. At 6,000 a second this is a stall of 3 s.
 const WAITING_MAX: usize = 20_000;
+
+/// Bytes of recordings that may wait to be written. A further record is written without its recording.
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// Records written in one transaction.
 const BATCH_MAX: usize = 500;
@@ -36,6 +42,7 @@ const SWEEP_BATCHES: u32 = 10;
 pub(crate) struct Recorder {
     sender: mpsc::Sender<InvocationRecord>,
     dropped: AtomicU64,
+    waiting_bytes: Arc<AtomicUsize>,
 }
 
 impl Recorder {
@@ -43,12 +50,21 @@ impl Recorder {
     /// is written.
     pub(crate) fn start(db: Db, keep: u32, age: Duration) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        (Self { sender, dropped: AtomicU64::new(0) }, tokio::spawn(write(db, keep, age, receiver)))
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let writing = tokio::spawn(write(db, keep, age, receiver, Arc::clone(&waiting_bytes)));
+        (Self { sender, dropped: AtomicU64::new(0), waiting_bytes }, writing)
     }
 
     /// Hands over a record; never waits.
-    pub(crate) fn record(&self, record: InvocationRecord) {
-        if self.sender.try_send(record).is_err() {
+    pub(crate) fn record(&self, mut record: InvocationRecord) {
+        let bytes = recording_bytes(&record);
+        if self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > WAITING_BYTES_MAX && bytes > 0 {
+            tracing::error!(invocation.id = %record.id, "a recording is dropped: the control database is too slow");
+            record.recording = None;
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        if let Err(error) = self.sender.try_send(record) {
+            self.waiting_bytes.fetch_sub(recording_bytes(&error.into_inner()), Ordering::Relaxed);
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::error!(dropped, "invocation records are dropped: the control database is too slow");
@@ -57,7 +73,17 @@ impl Recorder {
     }
 }
 
-async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<InvocationRecord>) {
+fn recording_bytes(record: &InvocationRecord) -> usize {
+    record.recording.as_ref().map_or(0, Vec::len)
+}
+
+async fn write(
+    db: Db,
+    keep: u32,
+    age: Duration,
+    mut receiver: mpsc::Receiver<InvocationRecord>,
+    waiting_bytes: Arc<AtomicUsize>,
+) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -76,6 +102,7 @@ async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<In
         if let Err(error) = db.invocations().insert_batch(&batch).await {
             tracing::error!(%error, records = batch.len(), "invocation records are lost");
         }
+        waiting_bytes.fetch_sub(batch.iter().map(recording_bytes).sum(), Ordering::Relaxed);
         let tenants: BTreeSet<TenantId> = batch.drain(..).map(|record| record.tenant).collect();
         if receiver.len() >= BATCH_MAX {
             continue;
@@ -124,4 +151,57 @@ async fn sweep_expired(db: &Db) {
 fn now_ms() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::names::{EndpointId, InvocationId, ScriptId};
+
+    fn recorded(bytes: usize) -> InvocationRecord {
+        InvocationRecord {
+            id: InvocationId::generate(),
+            tenant: TenantId(1),
+            script: ScriptId(1),
+            version: None,
+            endpoint: EndpointId(1),
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            status: 200,
+            code: None,
+            started_at_ms: 0,
+            duration_us: 0,
+            fuel: 0,
+            dirty_pages: 0,
+            rows: 0,
+            log: String::new(),
+            traceback: None,
+            rerun: None,
+            recording: (bytes > 0).then(|| vec![0; bytes]),
+        }
+    }
+
+    #[tokio::test]
+    async fn recordings_that_wait_are_bounded_and_records_without_them_are_written_all_the_same() {
+        let (sender, mut waiting) = mpsc::channel(WAITING_MAX);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let recorder = Recorder { sender, dropped: AtomicU64::new(0), waiting_bytes: Arc::clone(&waiting_bytes) };
+        let n_kept = WAITING_BYTES_MAX / (1 << 20);
+        for _ in 0..n_kept + 3 {
+            recorder.record(recorded(1 << 20));
+        }
+        recorder.record(recorded(0));
+        assert_eq!(waiting_bytes.load(Ordering::Relaxed), WAITING_BYTES_MAX);
+        let mut kept = Vec::new();
+        while let Ok(record) = waiting.try_recv() {
+            kept.push(record.recording.is_some());
+        }
+        assert_eq!((kept.len(), kept.iter().filter(|kept| **kept).count()), (n_kept + 4, n_kept));
+        assert!(kept[..n_kept].iter().all(|kept| *kept), "those that came first");
+        // What cannot wait at all does not count.
+        waiting_bytes.store(0, Ordering::Relaxed);
+        drop(waiting);
+        recorder.record(recorded(1 << 20));
+        assert_eq!(waiting_bytes.load(Ordering::Relaxed), 0);
+    }
 }

@@ -12,8 +12,9 @@ use crate::domain::{
     secret::{REDACTED_BYTES_MIN, Secret},
 };
 
-/// Header fields whose values must not reach a log.
-const SECRET_HEADERS: [&str; 5] = ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"];
+/// Header fields whose values must not reach a log or a recording.
+pub(super) const SECRET_HEADERS: [&str; 5] =
+    ["authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"];
 
 const REDACTED: &str = "[redacted]";
 

@@ -54,7 +54,10 @@ impl Capabilities for ScriptHost {
             tenant: self.routes.tenant.clone(),
             script_id: self.script,
             script_name: self.script_name.clone(),
-            default_connection: self.routes.default_connection.clone().map(|(id, name)| (id, name.to_string())),
+            default_connection: self
+                .routes
+                .default_connection(&self.script_name)
+                .map(|(id, name)| (id, name.to_string())),
         }
     }
 }

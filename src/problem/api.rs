@@ -94,6 +94,12 @@ pub enum ApiError {
         /// Where; for its author.
         traceback: Option<String>,
     },
+    /// A recorded request cannot be sent again, because it was not recorded.
+    #[error("{0}")]
+    NotRecorded(String),
+    /// A tenant's database cannot be reached, or refused a statement; its own words, or ours.
+    #[error("{0}")]
+    DatabaseRefused(String),
     /// The name is taken.
     #[error("{0}")]
     NameTaken(String),
@@ -143,6 +149,8 @@ impl From<&ApiError> for Problem {
             ApiError::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "invalid_parameter"),
             ApiError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid"),
             ApiError::ScriptRejected { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "script_rejected"),
+            ApiError::NotRecorded(_) => (StatusCode::CONFLICT, "not_recorded"),
+            ApiError::DatabaseRefused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "database_refused"),
             ApiError::NameTaken(_) => (StatusCode::CONFLICT, "name_taken"),
             ApiError::RouteTaken(_) => (StatusCode::CONFLICT, "route_taken"),
             ApiError::InUse(_) => (StatusCode::CONFLICT, "in_use"),

@@ -180,12 +180,18 @@ async fn versions_are_published_compared_looked_at_served_and_taken_back() {
     assert_eq!(place.run(&second)["is_live"], false);
     let versions = place.run(&["script", "versions", "acme", "orders"]);
     assert_eq!(column(&versions, "message"), ["second", "first"]);
-    let diff = place.run(&["script", "diff", "acme", "orders", "2"]);
+    // As of `diff`, 1 means that they differ.
+    let differ = |arguments: &[&str]| {
+        let output = place.command(&[&["script", "diff", "acme", "orders"], arguments].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let diff = differ(&["2"]);
     let text = diff["diff"].as_str().unwrap();
     assert!(
         text.contains("-def handler(request): return 'one'") && text.contains("+def handler(request): return 'two'")
     );
-    let from_nothing = place.run(&["script", "diff", "acme", "orders", "2", "--from", "0"]);
+    let from_nothing = differ(&["2", "--from", "0"]);
     assert!(from_nothing["diff"].as_str().unwrap().contains("--- /dev/null"), "{from_nothing}");
 
     let host = place.serve_at("127.0.0.1:0", &[]);

@@ -4,7 +4,10 @@ mod access;
 mod bad_input;
 mod document;
 mod flows;
+mod grants;
 mod live;
+mod reruns;
+mod tables;
 
 use pqhost::db::credentials::{Grounds, Holder};
 use reqwest::{Method, StatusCode};

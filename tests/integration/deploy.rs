@@ -56,18 +56,22 @@ fn deploying_makes_the_host_match_the_folder() {
     std::fs::write(&secret, "hunter22").unwrap();
     let from = secret.to_str().unwrap();
     place.run(&["secret", "set", "acme", "key", "--from-file", from, "--script", "other"]);
+    place.run(&["connection", "create", "acme", "crm", "https://api.example.com/"]);
+    place.run(&["connection", "set-readers", "acme", "crm", "--script", "other"]);
     write(
         path,
         "pqhost.toml",
-        "tenant = 'acme'\nscript = 'orders'\nsecrets = ['key']\n[[endpoints]]\nmethods = 'post'\nroute = '/orders'\nauth = 'public'\n",
+        "tenant = 'acme'\nscript = 'orders'\nsecrets = ['key']\nconnections = ['crm']\n[[endpoints]]\nmethods = 'post'\n\
+         route = '/orders'\nauth = 'public'\nrecord = true\n",
     );
     let changed = place.run(&["deploy", shown, "--yes", "--message", "open"]);
     let expected = [
         "~ publish a new version",
         "+ may read secret key",
+        "+ may use connection crm",
         "~ serve it",
         "- endpoint GET /orders",
-        "~ endpoint POST /orders (public)",
+        "~ endpoint POST /orders (public, recorded)",
     ];
     assert_eq!(steps(&changed), expected.map(Value::from));
     let endpoints = place.run(&["endpoint", "list", "acme"]);
@@ -78,6 +82,8 @@ fn deploying_makes_the_host_match_the_folder() {
     assert_eq!(routes, [post, get], "what belongs to other scripts is left alone");
     let secrets = place.run(&["secret", "list", "acme"]);
     assert_eq!(secrets[0]["scripts"], json!(["orders", "other"]));
+    assert_eq!(place.run(&["connection", "list", "acme"])[0]["scripts"], json!(["orders", "other"]));
+    assert_eq!(place.run(&["deploy", shown, "--plan"])["is_done"], true);
     let versions = place.run(&["script", "versions", "acme", "orders"]);
     assert_eq!((&versions[0]["number"], &versions[0]["message"]), (&json!(2), &json!("open")));
 
@@ -108,6 +114,7 @@ fn deploying_makes_the_host_match_the_folder() {
         ("tenant = 'acme'\nscript = 'orders'\n[[endpoints]]\nmethods = 'FETCH'\nroute = '/x'", "FETCH"),
         ("tenant = 'nothing'\nscript = 'orders'", "nothing"),
         ("tenant = 'acme'\nscript = 'orders'\nsecrets = ['absent']", "absent"),
+        ("tenant = 'acme'\nscript = 'orders'\nconnections = ['absent']", "no connection `absent`"),
     ] {
         write(path, "pqhost.toml", bad);
         let output = place.command(&["deploy", shown, "--yes"]).output().unwrap();

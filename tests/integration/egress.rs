@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A host whose scripts may reach this machine, and a server that tenant `acme` may call.
-async fn app() -> (TestApp, Upstream) {
+pub(crate) async fn app() -> (TestApp, Upstream) {
     let app = TestApp::with(|config| config.egress_private = vec!["127.0.0.0/8".parse().unwrap()]).await;
     let upstream = Upstream::start().await;
     allow(&app, &app.acme().await, &upstream.url("")).await;

@@ -1,6 +1,7 @@
 //! A whole host, driven over HTTP.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "clippy knows test functions, but not their helpers")]
 
+mod authoring;
 mod bad_data;
 mod bad_input;
 mod commands;

@@ -18,7 +18,7 @@ use tokio::{
 
 use crate::{
     control_database::on_each_installation,
-    support::{Answer, HANG_GUARD, share_cache},
+    support::{Answer, HANG_GUARD, client, share_cache},
 };
 
 pub(crate) const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
@@ -144,7 +144,7 @@ impl Serving {
     }
 
     async fn readiness(&self) -> (u16, String) {
-        let answer = Answer::of(reqwest::Client::new().get(format!("{}/readyz", self.control))).await;
+        let answer = Answer::of(client().get(format!("{}/readyz", self.control))).await;
         (answer.status, answer.body)
     }
 
@@ -196,8 +196,8 @@ async fn sigterm_lets_what_is_in_flight_finish_and_refuses_the_rest() {
     while !String::from_utf8_lossy(&buffer).contains("quick") {
         assert!(idle.read(&mut buffer).await.unwrap() > 0);
     }
-    let rows = reqwest::Client::new().get(format!("{}/acme/rows", host.ingress)).send().await.unwrap();
-    let clients = [reqwest::Client::new(), reqwest::Client::builder().http2_prior_knowledge().build().unwrap()];
+    let rows = client().get(format!("{}/acme/rows", host.ingress)).send().await.unwrap();
+    let clients = [client(), reqwest::Client::builder().http2_prior_knowledge().build().unwrap()];
     let slow: Vec<_> = clients
         .iter()
         .map(|client| tokio::spawn(Answer::of(client.get(format!("{}/acme/slow", host.ingress)))))
@@ -259,7 +259,7 @@ async fn a_host_answers_while_it_compiles_the_runtime() {
     let listening = async { while TcpStream::connect(host.address()).await.is_err() {} };
     tokio::time::timeout(HANG_GUARD, listening).await.unwrap();
     assert_eq!(host.readiness().await, (503, "starting\n".to_owned()));
-    let answer = Answer::of(reqwest::Client::new().get(format!("{}/acme/x", host.ingress))).await;
+    let answer = Answer::of(client().get(format!("{}/acme/x", host.ingress))).await;
     assert_eq!(answer.problem(), (503, "host_starting".to_owned()));
 }
 
@@ -325,7 +325,7 @@ async fn survives_kill_9(place: &Installation) {
     });
 
     let host = place.serve(&[]);
-    let client = reqwest::Client::new();
+    let client = client();
     let get = async |path: &str, token: &str| {
         Answer::of(client.get(format!("{}/acme{path}", host.ingress)).bearer_auth(token)).await
     };

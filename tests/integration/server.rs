@@ -10,7 +10,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::support::{Answer, HANG_GUARD};
+use crate::support::{Answer, HANG_GUARD, client};
 
 const BRIEF: Duration = Duration::from_millis(300);
 
@@ -219,7 +219,7 @@ async fn a_peer_who_does_not_read_is_broken_off() {
 #[tokio::test]
 async fn a_panic_is_one_requests_only() {
     let host = listen(|_| ()).await;
-    let client = reqwest::Client::new();
+    let client = client();
     let answer = Answer::of(client.get(format!("http://{}/panic", host.address))).await;
     assert_eq!(answer.problem(), (500, "host_error".to_owned()));
     host.assert_serves().await;
@@ -229,7 +229,7 @@ async fn a_panic_is_one_requests_only() {
 async fn a_host_that_starts_says_so() {
     let server = open(Settings::default()).await;
     let (url, control) = (format!("http://{}/", server.ingress_addr), format!("http://{}", server.control_addr));
-    let client = reqwest::Client::new();
+    let client = client();
     let answer = Answer::of(client.get(&url)).await;
     assert_eq!(answer.problem(), (503, "host_starting".to_owned()));
     assert_eq!(answer.headers["retry-after"], "1");

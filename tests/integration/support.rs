@@ -181,7 +181,7 @@ impl TestApp {
         let script =
             self.workspace.db.scripts().find_script(tenant.id, &script.parse().unwrap()).await.unwrap().unwrap();
         let (methods, route) = (methods.parse().unwrap(), route.parse().unwrap());
-        let new = NewEndpoint { methods, route, script: script.id, pinned_version: None, auth };
+        let new = NewEndpoint { methods, route, script: script.id, pinned_version: None, auth, record: false };
         self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
         self.invoker.forget();
     }
@@ -310,6 +310,12 @@ impl TestApp {
     pub(crate) fn assert_rewound(&self) {
         assert_eq!(self.pool().differences, 0);
     }
+}
+
+/// A client for tests that have no host in their own process, which would choose the provider of TLS.
+pub(crate) fn client() -> Client {
+    _ = rustls::crypto::ring::default_provider().install_default(); // another test has done it
+    Client::new()
 }
 
 /// A response, read to its end.

@@ -166,6 +166,8 @@ async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
         db.signing_keys().insert(tenant, "k", || vec![2]).await.unwrap();
         let name = "key".parse().unwrap();
         let secret = db.secrets().set_secret(tenant, &name, &Readers::Unchanged, |_| vec![3]).await.unwrap();
+        db.recordings().ensure_key(tenant, || vec![4]).await.unwrap();
+        assert_eq!(db.recordings().ensure_key(tenant, || vec![5]).await.unwrap(), [4], "there is one for each tenant");
         let mut seen = Vec::new();
         let failed =
             db.sealed().reseal_all(|_, sealed| if sealed == [3] { Err("broken") } else { Ok(Some(vec![9])) }).await;
@@ -174,14 +176,15 @@ async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
             seen.push((value.clone(), sealed.to_vec()));
             Ok::<_, ()>((sealed != [2]).then(|| vec![sealed[0] + 10]))
         });
-        assert_eq!(resealed.await.unwrap(), Ok(2));
+        assert_eq!(resealed.await.unwrap(), Ok(3));
         let signing_key = SealedFor::SigningKey { tenant, kid: "k".to_owned() };
         assert_eq!(
             seen,
             [
                 (SealedFor::Connection(connection), vec![1]),
                 (signing_key, vec![2]),
-                (SealedFor::Secret(secret), vec![3])
+                (SealedFor::Secret(secret), vec![3]),
+                (SealedFor::RecordingKey(tenant), vec![4])
             ]
         );
         let url = db.connections().find_connection(tenant, &"dw".parse().unwrap()).await.unwrap().unwrap().sealed_url;
@@ -189,6 +192,7 @@ async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
         let script = ensure_script(&db, tenant, "hello").await;
         let value = db.secrets().find_secret_for(tenant, &name, script).await.unwrap().unwrap().sealed;
         assert_eq!((url, key, value), (vec![11], vec![2], vec![13]));
+        assert_eq!(db.recordings().find_key(tenant).await.unwrap(), Some(vec![14]));
     })
     .await;
 }

@@ -10,7 +10,7 @@ use crate::{
     domain::{
         egress::AllowRule,
         http::{HttpError, HttpErrorCode},
-        names::{ConnectionName, TenantId},
+        names::{ConnectionName, ScriptId, TenantId},
     },
     egress::HttpConnection,
     invoke::directory::{Directory, url_context},
@@ -38,31 +38,36 @@ impl Directory {
     /// The HTTP connection that a script names.
     ///
     /// # Errors
-    /// If the tenant has none of this name; the message names those that it has.
+    /// If the tenant has none of this name that the script may use; the message names those that there are.
     pub(crate) async fn find_http_connection(
         &self,
         tenant: TenantId,
+        script: ScriptId,
         name: &str,
     ) -> Result<Arc<HttpConnection>, HttpError> {
         let unknown = async || {
-            HttpError::new(HttpErrorCode::UnknownConnection, self.unknown(tenant, name, ConnectionKind::Http).await)
+            let message = self.unknown(tenant, script, name, ConnectionKind::Http).await;
+            HttpError::new(HttpErrorCode::UnknownConnection, message)
         };
         let Ok(name) = name.parse::<ConnectionName>() else { return Err(unknown().await) };
-        if let Some(known) = self.http_connections.get(&(tenant, name.clone())) {
+        let key = (tenant, script, name);
+        if let Some(known) = self.http_connections.get(&key) {
             return Ok(known);
         }
+        let name = &key.2;
         let forgotten = self.forgotten.load(Ordering::SeqCst);
         let unavailable = |error: &dyn fmt::Display| {
             tracing::error!(tenant.id = %tenant, connection.name = %name, %error, "a connection cannot be read");
             HttpError::new(HttpErrorCode::ConnectFailed, format!("connection `{name}` cannot be used right now"))
         };
-        let row = self.db.connections().find_connection(tenant, &name).await.map_err(|error| unavailable(&error))?;
+        let row = self.db.connections().find_connection_for(tenant, name, script).await;
+        let row = row.map_err(|error| unavailable(&error))?;
         let Some(row) = row.filter(|row| row.kind == ConnectionKind::Http) else { return Err(unknown().await) };
         let text = self.vault.unseal(&url_context(row.id), &row.sealed_url).map_err(|error| unavailable(&error))?;
         let text = text.expose_str().map_err(|error| unavailable(&error))?;
         let connection = HttpConnection::from_sealed_text(text).map_err(|error| unavailable(&error))?;
         let connection = Arc::new(connection);
-        self.remember(&self.http_connections, (tenant, name), Arc::clone(&connection), forgotten);
+        self.remember(&self.http_connections, key, Arc::clone(&connection), forgotten);
         Ok(connection)
     }
 }

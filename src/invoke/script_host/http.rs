@@ -47,7 +47,7 @@ impl HttpAccess for ScriptHost {
         async move {
             self.count_request()?;
             let tenant = self.routes.tenant_id;
-            let connection = self.directory.find_http_connection(tenant, connection).await?;
+            let connection = self.directory.find_http_connection(tenant, self.script, connection).await?;
             let limits = &self.limits.http;
             self.egress.call(tenant, &connection, request, limits, self.requests_until()).await
         }

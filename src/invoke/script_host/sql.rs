@@ -78,7 +78,7 @@ impl ScriptHost {
     /// The database that a statement is for, and the statement's number.
     async fn database(&mut self, place: &Place) -> Result<(Database, u32), SqlError> {
         let number = self.count_statement()?;
-        let target = self.directory.find_target(self.routes.tenant_id, &place.connection).await?;
+        let target = self.directory.find_target(self.routes.tenant_id, self.script, &place.connection).await?;
         let database = self.connections.database(target, self.limits.sql);
         let Some(id) = place.transaction else { return Ok((database, number)) };
         let open = self.transactions.0.get(&id).filter(|open| open.connection == place.connection);
@@ -113,13 +113,14 @@ impl ScriptHost {
     }
 
     async fn describe_databases(&mut self, only: Option<String>) -> Result<Vec<DatabaseInfo>, SqlError> {
-        let (tenant, default) = (self.routes.tenant_id, self.routes.default_connection.clone());
+        let (tenant, script) = (self.routes.tenant_id, self.script);
+        let default = self.routes.default_connection(&self.script_name).map(|(id, _)| id);
         let known = match only {
             Some(name) => {
-                let target = self.directory.find_target(tenant, &name).await?;
+                let target = self.directory.find_target(tenant, script, &name).await?;
                 vec![(target.connection, target.name)]
             }
-            None => self.directory.list_connections(tenant).await?,
+            None => self.directory.list_connections(tenant, script).await?,
         };
         let mut databases = Vec::new();
         for (id, name) in known {
@@ -131,7 +132,7 @@ impl ScriptHost {
                 Err(error) => ("", Err(error)),
             };
             let schemas = schemas.map(|all| all.into_iter().map(|schema| (schema.name, schema.tables)).collect());
-            let is_default = default.as_ref().is_some_and(|(default, _)| *default == id);
+            let is_default = default == Some(id);
             databases.push(DatabaseInfo { id, name, is_default, dialect, schemas });
         }
         Ok(databases)

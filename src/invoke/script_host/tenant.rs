@@ -29,8 +29,8 @@ impl TenantMetadata for ScriptHost {
     fn list_connections(&mut self) -> BoxFuture<'_, Result<Vec<ConnectionInfo>, MetadataError>> {
         async move {
             self.count_metadata_read()?;
-            let default = self.routes.default_connection.as_ref().map(|(id, _)| *id);
-            let rows = self.db.connections().list_connections(self.routes.tenant_id).await;
+            let default = self.routes.default_connection(&self.script_name).map(|(id, _)| id);
+            let rows = self.db.connections().list_connections_for(self.routes.tenant_id, self.script).await;
             let rows = rows.map_err(|error| self.metadata_error(&error))?;
             let info = |id, name| ConnectionInfo { id, name, is_default: default == Some(id) };
             Ok(rows.into_iter().map(|row| info(row.id, row.name)).collect())
