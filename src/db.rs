@@ -40,6 +40,7 @@ use crate::{
         state::State,
         tenants::Tenants,
         tokens::Tokens,
+        transfer::Transfer,
         users::Users,
         versions::Versions,
     },
@@ -68,6 +69,7 @@ pub mod tenants;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+pub mod transfer;
 pub mod users;
 pub mod versions;
 
@@ -234,6 +236,12 @@ impl Db {
     #[must_use]
     pub fn sealed(&self) -> Sealed<'_> {
         Sealed(self)
+    }
+
+    /// Moving rows to another database.
+    #[must_use]
+    pub fn transfer(&self) -> Transfer<'_> {
+        Transfer(self)
     }
 
     /// What scripts remember.

@@ -25,5 +25,6 @@ mod state;
 mod stdlib;
 mod stubs;
 mod support;
+mod transfer;
 mod upstream;
 mod writes;
