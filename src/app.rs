@@ -3,6 +3,7 @@
 //! Owns: what exists once per process, and the order in which it starts and stops. Never: parses flags, serves HTTP.
 
 pub mod rotation;
+pub mod transfer;
 
 use std::{
     path::{Path, PathBuf},

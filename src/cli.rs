@@ -19,6 +19,7 @@ mod scripts;
 mod secrets;
 mod serve;
 mod sources;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,9 @@ pub fn main() -> ExitCode {
             Command::Token(command) => nouns::token(&target, command, output).await,
             Command::Secret(command) => secrets::secret(&target, command, output).await,
             Command::Vault(VaultCommand::Rotate) => secrets::rotate(&target.data(), output).await,
+            Command::Vault(VaultCommand::CreateKey { file }) => secrets::create_key(&file, output),
+            Command::Export(args) => transfer::export(&target.data(), args, output).await,
+            Command::Import(args) => transfer::import(&target.data(), args, output).await,
             Command::Migrate { check } => migrate::migrate(&target.data(), check, output).await,
             Command::Deploy(args) => deploy::deploy(&target, args, output).await,
             Command::Login(args) => login::login(args, output).await,

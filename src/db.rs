@@ -41,6 +41,7 @@ use crate::{
         state::State,
         tenants::Tenants,
         tokens::Tokens,
+        transfer::Transfer,
         users::Users,
         versions::Versions,
     },
@@ -70,6 +71,7 @@ pub mod tenants;
 #[cfg(test)]
 mod tests;
 pub mod tokens;
+pub mod transfer;
 pub mod users;
 pub mod versions;
 
@@ -251,6 +253,12 @@ impl Db {
     #[must_use]
     pub fn sealed(&self) -> Sealed<'_> {
         Sealed(self)
+    }
+
+    /// Moving rows to another database.
+    #[must_use]
+    pub fn transfer(&self) -> Transfer<'_> {
+        Transfer(self)
     }
 
     /// What scripts remember.

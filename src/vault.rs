@@ -28,6 +28,7 @@ use crate::vault::key_file::KeyBytes;
 
 mod data_key;
 mod key_file;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -49,6 +50,12 @@ pub enum VaultError {
         path: PathBuf,
         /// What the operating system says.
         cause: std::io::Error,
+    },
+    /// A new key would take the place of one that is there.
+    #[error("there is already a file `{path}`")]
+    KeyFileExists {
+        /// The key file.
+        path: PathBuf,
     },
     /// Others than the owner may use the key file.
     #[error(
@@ -281,10 +288,14 @@ impl Rotation<'_> {
 
 impl SealingKey {
     fn new(key: &KeyBytes) -> Self {
-        let digest = blake3::derive_key("pqhost 2026 vault key id", key.as_ref());
-        let id = *digest.first_chunk().expect("a digest has 32 bytes");
-        Self { id, cipher: XChaCha20Poly1305::new(Key::from_slice(key.as_ref())) }
+        Self { id: key_id(key), cipher: XChaCha20Poly1305::new(Key::from_slice(key.as_ref())) }
     }
+}
+
+/// Names a key without telling it.
+fn key_id(key: &KeyBytes) -> [u8; KEY_ID_BYTES] {
+    let digest = blake3::derive_key("pqhost 2026 vault key id", key.as_ref());
+    *digest.first_chunk().expect("a digest has 32 bytes")
 }
 
 fn header(key_id: [u8; KEY_ID_BYTES]) -> [u8; HEADER_BYTES] {

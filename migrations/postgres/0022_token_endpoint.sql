@@ -5,7 +5,8 @@ CREATE TABLE token_endpoint (
     tenant_id   BIGINT NOT NULL,
     endpoint_id BIGINT NOT NULL,
     PRIMARY KEY (token_id, endpoint_id),
-    CONSTRAINT token_endpoint_token FOREIGN KEY (token_id) REFERENCES token (id) ON DELETE CASCADE
+    CONSTRAINT token_endpoint_token FOREIGN KEY (token_id) REFERENCES token (id) ON DELETE CASCADE,
+    CONSTRAINT token_endpoint_endpoint FOREIGN KEY (endpoint_id) REFERENCES endpoint (id) ON DELETE CASCADE
 );
 
 -- Tokens that are out there stay good for the endpoints that their route has now.

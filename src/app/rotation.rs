@@ -54,12 +54,17 @@ fn reseal(vault: &Vault, value: &SealedFor, sealed: &[u8]) -> Result<Option<Vec<
     if vault.is_current(sealed) {
         return Ok(None);
     }
-    let context = match value {
+    let context = context(value);
+    let plain = vault.unseal(&context, sealed)?;
+    Ok(Some(vault.seal(&context, plain.expose())))
+}
+
+/// What a value is sealed for, as the vault wants to know it.
+pub(super) fn context(value: &SealedFor) -> String {
+    match value {
         SealedFor::Connection(id) => url_context(*id),
         SealedFor::SigningKey { tenant, kid } => key_context(*tenant, kid),
         SealedFor::Secret(id) => secret_context(*id),
         SealedFor::RecordingKey(tenant) => recording_key_context(*tenant),
-    };
-    let plain = vault.unseal(&context, sealed)?;
-    Ok(Some(vault.seal(&context, plain.expose())))
+    }
 }

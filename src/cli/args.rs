@@ -1,9 +1,9 @@
 //! Flags and arguments.
 
 mod authoring;
+pub(super) mod local;
 
 use std::{
-    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -12,16 +12,17 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 use ipnet::IpNet;
-use zeroize::Zeroizing;
 
 pub(super) use crate::cli::args::authoring::{DiffArgs, InvocationCommand, Switch};
-use crate::domain::{
-    control_database::{InvalidServerUrl, ServerDatabase},
-    egress::AllowRule,
-    exchange::AuthMode,
-    names::{ConnectionName, ScriptName, SecretName, TenantName},
-    people::{Email, Role},
-    route::{MethodSet, RoutePattern},
+use crate::{
+    cli::args::local::{ExportArgs, ImportArgs, Unshown},
+    domain::{
+        egress::AllowRule,
+        exchange::AuthMode,
+        names::{ConnectionName, ScriptName, SecretName, TenantName},
+        people::{Email, Role},
+        route::{MethodSet, RoutePattern},
+    },
 };
 
 /// Hosts untrusted API handler scripts: a fresh sandbox for every request.
@@ -43,28 +44,6 @@ pub(super) struct Cli {
     pub(super) json: bool,
     #[command(subcommand)]
     pub(super) command: Command,
-}
-
-/// An argument that no error message repeats.
-#[derive(Clone)]
-pub(super) struct Unshown(Zeroizing<String>);
-
-impl Unshown {
-    pub(super) fn database(&self) -> Result<ServerDatabase, InvalidServerUrl> {
-        self.0.parse()
-    }
-}
-
-impl From<String> for Unshown {
-    fn from(text: String) -> Self {
-        Self(text.into())
-    }
-}
-
-impl fmt::Debug for Unshown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Unshown")
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -110,6 +89,10 @@ pub(super) enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Write the whole host, or one tenant, into a file that `import` reads
+    Export(ExportArgs),
+    /// Take in what `export` has written: a tenant, or a whole host where there is none
+    Import(ImportArgs),
     /// Make a host match a script's folder and its `pqhost.toml`, after showing what that takes
     Deploy(DeployArgs),
     /// Log in to a host with an API token, or with --email and a password, from standard input
@@ -515,6 +498,8 @@ pub(super) enum SecretCommand {
 pub(super) enum VaultCommand {
     /// Replace the key, and seal everything anew with the new one
     Rotate,
+    /// Create a key for exports in a new file
+    CreateKey { file: PathBuf },
 }
 
 /// Writes `pqhost.1` and a page for each command into a folder.

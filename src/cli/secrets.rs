@@ -19,6 +19,7 @@ use crate::{
     },
     config::DataDir,
     domain::secret::{REDACTED_BYTES_MIN, SECRET_BYTES_MAX, Secret},
+    vault::stream::StreamKey,
 };
 
 pub(super) async fn secret(target: &Target, command: SecretCommand, output: Output) -> Result<()> {
@@ -92,5 +93,14 @@ pub(super) async fn rotate(data: &DataDir, output: Output) -> Result<()> {
     if rotated.is_from_environment {
         output.progress("now make the value of PQHOST_VAULT_KEY_NEXT that of PQHOST_VAULT_KEY, and restart the host");
     }
+    Ok(())
+}
+
+pub(super) fn create_key(file: &Path, output: Output) -> Result<()> {
+    StreamKey::create(file)?;
+    output.done(
+        &format!("created the key `{}`: keep it apart from what it seals", file.display()),
+        &json!({ "file": file }),
+    );
     Ok(())
 }

@@ -172,6 +172,12 @@ impl Pool {
         self.pool.begin_with(begin).await.map_err(|error| named(self.server.as_ref(), error))
     }
 
+    /// Begins a transaction in which everything is read as it was at its first statement.
+    pub(super) async fn begin_snapshot(&self) -> Result<Tx, sqlx::Error> {
+        let begin = if self.is_server() { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" } else { "BEGIN" };
+        self.pool.begin_with(begin).await.map_err(|error| named(self.server.as_ref(), error))
+    }
+
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }

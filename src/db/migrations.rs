@@ -48,6 +48,12 @@ fn migrations(database: &ControlDatabase) -> &'static Migrator {
     }
 }
 
+/// The number of the newest migration that this pqhost knows.
+#[must_use]
+pub fn newest() -> i64 {
+    SQLITE.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
 /// Brings the schema up to date. Of several processes one does it, the others wait.
 pub(super) async fn apply(database: &ControlDatabase, connection: &mut AnyConnection) -> Result<(), DbError> {
     // `run` takes what a connection can be had from, and rustc cannot prove such a future `Send` (rust-lang/rust#100013).

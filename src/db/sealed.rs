@@ -30,7 +30,7 @@ pub(super) struct SealedColumn {
     pub(super) column: &'static str,
     /// SQL for what names the value besides its ids.
     kid: &'static str,
-    of: fn(TenantId, i64, String) -> SealedFor,
+    pub(super) of: fn(TenantId, i64, String) -> SealedFor,
 }
 
 /// All of them; a test compares this with the schema.

@@ -3,6 +3,7 @@
 mod databases;
 mod fresh;
 mod state;
+mod transfer;
 
 use std::{
     io::{BufRead, BufReader, Write},

@@ -33,6 +33,19 @@ pub(super) fn read_or_create(path: &Path) -> Result<Vec<KeyBytes>, VaultError> {
     Ok(next.into_iter().chain([current]).collect())
 }
 
+/// Creates a key file where there is none.
+pub(super) fn create_new(path: &Path) -> Result<(), VaultError> {
+    if path.exists() {
+        return Err(VaultError::KeyFileExists { path: path.to_owned() });
+    }
+    create(path).map_err(|cause| failed("create", path, cause))
+}
+
+/// The key in a file that must be there.
+pub(super) fn read_existing(path: &Path) -> Result<KeyBytes, VaultError> {
+    read(path)?.ok_or_else(|| failed("read", path, io::ErrorKind::NotFound.into()))
+}
+
 /// Waits until no other process changes the key.
 pub(super) fn lock(path: &Path) -> Result<File, VaultError> {
     let lock = with_suffix(path, ".lock");

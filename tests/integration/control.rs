@@ -63,6 +63,11 @@ impl Api {
         Self { client: app.client.clone(), url: format!("{}/api/v1", app.control_url), token: None }
     }
 
+    /// The same caller at another host.
+    pub(crate) fn at(&self, app: &TestApp) -> Self {
+        Self { token: self.token.clone(), ..Self::anonymous(app) }
+    }
+
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self.clone() }
     }

@@ -26,5 +26,6 @@ mod state;
 mod stdlib;
 mod stubs;
 mod support;
+mod transfer;
 mod upstream;
 mod writes;
