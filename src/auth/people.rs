@@ -389,7 +389,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_faster_than_a_change_of_the_password_gets_nothing_by_the_old_one() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(&dir.path().join("pqhost.db")).await.unwrap();
+        let db = Db::open(&ControlDatabase::File(dir.path().join("pqhost.db"))).await.unwrap();
         let people = People::new(db.clone());
         let email: Email = "ann@acme.example".parse().unwrap();
         let secret = |text: &str| Secret::from(text.to_owned());
