@@ -41,6 +41,10 @@ use crate::{
 /// Connections of the control listener, at most. `control` bounds those that last, tails, to a quarter, so that probes and people get in.
 const CONTROL_CONNECTIONS_MAX: usize = 1024;
 
+/// Time for an answer to an operator, when its connection carries nothing else: a tail lasts. Whoever is gone is noticed all the same
+/// ([`Settings::unread_time`]), and `control` ends what may no longer be seen.
+const CONTROL_RESPONSE_TIME: Duration = Duration::from_secs(12 * 3600);
+
 /// Pause after the kernel refuses to accept, for example because there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -154,7 +158,7 @@ impl Bound {
         let phase = Arc::new(Phase::default());
         let milliseconds = u32::try_from(settings.unread_time.as_millis()).unwrap_or(u32::MAX);
         let connections = settings.connections.min(CONTROL_CONNECTIONS_MAX);
-        let for_control = Settings { connections, ..settings.clone() };
+        let for_control = Settings { connections, response_time: CONTROL_RESPONSE_TIME, ..settings.clone() };
         let ingress = Arc::new(Side::new(Answering::Callers(Arc::clone(&phase)), settings));
         let control = Arc::new(Side::new(Answering::Operators(control_router(Arc::clone(&phase))), for_control));
         for listener in [&callers, &operators] {

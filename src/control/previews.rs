@@ -27,7 +27,7 @@ const PREVIEW_TIME: Duration = Duration::from_secs(7 * 86400);
 
 /// A preview that was created. Its address is not shown again.
 #[derive(Serialize, ToSchema)]
-pub(super) struct NewAddress {
+pub(super) struct PreviewAddress {
     /// To revoke it by
     id: String,
     /// To be put before a route of the tenant: `GET {path}/orders/17` of the ingress listener
@@ -47,11 +47,11 @@ pub(super) struct Preview {
 
 /// Create an address at which a version answers before it is live, for a week
 #[utoipa::path(post, path = "/tenants/{tenant}/scripts/{script}/versions/{version}/previews", tag = "versions",
-    responses((status = 201, description = "Created; endpoints check their callers as always", body = NewAddress)))]
+    responses((status = 201, description = "Created; endpoints check their callers as always", body = PreviewAddress)))]
 pub(super) async fn create_preview(
     scope: InTenant,
     InPath((tenant, name, number)): InPath<(TenantName, ScriptName, i64)>,
-) -> Result<Created<NewAddress>, ApiError> {
+) -> Result<Created<PreviewAddress>, ApiError> {
     let script = find_script(&scope.db, scope.id(), &name).await?;
     let version = find_version(&scope.db, scope.id(), &script, number).await?;
     let token = PreviewToken::generate().map_err(|error| ApiError::Host(error.to_string()))?;
@@ -59,7 +59,7 @@ pub(super) async fn create_preview(
     // A hash of 16 random bytes tells nothing about them.
     let new = NewPreview { hash: token.hash(), version: version.id, script: name, number, expires_at_ms };
     scope.db.previews().insert_preview(scope.id(), &new).await?;
-    Ok(Created(NewAddress { id: new.hash, path: token.path(&tenant), expires_at: time(expires_at_ms) }))
+    Ok(Created(PreviewAddress { id: new.hash, path: token.path(&tenant), expires_at: time(expires_at_ms) }))
 }
 
 /// List the addresses at which versions of a script answer

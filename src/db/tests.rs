@@ -585,6 +585,35 @@ async fn the_schema_of_a_newer_pqhost_is_accepted() {
     Db::open(&dir.path().join("pqhost.db")).await.unwrap();
 }
 
+#[tokio::test]
+async fn tokens_of_an_older_pqhost_stay_good_for_the_endpoints_of_their_route() {
+    let (db, dir) = open().await;
+    let tenant = create_tenant(&db, "acme").await;
+    let script = ensure_script(&db, tenant, "hello").await;
+    let create = async |methods, route| {
+        db.endpoints().create_endpoint(tenant, &new_endpoint(script, methods, route)).await.unwrap().id
+    };
+    let mut of_a = vec![create("GET", "/a").await, create("POST", "/a").await];
+    create("GET", "/b").await;
+    for sql in [
+        "DROP TABLE token_endpoint",
+        "DROP INDEX token_by_expiry",
+        "DROP INDEX preview_by_expiry",
+        "DELETE FROM _sqlx_migrations WHERE version = 22",
+        "INSERT INTO token (id, tenant_id, name, endpoint_route, created_at_ms, expires_at_ms)
+         VALUES ('bound', 1, '', '/a', 0, 9), ('free', 1, '', NULL, 0, 9)",
+    ] {
+        sqlx::query(sql).execute(&db.writer).await.unwrap();
+    }
+    db.close().await;
+    let db = Db::open(&dir.path().join("pqhost.db")).await.unwrap();
+    let mut found = db.tokens().list_endpoints_of(tenant, "bound").await.unwrap();
+    found.sort();
+    of_a.sort();
+    assert_eq!(found, of_a);
+    assert_eq!(db.tokens().list_endpoints_of(tenant, "free").await.unwrap(), []);
+}
+
 /// Names the database in which [`commit_until_killed`] writes; absent in an ordinary test run.
 const CHILD_DATABASE: &str = "PQHOST_TEST_CHILD_DATABASE";
 

@@ -156,7 +156,10 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::names::{EndpointId, InvocationId, ScriptId};
+    use crate::{
+        db::credentials::{CredentialsOf, Grounds, Holder, NewCredential},
+        domain::names::{EndpointId, InvocationId, ScriptId},
+    };
 
     fn recorded(bytes: usize) -> InvocationRecord {
         InvocationRecord {
@@ -203,5 +206,32 @@ mod tests {
         drop(waiting);
         recorder.record(recorded(1 << 20));
         assert_eq!(waiting_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_host_deletes_what_has_expired() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(&directory.path().join("pqhost.db")).await.unwrap();
+        let email = "ann@acme.example".parse().unwrap();
+        let user = db.users().create_user(&email, "hash").await.unwrap();
+        let holder = Holder::Session { user, email };
+        for (id, expires_at_ms) in [("over", 1), ("good", i64::MAX)] {
+            let (id, hash, holder) = (id.to_owned(), format!("hash of {id}"), holder.clone());
+            let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms };
+            db.credentials().insert_credential(&new, Grounds::None).await.unwrap();
+        }
+        let (recorder, writing) = Recorder::start(db.clone(), 10, Duration::from_secs(60));
+        let swept = async {
+            loop {
+                let left = db.credentials().list_credentials(CredentialsOf::User(user), None, 10).await.unwrap();
+                match left.as_slice() {
+                    [only] => return only.id.clone(),
+                    _ => tokio::task::yield_now().await,
+                }
+            }
+        };
+        assert_eq!(tokio::time::timeout(SWEEP, swept).await.expect("it sweeps when it starts"), "good");
+        drop(recorder);
+        writing.await.unwrap();
     }
 }

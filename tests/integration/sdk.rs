@@ -267,7 +267,6 @@ async fn a_program_outside_gets_what_the_script_gets() {
             true => app.connection(acme, "dw_2", POSTGRES).await,
             false => app.accounts(acme).await,
         }
-        app.make_default(acme, "dw_2").await;
         egress::connect(app, acme, &upstream).await;
         let reader = script_id(app, acme, "orders").await;
         set_secret(app, acme, "granted", "s3cr3t/é", Readers::Only(vec![reader])).await;

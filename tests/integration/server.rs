@@ -217,6 +217,28 @@ async fn a_peer_who_does_not_read_is_broken_off() {
 }
 
 #[tokio::test]
+async fn a_stream_lasts_for_operators_and_has_a_limit_for_callers() {
+    let ticks = || {
+        let tick = |()| async {
+            tokio::time::sleep(BRIEF / 10).await; // the pace of the stream
+            Some((Ok::<_, std::io::Error>("tick"), ()))
+        };
+        get(async move || Body::from_stream(futures::stream::unfold((), tick)))
+    };
+    let server = open(Settings { idle_time: BRIEF, response_time: BRIEF, ..Settings::default() }).await;
+    let (callers, operators) = (server.ingress_addr, server.control_addr);
+    server.admit(Router::new().route("/ticks", ticks()), Router::new().route("/ticks", ticks()));
+    let open = async |address| reqwest::get(format!("http://{address}/ticks")).await.unwrap();
+    let (mut callers, mut operators) = (open(callers).await, open(operators).await);
+    let cut = async { while callers.chunk().await.is_ok() {} };
+    tokio::time::timeout(HANG_GUARD, cut).await.expect("a caller's stream is broken off");
+    let until = Instant::now() + 5 * BRIEF;
+    while Instant::now() < until {
+        operators.chunk().await.expect("an operator's goes on");
+    }
+}
+
+#[tokio::test]
 async fn a_panic_is_one_requests_only() {
     let host = listen(|_| ()).await;
     let client = client();

@@ -186,13 +186,6 @@ impl TestApp {
         self.invoker.forget();
     }
 
-    /// Makes a connection the tenant's default.
-    pub(crate) async fn make_default(&self, tenant: &Tenant, name: &str) {
-        let row = self.workspace.db.connections().find_connection(tenant.id, &name.parse().unwrap()).await.unwrap();
-        self.workspace.db.tenants().set_default_connection(tenant.id, row.unwrap().id).await.unwrap();
-        self.invoker.forget();
-    }
-
     /// A SQLite connection `dw_2` with a table `salesforce.accounts` of three rows.
     pub(crate) async fn accounts(&self, tenant: &Tenant) {
         let folder = self.workspace.data.sqlite().join(tenant.name.as_str());

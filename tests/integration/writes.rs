@@ -262,7 +262,7 @@ dw = databases['dw_2']
 table = pq.get_table(dw['tables'][0]['id'])
 schema = pq.get_schema(dw['schemas'][0]['id'] if dw['schemas'][0]['name'] == 'salesforce' else 'dw_2.salesforce')
 return {
-    'tables': dw['tables'], 'id_is_dw': dw['id'] == pq.DW_ID or pq.DW_ID is None,
+    'tables': dw['tables'], 'id_is_dw': dw['id'] == pq.DW_ID,
     'fields': [f['name'] for f in table['all_fields']], 'pk': table['pk'],
     'in_schema': [t['name'] for t in schema['tables']],
     'queried': len(db.fetch('dw_2', query='SELECT * FROM ' + dw['tables'][0]['name_in_query'])),
@@ -285,13 +285,14 @@ return {
 #[tokio::test]
 async fn the_default_connection_is_read_without_its_name() {
     let app = app_with_accounts().await;
-    let acme = app.acme().await;
-    let none = "try: pq.trinoconnect().fetch(query='SELECT 1')\nexcept Exception as e: return [e.code, e.message]";
-    assert_eq!(
-        run(&app, "none", none).await,
-        json!(["ERROR_INVALID_ARGUMENT", "the tenant has no default connection"])
-    );
-    app.make_default(&acme, "dw_2").await;
+    let none = "
+def handler(request):
+    try: pq.trinoconnect().fetch(query='SELECT 1')
+    except Exception as e: return [e.code, e.message]
+";
+    app.serve(&app.tenant("bare").await, "none", none).await;
+    let expected = json!(["ERROR_INVALID_ARGUMENT", "the tenant has no default connection"]);
+    assert_eq!(app.get("/bare/none").await.json(), expected);
     let body = "
 return [
     pq.DW_NAME, len(pq.trinoconnect().fetch(pq.DW_NAME, 'salesforce', 'accounts')),

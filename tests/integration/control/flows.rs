@@ -52,13 +52,6 @@ async fn a_script_from_draft_to_endpoint_and_back_to_an_older_version() {
     assert_eq!(call(&format!("{preview}/orders")).await, ("two".to_owned(), "2".to_owned()));
     let wrong = format!("/acme/_preview/{}/orders", "0".repeat(32));
     assert!(call(&wrong).await.0.contains("endpoint_unknown"));
-    let previews = author.get("/tenants/acme/scripts/orders/previews").await.expect("200");
-    let listed = &previews["items"][0];
-    assert_eq!((&listed["version"], listed.get("path")), (&json!(2), None), "its address is shown once");
-    let one = format!("/tenants/acme/scripts/orders/previews/{}", listed["id"].as_str().unwrap());
-    author.delete(&one).await.expect("204");
-    author.delete(&one).await.expect("404 not_found");
-    assert!(call(&format!("{preview}/orders")).await.0.contains("endpoint_unknown"));
 
     // Promoted, rolled back, pinned.
     let live = "/tenants/acme/scripts/orders/live-version";
@@ -107,6 +100,26 @@ async fn a_script_from_draft_to_endpoint_and_back_to_an_older_version() {
         "update_endpoint GET /orders to orders (public), now GET, POST /orders to orders version 2 (public)",
     ];
     assert_eq!(seen.collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn a_preview_answers_until_it_is_revoked() {
+    let app = TestApp::new().await;
+    app.serve(&app.acme().await, "orders", "def handler(request): return 'hi'").await;
+    let api = Api::operator(&app).await;
+    let preview = api.post("/tenants/acme/scripts/orders/versions/1/previews", &json!({})).await.expect("201");
+    let path = format!("{}/orders", preview["path"].as_str().unwrap());
+    assert_eq!(app.get(&path).await.body, "hi");
+    let previews = api.get("/tenants/acme/scripts/orders/previews").await.expect("200");
+    let listed = &previews["items"][0];
+    assert_eq!((&listed["id"], &listed["version"]), (&preview["id"], &json!(1)));
+    assert_eq!(listed.get("path"), None, "its address is shown once");
+    let one = |script: &str| format!("/tenants/acme/scripts/{script}/previews/{}", preview["id"].as_str().unwrap());
+    app.try_publish(&app.acme().await, "other", "def handler(request): return 1").await.unwrap();
+    api.delete(&one("other")).await.expect("404 not_found");
+    api.delete(&one("orders")).await.expect("204");
+    api.delete(&one("orders")).await.expect("404 not_found");
+    assert_eq!(app.get(&path).await.problem(), (404, "endpoint_unknown".to_owned()));
 }
 
 #[tokio::test]
