@@ -35,7 +35,12 @@ pub fn openapi(parts: super::Parts) -> utoipa::openapi::OpenApi {
 
 /// Every operation of the API.
 pub(super) fn operations(control: &Control) -> Operations {
-    Operations::new(control.clone())
+    around_scripts(of_scripts(of_people(Operations::new(control.clone()))))
+}
+
+/// Operations on people, the host and tenants.
+fn of_people(operations: Operations) -> Operations {
+    operations
         .add(Needs::Nothing, routes!(sessions::log_in))
         .add(Needs::Anyone, routes!(sessions::show_session))
         .add(Needs::Anyone, routes!(sessions::log_out))
@@ -65,7 +70,11 @@ pub(super) fn operations(control: &Control) -> Operations {
         .issue(Needs::Owner, routes!(api_tokens::create_api_token))
         .add(Needs::Owner, routes!(api_tokens::revoke_api_token))
         .add(Needs::Owner, routes!(audit::list_tenant_audit))
-        // Scripts.
+}
+
+/// Operations on scripts: what authors write.
+fn of_scripts(operations: Operations) -> Operations {
+    operations
         .add(Needs::Viewer, routes!(scripts::list_scripts))
         .create(Needs::Author, routes!(scripts::create_script))
         .add(Needs::Viewer, routes!(scripts::show_script))
@@ -88,7 +97,11 @@ pub(super) fn operations(control: &Control) -> Operations {
         .add(Needs::Author, routes!(programs::open_session))
         .add(Needs::Author, routes!(programs::call_function))
         .add(Needs::Author, routes!(programs::close_session))
-        // What they are reached by.
+}
+
+/// Operations on what scripts are reached by, what they reach, and what happened.
+fn around_scripts(operations: Operations) -> Operations {
+    operations
         .add(Needs::Viewer, routes!(endpoints::list_endpoints))
         .create(Needs::Author, routes!(endpoints::create_endpoint))
         .add(Needs::Viewer, routes!(endpoints::show_endpoint))

@@ -106,8 +106,14 @@ fn deploying_makes_the_host_match_the_folder() {
     assert_eq!(place.run(&["secret", "list", "acme"])[0]["scripts"], json!(["other"]));
     assert_eq!(place.run(&["script", "list", "acme"])[0]["name"], "orders");
     assert_eq!(place.run(&["script", "list", "acme"])[0]["live_version"], 3);
-    let versions = place.run(&["script", "versions", "acme", "orders"]);
+}
 
+#[test]
+fn a_file_that_cannot_be_deployed_is_refused_by_name_and_changes_nothing() {
+    let place = Installation::new();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    write(path, "handler.py", HANDLER);
     for (bad, named) in [
         ("tenant = 'acme'", "script"),
         ("tenant = 'acme'\nscript = 'orders'\nendpoint = 1", "endpoint"),
@@ -117,9 +123,10 @@ fn deploying_makes_the_host_match_the_folder() {
         ("tenant = 'acme'\nscript = 'orders'\nconnections = ['absent']", "no connection `absent`"),
     ] {
         write(path, "pqhost.toml", bad);
-        let output = place.command(&["deploy", shown, "--yes"]).output().unwrap();
+        let output = place.command(&["deploy", path.to_str().unwrap(), "--yes"]).output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(!output.status.success() && text.contains(named), "{bad}: {text}");
     }
-    assert_eq!(place.run(&["script", "versions", "acme", "orders"]), versions, "nothing was changed");
+    assert_eq!(place.run(&["script", "list", "acme"]), json!([]));
+    assert_eq!(place.run(&["endpoint", "list", "acme"]), json!([]));
 }

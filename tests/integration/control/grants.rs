@@ -44,7 +44,6 @@ async fn app() -> (TestApp, Tenant, Api) {
     let app = TestApp::new().await;
     let acme = app.acme().await;
     app.accounts(&acme).await;
-    app.make_default(&acme, "dw_2").await;
     let owner = Api::operator(&app).await.user("olga@acme.example", "acme", "owner").await;
     (app, acme, owner)
 }
