@@ -135,16 +135,7 @@ async fn export_table<E: From<DbError>>(
     unseal: &impl Fn(&SealedFor, &[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
     emit: &mut impl FnMut(MovedRow) -> Result<(), E>,
 ) -> Result<(), E> {
-    let columns: Vec<_> = table.columns.iter().map(|(name, _)| *name).collect();
-    let condition = match (tenant, table.rows) {
-        (Some(_), _) if table.name == "tenant" => "id = $1",
-        (Some(_), _) => "tenant_id = $1",
-        (None, Rows::TenantAndHost) => "tenant_id IS NULL AND $1 = 0",
-        (None, Rows::Host | Rows::Tenant) => "$1 = 0",
-    };
-    let Table { name, order, .. } = table;
-    let select = format!("SELECT {} FROM {name} WHERE {condition} ORDER BY {order}", columns.join(", "));
-    let query = sqlx::query(AssertSqlSafe(select)).bind(tenant.map_or(0, |tenant| tenant.0));
+    let query = sqlx::query(AssertSqlSafe(table.select(tenant))).bind(tenant.map_or(0, |tenant| tenant.0));
     let mut rows = query.fetch(&mut **tx);
     while let Some(row) = rows.try_next().await.map_err(DbError::from)? {
         let mut values = read(table, &row).map_err(DbError::from)?;

@@ -12,7 +12,7 @@ use crate::{
         transfer::{
             Selection, layout,
             row::MovedRow,
-            tables::{LEFT_OUT, TABLES},
+            tables::{LEFT_OUT, Rows, TABLES},
         },
     },
     domain::{
@@ -30,6 +30,19 @@ async fn every_table_and_column_is_moved_or_left_out_for_a_reason() {
         .collect();
     let expected: BTreeSet<_> = schema.into_keys().filter(|(table, _)| !LEFT_OUT.contains(&table.as_str())).collect();
     assert_eq!(moved, expected, "add it to TABLES in db/transfer/tables.rs, or to LEFT_OUT with a reason");
+}
+
+#[tokio::test]
+async fn a_tenants_rows_are_found_without_looking_at_those_of_others() {
+    let file = Fresh::file();
+    let db = file.open().await;
+    for table in TABLES.iter().filter(|table| table.rows != Rows::Host) {
+        let explain = format!("EXPLAIN QUERY PLAN {}", table.select(Some(TenantId(1))));
+        let query = sqlx::query_as::<_, (i64, i64, i64, String)>(sqlx::AssertSqlSafe(explain)).bind(1_i64);
+        for (_, _, _, step) in query.fetch_all(&db.readers).await.unwrap() {
+            assert!(!step.starts_with("SCAN"), "{}: {step}", table.name);
+        }
+    }
 }
 
 /// Two tenants with something of everything. The ids of a row here are not those of a row elsewhere.

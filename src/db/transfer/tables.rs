@@ -1,5 +1,7 @@
 //! What of each table is moved.
 
+use crate::domain::names::TenantId;
+
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::db) enum Kind {
@@ -51,9 +53,26 @@ pub(in crate::db) struct Table {
     pub(in crate::db) name: &'static str,
     pub(in crate::db) part: Part,
     pub(in crate::db) rows: Rows,
+    /// What finds a tenant's rows by an index, where that is not by `tenant_id`: a host may have 10,000 tenants.
+    pub(in crate::db) found_by: &'static str,
     /// Rows are moved in this order.
     pub(in crate::db) order: &'static str,
     pub(in crate::db) columns: &'static [(&'static str, Kind)],
+}
+
+impl Table {
+    /// SQL for a tenant's rows, or for those of no tenant. `$1` is the tenant, or 0.
+    pub(in crate::db) fn select(&self, tenant: Option<TenantId>) -> String {
+        let Self { name, part: _, rows, found_by, order, columns } = self;
+        let columns: Vec<_> = columns.iter().map(|(name, _)| *name).collect();
+        let condition = match (tenant, rows) {
+            (Some(_), _) if *name == "tenant" => "id = $1".to_owned(),
+            (Some(_), _) => format!("tenant_id = $1{found_by}"),
+            (None, Rows::TenantAndHost) => "tenant_id IS NULL AND $1 = 0".to_owned(),
+            (None, Rows::Host | Rows::Tenant) => "$1 = 0".to_owned(),
+        };
+        format!("SELECT {} FROM {name} WHERE {condition} ORDER BY {order}", columns.join(", "))
+    }
 }
 
 /// Tables that are not moved: answers to requests that are sent twice within a day, and what counts changes.
@@ -69,7 +88,15 @@ const fn table(
     order: &'static str,
     columns: &'static [(&'static str, Kind)],
 ) -> Table {
-    Table { name, part, rows, order, columns }
+    Table { name, part, rows, found_by: found_by(name), order, columns }
+}
+
+const fn found_by(table: &str) -> &'static str {
+    match table.as_bytes() {
+        b"version_file" => " AND version_id IN (SELECT id FROM version WHERE tenant_id = $1)",
+        b"script_draft" => " AND script_id IN (SELECT id FROM script WHERE tenant_id = $1)",
+        _ => "",
+    }
 }
 
 /// All tables, so that a row stands behind those that it refers to. A test compares them with the schema.
