@@ -40,6 +40,9 @@ pub(super) enum Purpose {
     Logging,
 }
 
+/// Connections for [`Purpose::Showing`].
+pub(super) const SHOWING_MAX: u32 = 4;
+
 /// How long to wait for a connection to a server.
 ///
 /// Longer than a restart of PostgreSQL takes, so that this is not noticed; shorter than callers wait.
@@ -95,7 +98,7 @@ impl Connector {
             // A few, so that hosts and commands stay below a server's usual 100. A connection may break at any time.
             Some(_) => options
                 .max_connections(match purpose {
-                    Purpose::Showing => 4,
+                    Purpose::Showing => SHOWING_MAX,
                     Purpose::Reading | Purpose::Writing => 3,
                     Purpose::Migrating | Purpose::Logging => 1,
                 })
@@ -104,7 +107,7 @@ impl Connector {
             // file's lock.
             None => options
                 .max_connections(match purpose {
-                    Purpose::Showing => 4,
+                    Purpose::Showing => SHOWING_MAX,
                     Purpose::Reading => 2,
                     Purpose::Migrating | Purpose::Writing | Purpose::Logging => 1,
                 })

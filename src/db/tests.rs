@@ -488,10 +488,12 @@ async fn what_the_control_api_reads_keeps_no_invocation_waiting() {
         let db = fresh.open().await;
         let control = db.for_control();
         let mut reading = Vec::new();
-        for _ in 0..crate::db::CONTROL_READERS_MAX {
-            reading.push(control.readers.acquire().await.unwrap());
+        for _ in 0..crate::db::connect::SHOWING_MAX {
+            reading.push(control.readers.begin_snapshot().await.unwrap());
         }
-        assert!(control.readers.try_acquire().is_none(), "lists take all there are");
+        let moment = std::time::Duration::from_millis(50);
+        let one_more = tokio::time::timeout(moment, control.readers.begin_snapshot()).await;
+        assert!(one_more.is_err(), "lists take all there are");
         let brief = std::time::Duration::from_secs(5); // half of what an invocation would wait for a connection
         tokio::time::timeout(brief, db.change_counter()).await.expect("an invocation reads").unwrap();
         create_tenant(&control, "acme").await;

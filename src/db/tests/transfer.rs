@@ -7,7 +7,6 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::{
     db::{
-        credentials::{Holder, NewCredential},
         sealed::SealedFor,
         transfer::{
             Selection, layout,
@@ -57,12 +56,12 @@ async fn fill(db: &Db) {
         let first = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
         let second = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
         let pinned = NewEndpoint { pinned_version: Some(first.id), ..new_endpoint(script, "GET", "/a") };
-        let endpoint = db.endpoints().create_endpoint(tenant, &pinned).await.unwrap();
+        let endpoint = db.endpoints().create_endpoint(tenant, &pinned).await.unwrap().id;
         db.endpoints().create_endpoint(tenant, &new_endpoint(script, "ANY", "/b")).await.unwrap();
         let seal = |id: ConnectionId| format!("sealed:connection:{id}:url of {name}").into_bytes();
         let dw = "dw".parse().unwrap();
-        let connection = db.connections().create_connection(tenant, &dw, ConnectionKind::Sql, seal).await.unwrap();
-        db.tenants().set_default_connection(tenant, connection).await.unwrap();
+        let (dw, _) = db.connections().create_connection(tenant, &dw, ConnectionKind::Sql, seal).await.unwrap();
+        db.connections().set_readers(tenant, &dw, &[script], true).await.unwrap();
         db.egress().allow(tenant, &"api.example.com".parse().unwrap()).await.unwrap();
         let readers = Readers::Only(vec![script]);
         let key = "key".parse().unwrap();
@@ -71,15 +70,21 @@ async fn fill(db: &Db) {
         let seal = || format!("sealed:signing-key:{tenant}:k:key of {name}").into_bytes();
         db.signing_keys().insert(tenant, "k", seal).await.unwrap();
         let id = format!("token of {name}");
-        let token = NewToken { id: id.clone(), name: "ci".to_owned(), endpoint_route: None, expires_at_ms: 9 };
+        let only = Some(EndpointsOfRoute { route: "/a".to_owned(), ids: vec![endpoint] });
+        let token = NewToken { id: id.clone(), name: "ci".to_owned(), only, expires_at_ms: 9 };
         db.tokens().insert_token(tenant, &token).await.unwrap();
         db.state().set_state(tenant, script, Some("{\"a\": 1}")).await.unwrap();
         db.drafts().set_draft(tenant, script, &"hello".parse().unwrap(), "[]", None).await.unwrap();
-        db.previews().insert_preview(tenant, second.id, "hello", &id, i64::MAX).await.unwrap();
+        let (version, script_name) = (second.id, "hello".parse().unwrap());
+        let preview = NewPreview { hash: id, version, script: script_name, number: 2, expires_at_ms: i64::MAX };
+        db.previews().insert_preview(tenant, &preview).await.unwrap();
         db.members().set_member(tenant, user, &email, Role::Owner).await.unwrap();
         let holder = Holder::Tenant { tenant, role: Role::Author };
         credential(db, &format!("api token of {name}"), holder).await;
-        let known = InvocationRecord { script, version: Some(second.id), endpoint, ..record(tenant) };
+        let seal = || format!("sealed:recording-key:{tenant}:recording key of {name}").into_bytes();
+        db.recordings().ensure_key(tenant, seal).await.unwrap();
+        let recording = Some(b"recording".to_vec());
+        let known = InvocationRecord { script, version: Some(second.id), endpoint, recording, ..record(tenant) };
         let unknown = InvocationRecord { script: ScriptId(777), version: None, ..record(tenant) };
         db.invocations().insert_batch(&[known, unknown]).await.unwrap();
     }
@@ -94,7 +99,7 @@ async fn fill(db: &Db) {
 async fn credential(db: &Db, id: &str, holder: Holder) {
     let (id, hash) = (id.to_owned(), format!("hash of {id}"));
     let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms: 9 };
-    db.credentials().insert_credential(&new).await.unwrap();
+    db.credentials().insert_credential(&new, Grounds::None).await.unwrap();
 }
 
 /// A vault that shows whether a value is sealed for what it belongs to.
@@ -103,6 +108,7 @@ fn prefix(value: &SealedFor) -> String {
         SealedFor::Connection(id) => format!("sealed:connection:{id}:"),
         SealedFor::SigningKey { tenant, kid } => format!("sealed:signing-key:{tenant}:{kid}:"),
         SealedFor::Secret(id) => format!("sealed:secret:{id}:"),
+        SealedFor::RecordingKey(tenant) => format!("sealed:recording-key:{tenant}:"),
     }
 }
 
