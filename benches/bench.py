@@ -211,7 +211,9 @@ def print_table(report):
         for name, seconds in large["start_seconds"].items():
             print(f"start of {name}, s {seconds:>31.2f}")
         for key, memory in large["memory"].items():
-            print(f"RSS, {key:<20} {memory['rss'] / 2**20:>8.1f} MiB, {memory['unreclaimable'] / 2**20:.1f} without files")
+            print(
+                f"RSS, {key:<20} {memory['rss'] / 2**20:>8.1f} MiB, {memory['unreclaimable'] / 2**20:.1f} without files"
+            )
     checks = [check for name in BENCHMARKS if name in report for check in report[name]["checks"]]
     if checks:
         print()

@@ -1,6 +1,7 @@
 """A host of many tenants: lists, publishing, starting and memory, beside a host of one.
 
-Owns: what such a host holds, how it is filled, and which promise each number is held against. Never: processes (see `servers`).
+Owns: what such a host holds, how it is filled, and which promise each number is held against.
+Never: processes (see `servers`).
 """
 
 import http.client
@@ -29,20 +30,23 @@ PAGE = 1000
 LIST_CALLS = 300
 PUBLICATIONS = 60
 
-# What the API would have written, from what it wrote for the demo's script `hello`: everything but the names is the same.
+# What the API would have written, from what it wrote for the demo's script `hello`: all but the names is the same.
 FILL = """
 CREATE TEMP TABLE n (n INTEGER PRIMARY KEY);
-WITH RECURSIVE count(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM count WHERE n + 1 < :most) INSERT INTO n SELECT n FROM count;
+WITH RECURSIVE count(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM count WHERE n + 1 < :most)
+    INSERT INTO n SELECT n FROM count;
 CREATE TEMP TABLE hello AS
     SELECT v.* FROM version v JOIN script s ON s.id = v.script_id JOIN tenant t ON t.id = s.tenant_id
     WHERE t.name = 'demo' AND s.name = 'hello' AND v.id = s.live_version_id;
 INSERT INTO tenant (name, created_at_ms) SELECT printf('tenant%05d', n), :now FROM n WHERE n < :tenants;
 INSERT INTO script (tenant_id, name, created_at_ms)
     SELECT t.id, printf('script%d', n), :now FROM tenant t JOIN n ON n < :scripts WHERE t.name LIKE 'tenant%';
-INSERT INTO version (tenant_id, script_id, number, content_hash, load_mode, image_hash, image_bytes, runtime_hash, created_at_ms)
+INSERT INTO version (tenant_id, script_id, number, content_hash, load_mode, image_hash, image_bytes, runtime_hash,
+                     created_at_ms)
     SELECT s.tenant_id, s.id, 1, h.content_hash, h.load_mode, h.image_hash, h.image_bytes, h.runtime_hash, :now
     FROM hello h, script s JOIN tenant t ON t.id = s.tenant_id WHERE t.name LIKE 'tenant%';
-UPDATE script SET live_version_id = (SELECT v.id FROM version v WHERE v.script_id = script.id) WHERE live_version_id IS NULL;
+UPDATE script SET live_version_id = (SELECT v.id FROM version v WHERE v.script_id = script.id)
+    WHERE live_version_id IS NULL;
 INSERT INTO version_file (tenant_id, version_id, position, name, content)
     SELECT v.tenant_id, v.id, f.position, f.name, f.content
     FROM version_file f JOIN hello h ON f.version_id = h.id, version v JOIN tenant t ON t.id = v.tenant_id
@@ -50,10 +54,10 @@ INSERT INTO version_file (tenant_id, version_id, position, name, content)
 INSERT INTO endpoint (tenant_id, methods, route, script_id, auth, created_at_ms)
     SELECT s.tenant_id, 'GET', '/' || s.name, s.id, 'public', :now
     FROM script s JOIN tenant t ON t.id = s.tenant_id WHERE t.name LIKE 'tenant%';
-INSERT INTO invocation (tenant_id, id, script_id, version_id, endpoint_id, method, path, status, started_at_ms, duration_us,
-                        fuel, dirty_pages, row_count, log)
-    SELECT e.tenant_id, printf('%08x-0000-7000-8000-%012x', n, e.id), e.script_id, s.live_version_id, e.id, 'GET', e.route, 200,
-           :now, 150, 200000, 41, 0, 'hello'
+INSERT INTO invocation (tenant_id, id, script_id, version_id, endpoint_id, method, path, status, started_at_ms,
+                        duration_us, fuel, dirty_pages, row_count, log)
+    SELECT e.tenant_id, printf('%08x-0000-7000-8000-%012x', n, e.id), e.script_id, s.live_version_id, e.id, 'GET',
+           e.route, 200, :now, 150, 200000, 41, 0, 'hello'
     FROM n JOIN endpoint e JOIN script s ON s.id = e.script_id JOIN tenant t ON t.id = e.tenant_id
     WHERE s.name = 'script0' AND t.name LIKE 'tenant%' AND n < iif(t.name = :busy, :records_of_one, :records_of_others);
 INSERT INTO audit (tenant_id, actor, action, target, at_ms)
