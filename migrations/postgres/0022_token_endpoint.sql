@@ -9,6 +9,9 @@ CREATE TABLE token_endpoint (
     CONSTRAINT token_endpoint_endpoint FOREIGN KEY (endpoint_id) REFERENCES endpoint (id) ON DELETE CASCADE
 );
 
+-- For deleting an endpoint.
+CREATE INDEX token_endpoint_by_endpoint ON token_endpoint (endpoint_id);
+
 -- Tokens that are out there stay good for the endpoints that their route has now.
 INSERT INTO token_endpoint (token_id, tenant_id, endpoint_id)
 SELECT t.id, t.tenant_id, e.id FROM token t JOIN endpoint e ON e.tenant_id = t.tenant_id AND e.route = t.endpoint_route;

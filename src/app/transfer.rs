@@ -6,7 +6,6 @@
 //! Reading and writing the file blocks: these are commands that do nothing else.
 
 use std::{
-    cell::Cell,
     fs::{File, OpenOptions},
     io::{self, BufReader, BufWriter},
     os::unix::fs::OpenOptionsExt as _,
@@ -151,20 +150,20 @@ impl Workspace {
     ) -> Result<(File, u64), WriteError> {
         let mut sealer = StreamSealer::new(BufWriter::new(file), key)?;
         sealer.write(&serde_json::to_vec(head).expect("numbers and texts become JSON"))?;
-        let rows = Cell::new(0);
+        let mut rows = 0;
         let unseal = |value: &_, sealed: &[u8]| -> Result<_, WriteError> {
             let plain = self.vault.unseal(&context(value), sealed).map_err(TransferError::from)?;
             Ok(Zeroizing::new(plain.expose().to_vec()))
         };
         let emit = |row: MovedRow| {
-            rows.set(rows.get() + 1);
+            rows += 1;
             Ok(sealer.write(&row.encode())?)
         };
         self.db.transfer().export(&selection, unseal, emit).await?;
-        let tail = Tail { rows: rows.get() };
+        let tail = Tail { rows };
         let output = sealer.finish(&serde_json::to_vec(&tail).expect("a number becomes JSON"))?;
         let file = output.into_inner().map_err(|error| StreamError::from(error.into_error()))?;
-        Ok((file, tail.rows))
+        Ok((file, rows))
     }
 
     /// Takes in what [`Self::export`] has written, a tenant under another name if one is given. Other hosts may serve meanwhile; they

@@ -4,7 +4,10 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use super::*;
-use crate::domain::control_database::ControlDatabase;
+use crate::{
+    db::endpoints::NewEndpoint,
+    domain::{control_database::ControlDatabase, exchange::AuthMode},
+};
 
 struct Fixture {
     auth: Authenticator,
@@ -12,10 +15,11 @@ struct Fixture {
     name: TenantName,
     key: SigningKey,
     token: String,
+    /// Of two endpoints the first; tokens are verified for it.
+    endpoint: EndpointId,
+    other_endpoint: EndpointId,
     _directory: tempfile::TempDir,
 }
-
-const ENDPOINT: EndpointId = EndpointId(7);
 
 impl Fixture {
     async fn new() -> Self {
@@ -24,15 +28,22 @@ impl Fixture {
         let vault = Arc::new(Vault::open(&directory.path().join("vault.key"), None).unwrap());
         let name: TenantName = "acme".parse().unwrap();
         let tenant = db.tenants().create_tenant(&name).await.unwrap();
+        let script = db.scripts().ensure_script(tenant, &"hello".parse().unwrap()).await.unwrap();
+        let create = async |route: &str| {
+            let (methods, route, auth) = ("GET".parse().unwrap(), route.parse().unwrap(), AuthMode::Jwt);
+            let new = NewEndpoint { methods, route, script, pinned_version: None, auth, record: false };
+            db.endpoints().create_endpoint(tenant, &new).await.unwrap().id
+        };
+        let (endpoint, other_endpoint) = (create("/a").await, create("/b").await);
         let auth = Authenticator::new(db, vault);
         let token = issue(&auth, tenant, &name, None).await;
         let key = auth.db.signing_keys().list(tenant).await.unwrap().remove(0);
-        Self { auth, tenant, name, key, token, _directory: directory }
+        Self { auth, tenant, name, key, token, endpoint, other_endpoint, _directory: directory }
     }
 
     async fn verify(&self, authorization: &str) -> Result<VerifiedToken, AuthError> {
         let value = HeaderValue::from_str(authorization).unwrap();
-        self.auth.verify(self.tenant, &self.name, ENDPOINT, Some(&value)).await
+        self.auth.verify(self.tenant, &self.name, self.endpoint, Some(&value)).await
     }
 
     async fn reason(&self, token: &str) -> &'static str {
@@ -94,7 +105,7 @@ async fn a_token_is_accepted_under_both_schemes() {
 async fn no_token_and_other_schemes_are_missing() {
     let fixture = Fixture::new().await;
     assert!(matches!(
-        fixture.auth.verify(fixture.tenant, &fixture.name, ENDPOINT, None).await,
+        fixture.auth.verify(fixture.tenant, &fixture.name, fixture.endpoint, None).await,
         Err(AuthError::MissingToken)
     ));
     for authorization in ["", "Bearer", "Basic YTpi"] {
@@ -153,7 +164,7 @@ async fn only_keys_of_the_tenant_count() {
     assert_eq!(fixture.reason(&foreign).await, "it names an unknown key");
     // Also when it is remembered as valid for its own tenant.
     let value = HeaderValue::from_str(&format!("Bearer {foreign}")).unwrap();
-    fixture.auth.verify(other, &other_name, ENDPOINT, Some(&value)).await.unwrap();
+    fixture.auth.verify(other, &other_name, fixture.endpoint, Some(&value)).await.unwrap();
     assert_eq!(fixture.reason(&foreign).await, "it names an unknown key");
 }
 
@@ -187,13 +198,13 @@ async fn a_revoked_token_is_refused_once_caches_are_told() {
 async fn a_bound_token_is_for_its_endpoints_only() {
     let fixture = Fixture::new().await;
     let bound = async |ids: &[EndpointId]| issue(&fixture.auth, fixture.tenant, &fixture.name, Some(ids)).await;
-    for ids in [&[EndpointId(8)][..], &[]] {
+    for ids in [&[fixture.other_endpoint][..], &[]] {
         let bound = bound(ids).await;
         for _ in 0..2 {
             let outcome = fixture.verify(&format!("Bearer {bound}")).await;
             assert!(matches!(outcome, Err(AuthError::TokenNotForEndpoint)), "{outcome:?}");
         }
     }
-    let bound = bound(&[EndpointId(8), ENDPOINT]).await;
+    let bound = bound(&[fixture.other_endpoint, fixture.endpoint]).await;
     assert!(fixture.verify(&format!("Bearer {bound}")).await.is_ok());
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use sqlx::{Any, FromRow, any::AnyArguments, query::Query};
 
 use crate::{
-    db::{Db, DbError, from_column, to_column},
+    db::{Db, DbError, Tx, from_column, to_column},
     domain::names::{EndpointId, InvocationId, ScriptId, ScriptName, TenantId, VersionId},
 };
 
@@ -194,24 +194,13 @@ impl Invocations<'_> {
             return Ok(());
         }
         let mut tx = self.0.begin_log().await?;
-        let (plain, special): (Vec<_>, Vec<_>) =
-            records.iter().partition(|record| record.recording.is_none() && record.rerun.is_none());
-        let (chunks, rest) = plain.as_chunks::<CHUNK>();
-        for chunk in chunks {
-            let insert = sqlx::query(INSERT_CHUNK.as_str());
-            chunk.iter().fold(insert, |insert, record| bind(insert, record)).execute(&mut *tx).await?;
-        }
-        for record in rest {
-            bind(sqlx::query(INSERT_ONE.as_str()), record).execute(&mut *tx).await?;
-        }
-        for record in special {
-            let rerun = record.rerun.as_ref();
-            bind(sqlx::query(INSERT_SPECIAL.as_str()), record)
-                .bind(rerun.map(|rerun| rerun.invocation.to_string()))
-                .bind(rerun.map(|rerun| text(&rerun.by)))
-                .bind(record.recording.clone())
-                .execute(&mut *tx)
-                .await?;
+        let is_plain = |record: &InvocationRecord| record.recording.is_none() && record.rerun.is_none();
+        for run in records.chunk_by(|a, b| is_plain(a) == is_plain(b)) {
+            if is_plain(&run[0]) {
+                insert_plain(&mut tx, run).await?;
+            } else {
+                insert_special(&mut tx, run).await?;
+            }
         }
         tx.commit().await?;
         Ok(())
@@ -394,6 +383,31 @@ fn insert_sql(n_rows: usize, more_columns: &[&str]) -> String {
          VALUES {}",
         rows.join(", ")
     )
+}
+
+/// Appends records without a recording that repeat nothing: nearly all.
+async fn insert_plain(tx: &mut Tx, records: &[InvocationRecord]) -> Result<(), sqlx::Error> {
+    let (chunks, rest) = records.as_chunks::<CHUNK>();
+    for chunk in chunks {
+        chunk.iter().fold(sqlx::query(INSERT_CHUNK.as_str()), bind).execute(&mut **tx).await?;
+    }
+    for record in rest {
+        bind(sqlx::query(INSERT_ONE.as_str()), record).execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+async fn insert_special(tx: &mut Tx, records: &[InvocationRecord]) -> Result<(), sqlx::Error> {
+    for record in records {
+        let rerun = record.rerun.as_ref();
+        bind(sqlx::query(INSERT_SPECIAL.as_str()), record)
+            .bind(rerun.map(|rerun| rerun.invocation.to_string()))
+            .bind(rerun.map(|rerun| text(&rerun.by)))
+            .bind(record.recording.clone())
+            .execute(&mut **tx)
+            .await?;
+    }
+    Ok(())
 }
 
 /// Binds the values of one row, in the order of [`insert_sql`].

@@ -433,8 +433,9 @@ async fn what_has_expired_is_deleted_and_nothing_else() {
             let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms };
             db.credentials().insert_credential(&new, Grounds::None).await.unwrap();
         }
+        let endpoint = db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap();
         for (id, expires_at_ms) in [("old", 1000), ("new", 1000 + MONTH)] {
-            let only = Some(EndpointsOfRoute { route: "/a".to_owned(), ids: vec![EndpointId(1)] });
+            let only = Some(EndpointsOfRoute { route: "/a".to_owned(), ids: vec![endpoint.id] });
             let new = NewToken { id: id.to_owned(), name: String::new(), only, expires_at_ms };
             db.tokens().insert_token(tenant, &new).await.unwrap();
         }

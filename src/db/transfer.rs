@@ -63,11 +63,11 @@ impl<'a> Transfer<'a> {
     ///
     /// # Errors
     /// The outer error if the database fails, the inner one if `unseal` or `emit` does.
-    pub async fn export<E: From<DbError>>(
+    pub async fn export<E: From<DbError> + Send>(
         self,
         selection: &Selection,
-        unseal: impl Fn(&SealedFor, &[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
-        mut emit: impl FnMut(MovedRow) -> Result<(), E>,
+        unseal: impl Fn(&SealedFor, &[u8]) -> Result<Zeroizing<Vec<u8>>, E> + Send + Sync,
+        mut emit: impl FnMut(MovedRow) -> Result<(), E> + Send,
     ) -> Result<(), E> {
         let mut tx = self.0.readers.begin_snapshot().await.map_err(DbError::from)?;
         let is_host = selection.tenant.is_none();
@@ -127,13 +127,13 @@ async fn next_tenants(tx: &mut Tx, after: i64) -> Result<Vec<i64>, DbError> {
         .await?)
 }
 
-async fn export_table<E: From<DbError>>(
+async fn export_table<E: From<DbError> + Send>(
     tx: &mut Tx,
     place: u16,
     table: &Table,
     tenant: Option<TenantId>,
-    unseal: &impl Fn(&SealedFor, &[u8]) -> Result<Zeroizing<Vec<u8>>, E>,
-    emit: &mut impl FnMut(MovedRow) -> Result<(), E>,
+    unseal: &(impl Fn(&SealedFor, &[u8]) -> Result<Zeroizing<Vec<u8>>, E> + Sync),
+    emit: &mut (impl FnMut(MovedRow) -> Result<(), E> + Send),
 ) -> Result<(), E> {
     let query = sqlx::query(AssertSqlSafe(table.select(tenant))).bind(tenant.map_or(0, |tenant| tenant.0));
     let mut rows = query.fetch(&mut **tx);

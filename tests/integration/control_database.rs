@@ -20,6 +20,7 @@ pub(crate) struct Schema(String);
 
 impl Schema {
     /// None without a PostgreSQL, which is loud, and never in CI.
+    #[expect(clippy::print_stderr, reason = "what is skipped is to be seen")]
     pub(crate) async fn new() -> Option<Self> {
         let schema = Self(format!("pqcontrol_{}", uuid::Uuid::new_v4().simple()));
         match PgConnection::connect(POSTGRES).await {
@@ -54,6 +55,7 @@ async fn execute(sql: &str) {
 }
 
 /// Runs a test with the control database in a file and then on PostgreSQL.
+#[expect(clippy::future_not_send, reason = "a test awaits it where it is")]
 pub(crate) async fn on_each(test: impl AsyncFn(TestApp)) {
     test(TestApp::new().await).await;
     if let Some(schema) = Schema::new().await {
@@ -130,7 +132,7 @@ async fn a_host_with_another_vault_key_does_not_join() {
 }
 
 #[tokio::test]
-async fn a_host_outlives_its_control_database() {
+async fn a_host_outlives_its_control_database_on_postgres() {
     let server = Server::start();
     let url = format!("postgres://postgres@127.0.0.1:{}/test", server.port);
     let app = TestApp::on(&url.parse().unwrap()).await;

@@ -247,14 +247,14 @@ impl TestApp {
     }
 
     /// Sends a request until the answer is as it should be, which may take as long as a change takes to be seen.
-    pub(crate) async fn until(&self, path: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+    pub(crate) async fn until(&self, path: &str, is_so: impl Fn(&Answer) -> bool + Send + Sync) -> Answer {
         self.until_with(&|app: &Self| app.request(Method::GET, path), is_so).await
     }
 
     pub(crate) async fn until_with(
         &self,
-        request: &impl Fn(&Self) -> RequestBuilder,
-        is_so: impl Fn(&Answer) -> bool,
+        request: &(impl Fn(&Self) -> RequestBuilder + Sync),
+        is_so: impl Fn(&Answer) -> bool + Send + Sync,
     ) -> Answer {
         let waiting = async {
             loop {

@@ -57,6 +57,7 @@ pub(super) async fn admin() -> Result<PgConnection, sqlx::Error> {
 }
 
 /// Runs a test on PostgreSQL, in a schema of its own.
+#[expect(clippy::print_stderr, reason = "what is skipped is to be seen")]
 pub(super) async fn on_server(test: impl AsyncFn(&Fresh)) {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
     let mut admin = match admin().await {

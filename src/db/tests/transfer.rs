@@ -1,6 +1,6 @@
 //! Moving rows between databases of both kinds.
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
@@ -113,18 +113,18 @@ fn prefix(value: &SealedFor) -> String {
 }
 
 async fn export(db: &Db, selection: &Selection) -> Vec<MovedRow> {
-    let rows = RefCell::new(Vec::new());
+    let mut rows = Vec::new();
     let unseal = |value: &SealedFor, sealed: &[u8]| {
         let prefix = prefix(value);
         let plain = sealed.strip_prefix(prefix.as_bytes()).unwrap_or_else(|| panic!("{prefix}"));
         Ok::<_, DbError>(Zeroizing::new(plain.to_vec()))
     };
     let emit = |row: MovedRow| {
-        rows.borrow_mut().push(MovedRow::decode(&row.encode()).unwrap());
+        rows.push(MovedRow::decode(&row.encode()).unwrap());
         Ok(())
     };
     db.transfer().export(selection, unseal, emit).await.unwrap();
-    rows.into_inner()
+    rows
 }
 
 async fn import(db: &Db, rows: Vec<MovedRow>, rename: Option<&str>) -> Result<(), DbError> {

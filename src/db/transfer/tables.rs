@@ -94,6 +94,7 @@ const fn table(
 const fn found_by(table: &str) -> &'static str {
     match table.as_bytes() {
         b"version_file" => " AND version_id IN (SELECT id FROM version WHERE tenant_id = $1)",
+        b"token_endpoint" => " AND token_id IN (SELECT id FROM token WHERE tenant_id = $1)",
         b"script_draft" => " AND script_id IN (SELECT id FROM script WHERE tenant_id = $1)",
         _ => "",
     }
