@@ -80,7 +80,11 @@ impl Tokens<'_> {
                 .bind(tenant.0)
                 .bind(endpoint.0)
                 .execute(&mut *tx)
-                .await?;
+                .await
+                .map_err(|error| match is_missing_reference(&error) {
+                    true => DbError::Unknown { what: "endpoint", id: endpoint.0 },
+                    false => error.into(),
+                })?;
         }
         tx.commit().await?;
         Ok(())

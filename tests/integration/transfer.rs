@@ -283,6 +283,8 @@ async fn an_import_that_is_killed_leaves_nothing() {
         rows: 0,
         log: "x".repeat(1000),
         traceback: None,
+        rerun: None,
+        recording: None,
     };
     for _ in 0..15 {
         let batch: Vec<_> = (0..1000).map(record).collect();
