@@ -70,8 +70,12 @@ pub(super) async fn of_statement(connection: &mut PgConnection, error: &sqlx::Er
         // Deadlock, serialization failure, lock not available.
         ("40P01" | "40001" | "55P03", _) => SqlError::new(SqlErrorCode::Conflict, message_of(error)),
         ("25006", _) => SqlError::new(SqlErrorCode::ReadOnly, message_of(error)),
-        // Duplicate table (or view, index), schema, column.
-        ("42P07" | "42P06" | "42701", _) => SqlError::new(SqlErrorCode::AlreadyExists, message_of(error)),
+        // Duplicate table (or view, index), schema, column, type: a table has one of its name.
+        ("42P07" | "42P06" | "42701" | "42710", _) => SqlError::new(SqlErrorCode::AlreadyExists, message_of(error)),
+        // Somebody else creates the same at the same moment, which the catalogue's own index notices first.
+        ("23505", _) if error.schema() == Some("pg_catalog") => {
+            SqlError::new(SqlErrorCode::AlreadyExists, message_of(error))
+        }
         (code, _) if code.starts_with("23") => SqlError::new(SqlErrorCode::ConstraintViolated, message_of(error)),
         _ => SqlError::new(SqlErrorCode::StatementFailed, message_of(error)),
     }
