@@ -1,6 +1,6 @@
 //! A host or a tenant in one file: to move it to another host, or to another kind of control database.
 //!
-//! The file is a sealed stream (`vault::stream`). Its first piece is a [`Head`], the last one a [`Tail`], both JSON; those between
+//! The file is a sealed stream (`vault::stream`). Its first piece is the head, the last one the tail, both JSON; those between
 //! are rows. What the vault of a host has sealed is in it as it was before, so the key of the file is as secret as the vault's.
 //!
 //! Reading and writing the file blocks: these are commands that do nothing else.
