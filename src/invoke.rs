@@ -5,6 +5,7 @@
 //! An invocation runs as a task on the guests' runtime. It hands its answer over as soon as there is one, and only then
 //! rewinds its slot. A caller who goes away does not stop it: a webhook must be stored even if its sender hangs up.
 
+mod delivery;
 mod detached;
 pub mod directory;
 pub mod error;
@@ -45,6 +46,7 @@ use crate::{
     },
     egress::Egress,
     invoke::{
+        delivery::Delivery,
         directory::{Directory, RunnableVersion},
         recorder::Recorder,
         recording::{PendingAnswer, RecordedRequest, Recording},
@@ -267,6 +269,10 @@ impl Invocation {
         }
         let version = endpoint.version.as_ref().map_or(0, |version| version.version.number);
         let outcome = outcome.and_then(|response| with_rows(response, &cursors));
+        let (outcome, delivery) = match outcome.map(Delivery::of) {
+            Ok((response, delivery)) => (Ok(response), Some(delivery)),
+            Err(error) => (Err(error), None),
+        };
         let (outcome, kept) = match recorded_request {
             Some(request) => {
                 let (outcome, answer) = PendingAnswer::of(outcome);
@@ -290,6 +296,10 @@ impl Invocation {
             let recording = Recording { request, answer: answer.finished().await };
             record.recording = self.inner.sealed(record.tenant, record.id, recording).await;
         }
+        if let Some(delivery) = delivery {
+            record.answer_bytes = delivery.finished().await;
+        }
+        // Rows that were streamed are counted by now.
         record.rows = cursors.rows_read();
         record.log = recorded_log(log, &redaction, self.call.endpoint.limits.log_bytes);
         self.inner.recorder.record(record);
@@ -312,6 +322,7 @@ impl Invocation {
             fuel: 0,
             dirty_pages: 0,
             rows: 0,
+            answer_bytes: 0,
             log: String::new(),
             traceback: None,
             rerun: rerun.clone(),

@@ -1,6 +1,9 @@
 -- Whether an endpoint's requests and answers are kept.
 ALTER TABLE endpoint ADD COLUMN record BIGINT NOT NULL DEFAULT 0 CHECK (record IN (0, 1));
 
+-- Bytes of the body that the handler answered.
+ALTER TABLE invocation ADD COLUMN answer_bytes BIGINT NOT NULL DEFAULT 0;
+
 -- `recording` is ciphertext of the tenant's recording key. It is the last column, so that reading the others does not read it.
 -- A re-run names the invocation that it repeats, and who asked for it.
 ALTER TABLE invocation ADD COLUMN rerun_of TEXT;

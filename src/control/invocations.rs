@@ -62,6 +62,8 @@ pub(super) struct Invocation {
     dirty_pages: u64,
     /// Rows that it read from databases
     rows: u64,
+    /// Bytes of the body that it answered
+    answer_bytes: u64,
     /// Whether its request and answer are kept, so that it can be re-run
     is_recorded: bool,
     /// Id of the invocation that it repeats, if it is a re-run
@@ -232,6 +234,7 @@ impl From<LoggedInvocation> for Invocation {
             fuel: record.fuel,
             dirty_pages: record.dirty_pages,
             rows: record.rows,
+            answer_bytes: record.answer_bytes,
             is_recorded,
             rerun_of,
             rerun_by,

@@ -12,7 +12,7 @@ use crate::{
 /// Most entries that one [`Invocations::list`] gives.
 pub const LIST_MAX: u32 = 1000;
 
-const COLUMNS: usize = 16;
+const COLUMNS: usize = 17;
 
 /// Rows of one INSERT. More would be slower: finding a statement's nth parameter takes SQLite n steps.
 const CHUNK: usize = 16;
@@ -55,6 +55,8 @@ pub struct InvocationRecord {
     pub dirty_pages: u64,
     /// Rows read from databases.
     pub rows: u64,
+    /// Bytes of the body that the handler answered.
+    pub answer_bytes: u64,
     /// What the handler printed, up to its limit.
     pub log: String,
     /// Of an exception that left the handler.
@@ -124,7 +126,7 @@ macro_rules! search {
     ($details:literal) => {
         concat!(
             "SELECT i.seq, i.tenant_id, i.id, i.script_id, i.version_id, i.endpoint_id, i.method, i.path, i.status, i.code,
-                    i.started_at_ms, i.duration_us, i.fuel, i.dirty_pages, i.row_count,
+                    i.started_at_ms, i.duration_us, i.fuel, i.dirty_pages, i.row_count, i.answer_bytes,
                     i.rerun_of, i.rerun_by, CAST(CASE WHEN i.recording IS NULL THEN 0 ELSE 1 END AS BIGINT) AS is_recorded, ",
             $details,
             ", s.name AS script_name, v.number AS version_number
@@ -158,6 +160,7 @@ struct Row {
     fuel: i64,
     dirty_pages: i64,
     row_count: i64,
+    answer_bytes: i64,
     log: String,
     traceback: Option<String>,
     rerun_of: Option<String>,
@@ -170,7 +173,7 @@ macro_rules! select {
     ($from:literal) => {
         concat!(
             "SELECT i.seq, i.tenant_id, i.id, i.script_id, i.version_id, i.endpoint_id, i.method, i.path, i.status, i.code,
-                    i.started_at_ms, i.duration_us, i.fuel, i.dirty_pages, i.row_count, i.log, i.traceback,
+                    i.started_at_ms, i.duration_us, i.fuel, i.dirty_pages, i.row_count, i.answer_bytes, i.log, i.traceback,
                     i.rerun_of, i.rerun_by, CAST(CASE WHEN i.recording IS NULL THEN 0 ELSE 1 END AS BIGINT) AS is_recorded,
                     s.name AS script_name, v.number AS version_number ",
             $from
@@ -379,7 +382,7 @@ fn insert_sql(n_rows: usize, more_columns: &[&str]) -> String {
     let more: String = more_columns.iter().map(|column| format!(", {column}")).collect();
     format!(
         "INSERT INTO invocation (tenant_id, id, script_id, version_id, endpoint_id, method, path, status, code,
-                                 started_at_ms, duration_us, fuel, dirty_pages, row_count, log, traceback{more})
+                                 started_at_ms, duration_us, fuel, dirty_pages, row_count, answer_bytes, log, traceback{more})
          VALUES {}",
         rows.join(", ")
     )
@@ -427,6 +430,7 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, record: &InvocationRecord) -> Q
         fuel,
         dirty_pages,
         rows,
+        answer_bytes,
         log,
         traceback,
         rerun: _,
@@ -447,6 +451,7 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, record: &InvocationRecord) -> Q
         .bind(to_column(*fuel))
         .bind(to_column(*dirty_pages))
         .bind(to_column(*rows))
+        .bind(to_column(*answer_bytes))
         .bind(text(log))
         .bind(traceback.as_deref().map(text))
 }
@@ -486,6 +491,7 @@ impl TryFrom<Row> for LoggedInvocation {
                 fuel: from_column(row.fuel),
                 dirty_pages: from_column(row.dirty_pages),
                 rows: from_column(row.row_count),
+                answer_bytes: from_column(row.answer_bytes),
                 log: row.log,
                 traceback: row.traceback,
                 rerun: rerun_of.zip(row.rerun_by).map(|(invocation, by)| RerunOf { invocation, by }),

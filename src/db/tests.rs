@@ -82,6 +82,7 @@ fn record(tenant: TenantId) -> InvocationRecord {
         fuel: 220_000,
         dirty_pages: 105,
         rows: 0,
+        answer_bytes: 0,
         log: String::new(),
         traceback: None,
         rerun: None,

@@ -180,6 +180,7 @@ mod tests {
             fuel: 0,
             dirty_pages: 0,
             rows: 0,
+            answer_bytes: 0,
             log: String::new(),
             traceback: None,
             rerun: None,

@@ -36,6 +36,24 @@ async fn rows_touched_and_untouched_are_the_same() {
 }
 
 #[tokio::test]
+async fn the_log_counts_what_was_streamed_once_it_has_left() {
+    let app = app_with_accounts().await;
+    let acme = app.acme().await;
+    let sources = [
+        ("streamed", "def handler(request): return pq.dbconnect('dw_2').fetch('dw_2', 'salesforce', 'accounts')", 3),
+        ("whole", "def handler(request): return {'a': 'é'}", 0),
+        ("failed", "def handler(request): return list(pq.dbconnect('dw_2').fetch('dw_2', query='SELECT 1 AS a'))[5]", 1),
+    ];
+    for (name, source, n_rows) in sources {
+        app.serve(&acme, name, source).await;
+        let answer = app.get(&format!("/acme/{name}")).await;
+        let record = app.invocation(&acme, answer.headers["x-request-id"].to_str().unwrap()).await;
+        let n_bytes = if answer.status == 200 { answer.body.len() as u64 } else { 0 };
+        assert_eq!((record.rows, record.answer_bytes), (n_rows, n_bytes), "{name}: {}", answer.body);
+    }
+}
+
+#[tokio::test]
 async fn rows_are_a_list_to_a_script() {
     let app = app_with_accounts().await;
     let body = "

@@ -281,6 +281,7 @@ async fn an_import_that_is_killed_leaves_nothing() {
         fuel: 0,
         dirty_pages: 0,
         rows: 0,
+        answer_bytes: 0,
         log: "x".repeat(1000),
         traceback: None,
         rerun: None,

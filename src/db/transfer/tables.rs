@@ -370,6 +370,7 @@ pub(in crate::db) const TABLES: &[Table] = &[
             ("fuel", Integer),
             ("dirty_pages", Integer),
             ("row_count", Integer),
+            ("answer_bytes", Integer),
             ("log", Text),
             ("traceback", Text),
             ("rerun_of", Text),
