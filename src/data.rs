@@ -108,7 +108,6 @@ pub struct Target {
 #[derive(Debug)]
 pub struct Connections {
     shared: Arc<Shared>,
-    runtime: Handle,
     /// Closes idle connections; ends with this struct.
     sweeper: tokio::task::AbortHandle,
 }
@@ -116,6 +115,8 @@ pub struct Connections {
 #[derive(Debug)]
 struct Shared {
     settings: DataSettings,
+    /// Where sockets are served and most statements run.
+    runtime: Handle,
     sqlite_threads: Arc<Semaphore>,
     pools: Mutex<HashMap<(TenantId, ConnectionId), Entry>>,
 }
@@ -137,7 +138,7 @@ enum AnyPool {
 }
 
 impl Connections {
-    /// Begins without any connection. Statements run on the tokio runtime that calls this, whoever calls `fetch`.
+    /// Begins without any connection. Sockets are served by the tokio runtime that calls this, whoever runs a statement.
     ///
     /// # Panics
     ///
@@ -147,9 +148,9 @@ impl Connections {
         let runtime = Handle::current();
         let sqlite_threads = Arc::new(Semaphore::new(settings.sqlite_statements));
         let idle_time = settings.idle_time;
-        let shared = Arc::new(Shared { settings, sqlite_threads, pools: Mutex::default() });
-        let sweeper = runtime.spawn(sweep_regularly(Arc::downgrade(&shared), idle_time)).abort_handle();
-        Self { shared, runtime, sweeper }
+        let shared = Arc::new(Shared { settings, runtime, sqlite_threads, pools: Mutex::default() });
+        let sweeper = shared.runtime.spawn(sweep_regularly(Arc::downgrade(&shared), idle_time)).abort_handle();
+        Self { shared, sweeper }
     }
 
     /// Starts a statement and waits for its first rows, its end or its error.
@@ -168,7 +169,7 @@ impl Connections {
     #[must_use]
     pub fn database(&self, target: Target, limits: SqlLimits) -> Database {
         let (pool, tables) = self.shared.pool(&target);
-        Database::new(pool, tables, self.runtime.clone(), target.name, limits)
+        Database::new(pool, tables, self.shared.runtime.clone(), target.name, limits)
     }
 
     /// Closes the idle connections of a tenant's connection, which was changed or deleted. Running statements finish.
@@ -209,7 +210,8 @@ impl Shared {
                 AnyPool::MySql(Arc::new(mysql::MySqlPool::new((**url).clone(), read_only, &self.settings)))
             }
             Driver::Postgres(url) => {
-                AnyPool::Postgres(Arc::new(postgres::PostgresPool::new((**url).clone(), read_only, &self.settings)))
+                let (url, runtime) = ((**url).clone(), self.runtime.clone());
+                AnyPool::Postgres(Arc::new(postgres::PostgresPool::new(url, read_only, &self.settings, runtime)))
             }
             Driver::Sqlite(folder) => {
                 let folder = self.settings.sqlite_base.join(folder);

@@ -133,21 +133,20 @@ impl Database {
     }
 
     /// Runs a statement of ours and gives its rows as one JSON array for a script, and their number.
+    ///
+    /// On PostgreSQL it runs in the task that waits for it: such statements are short, and handing them to another thread
+    /// and their row back takes a good part of their time.
     pub(super) async fn json(&self, statement: Statement) -> Result<(Vec<u8>, u64), SqlError> {
-        let mut cursor = self.run(statement).await?;
-        let mut json = Vec::new();
-        while let Some(batch) = cursor.next_batch().await? {
-            if json.pop().is_some() {
-                json.push(b','); // in place of the bracket that ended the batch before
-                json.extend_from_slice(&batch[1..]);
-            } else {
-                json.extend_from_slice(&batch);
+        match (&self.pool, &self.transaction) {
+            (AnyPool::Postgres(pool), None) => {
+                let (producer, cursor) = cursor::open(self.limits);
+                let running = postgres::run(Arc::clone(pool), statement, producer);
+                let reading = async { whole(cursor.await?).await };
+                let ((), rows) = futures::join!(running, reading);
+                rows
             }
+            _ => whole(self.run(statement).await?).await,
         }
-        if json.is_empty() {
-            json.extend_from_slice(b"[]");
-        }
-        Ok((json, cursor.rows_read()))
     }
 
     /// Runs a statement of ours and reads its rows.
@@ -185,6 +184,23 @@ impl Database {
     pub(super) fn is_inside(&self) -> bool {
         self.transaction.is_some()
     }
+}
+
+/// All rows as one JSON array for a script, and their number.
+async fn whole(mut cursor: Cursor) -> Result<(Vec<u8>, u64), SqlError> {
+    let mut json = Vec::new();
+    while let Some(batch) = cursor.next_batch().await? {
+        if json.pop().is_some() {
+            json.push(b','); // in place of the bracket that ended the batch before
+            json.extend_from_slice(&batch[1..]);
+        } else {
+            json.extend_from_slice(&batch);
+        }
+    }
+    if json.is_empty() {
+        json.extend_from_slice(b"[]");
+    }
+    Ok((json, cursor.rows_read()))
 }
 
 /// Whether an author's statement may change what is known of tables.

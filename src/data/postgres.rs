@@ -33,7 +33,11 @@ use sqlx::{
     Statement as _, ValueRef as _,
     postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, PgStatement, PgTypeInfo},
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use crate::data::postgres::{decode::Decoder, examine::examine, transaction::hold};
 use crate::{
@@ -64,6 +68,8 @@ pub(crate) struct PostgresPool {
     read_only: bool,
     sessions: Pool<Session>,
     acquire_time: Duration,
+    /// Serves the sockets. Statements may run elsewhere: see [`run`].
+    runtime: Handle,
 }
 
 /// Keeps the URL out of `Debug`.
@@ -87,12 +93,13 @@ pub(crate) struct Session {
 }
 
 impl PostgresPool {
-    pub(crate) fn new(url: ServerUrl, read_only: bool, settings: &DataSettings) -> Self {
+    pub(crate) fn new(url: ServerUrl, read_only: bool, settings: &DataSettings, runtime: Handle) -> Self {
         Self {
             url: Url(url),
             read_only,
             sessions: Pool::new(settings.pool_connections),
             acquire_time: settings.acquire_time,
+            runtime,
         }
     }
 
@@ -105,21 +112,23 @@ impl PostgresPool {
     }
 
     async fn connect(&self, limit: Duration) -> Result<Session, SqlError> {
-        let connecting = async {
-            match PgConnection::connect_with(&self.options(limit, true)).await {
+        let (options, for_older_servers) = (self.options(limit, true), self.options(limit, false));
+        let connecting = async move {
+            match PgConnection::connect_with(&options).await {
                 // Servers before 14 do not know how to look for a lost client.
                 Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42704") => {
-                    PgConnection::connect_with(&self.options(limit, false)).await
+                    PgConnection::connect_with(&for_older_servers).await
                 }
                 result => result,
             }
         };
+        let connecting = AbortOnDropHandle::new(self.runtime.spawn(connecting));
         match timeout(self.acquire_time, connecting).await {
-            Ok(Ok(connection)) => {
+            Ok(Ok(Ok(connection))) => {
                 Ok(Session { connection, first_timeout: limit, timeout: limit, recalls_sequences: false })
             }
-            Ok(Err(error)) => Err(error::of_connecting(&error)),
-            Err(_) => Err(SqlError::new(SqlErrorCode::Unavailable, "the database does not answer")),
+            Ok(Ok(Err(error))) => Err(error::of_connecting(&error)),
+            Ok(Err(_)) | Err(_) => Err(SqlError::new(SqlErrorCode::Unavailable, "the database does not answer")),
         }
     }
 
@@ -156,6 +165,8 @@ fn milliseconds(time: Duration) -> i32 {
 }
 
 /// Runs a statement to its end and sends its rows.
+///
+/// May run on any runtime that has timers. Dropping it closes the session, which stops the statement.
 pub(crate) async fn run(pool: Arc<PostgresPool>, statement: Statement, mut producer: Producer) {
     let limits = *producer.limits();
     let _permit = match pool.sessions.permit(pool.acquire_time).await {

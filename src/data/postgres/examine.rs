@@ -1,12 +1,13 @@
 //! Whether a role is one that scripts should have.
 
 use sqlx::{Connection as _, Row as _, postgres::PgConnection};
+use tokio::runtime::Handle;
 
 use crate::data::{DataSettings, examine::EXAMINING_TIME, postgres::PostgresPool, url::ServerUrl};
 
 /// Connects, and says what is wrong with the role.
 pub(crate) async fn examine(url: &ServerUrl) -> Result<Option<String>, sqlx::Error> {
-    let pool = PostgresPool::new(url.clone(), true, &DataSettings::new("/".into()));
+    let pool = PostgresPool::new(url.clone(), true, &DataSettings::new("/".into()), Handle::current());
     let mut connection = PgConnection::connect_with(&pool.options(EXAMINING_TIME, false)).await?;
     let row = sqlx::query(
         "SELECT rolname::text, rolsuper, EXISTS (
