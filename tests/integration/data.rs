@@ -42,7 +42,11 @@ async fn the_log_counts_what_was_streamed_once_it_has_left() {
     let sources = [
         ("streamed", "def handler(request): return pq.dbconnect('dw_2').fetch('dw_2', 'salesforce', 'accounts')", 3),
         ("whole", "def handler(request): return {'a': 'é'}", 0),
-        ("failed", "def handler(request): return list(pq.dbconnect('dw_2').fetch('dw_2', query='SELECT 1 AS a'))[5]", 1),
+        (
+            "failed",
+            "def handler(request): return list(pq.dbconnect('dw_2').fetch('dw_2', query='SELECT 1 AS a'))[5]",
+            1,
+        ),
     ];
     for (name, source, n_rows) in sources {
         app.serve(&acme, name, source).await;
