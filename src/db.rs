@@ -4,7 +4,7 @@
 //! to do with what it stores.
 //! Invariants: every statement that touches a tenant's rows filters by the tenant in SQL; a write that was acknowledged
 //! survives `kill -9` and, but for the invocation log, a power failure; every change but of
-//! logs and of scripts' state counts up [`Db::change_counter`].
+//! logs, of scripts' state and of keys of recordings counts up [`Db::change_counter`].
 //!
 //! It is an SQLite file or a database of a PostgreSQL server ([`ControlDatabase`]). SQL text is what both understand, and
 //! only `connect` and the migrations know which it is. Several processes use it at once: the command line beside a running
@@ -91,6 +91,8 @@ pub struct Db {
     /// What [`Self::for_control`] reads with.
     control_readers: Pool,
     writer: Pool,
+    /// For scripts' state. On a server it is a pool of its own: those of [`Self::writer`] may all wait for the change counter's row.
+    state_writer: Pool,
     log_writer: Pool,
     /// Who makes the changes, for the audit log.
     actor: Arc<str>,
@@ -120,10 +122,12 @@ impl Db {
         let mut first = connector.connect(Purpose::Migrating).await.map_err(open)?;
         migrations::apply(database, &mut first).await?;
         first.close().await.map_err(open)?;
+        let writer = connector.pool(Purpose::Writing);
         Ok(Self {
             readers: connector.pool(Purpose::Reading),
             control_readers: connector.pool(Purpose::Showing),
-            writer: connector.pool(Purpose::Writing),
+            state_writer: if writer.is_server() { connector.pool(Purpose::Writing) } else { writer.clone() },
+            writer,
             log_writer: connector.pool(Purpose::Logging),
             actor: LOCAL_ACTOR.into(),
         })
@@ -287,10 +291,11 @@ impl Db {
 
     /// Closes all connections after their current statement; the last process to close also empties the write-ahead log.
     pub async fn close(&self) {
-        let Self { readers, control_readers, writer, log_writer, actor: _ } = self;
+        let Self { readers, control_readers, writer, state_writer, log_writer, actor: _ } = self;
         readers.close().await;
         control_readers.close().await;
         log_writer.close().await;
+        state_writer.close().await;
         writer.close().await;
     }
 

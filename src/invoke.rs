@@ -22,7 +22,11 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
-use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+    task::JoinHandle,
+};
 
 pub use crate::invoke::{
     detached::{Detached, DetachedError},
@@ -49,7 +53,7 @@ use crate::{
         delivery::Delivery,
         directory::{Directory, RunnableVersion},
         recorder::Recorder,
-        recording::{PendingAnswer, RecordedRequest, Recording},
+        recording::{Begun, PendingAnswer},
         redaction::{Redaction, Revealed, credentials},
         script_host::{Cursors, ScriptHost, Transactions},
     },
@@ -132,6 +136,8 @@ struct Inner {
     publisher: Arc<Publisher>,
     guests: Handle,
     recorder: Recorder,
+    /// Held while a recording is sealed.
+    sealing: Semaphore,
 }
 
 impl Invoker {
@@ -153,7 +159,9 @@ impl Invoker {
         } = parts;
         let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits));
         let (recorder, writing) = Recorder::start(db.clone(), records_kept, records_age);
-        let inner = Inner { db, vault, directory, connections, egress, pool, images, publisher, guests, recorder };
+        let sealing = Semaphore::new(1);
+        let inner =
+            Inner { db, vault, directory, connections, egress, pool, images, publisher, guests, recorder, sealing };
         (Self(Arc::new(inner)), writing)
     }
 
@@ -248,7 +256,8 @@ impl Invocation {
         let credentials = credentials(&self.call.request);
         let revealed = Arc::new(Revealed::default());
         let mut record = self.record(started_at_ms);
-        let recorded_request = self.call.endpoint.record.then(|| RecordedRequest::of(&self.call.request));
+        let is_recorded = self.call.endpoint.record;
+        let recording = is_recorded.then(|| Begun::with(&self.call.request, &self.inner.recorder)).flatten();
         let cursors = Arc::new(Cursors::default());
         let mut trace = Trace::default();
 
@@ -273,10 +282,10 @@ impl Invocation {
             Ok((response, delivery)) => (Ok(response), Some(delivery)),
             Err(error) => (Err(error), None),
         };
-        let (outcome, kept) = match recorded_request {
-            Some(request) => {
+        let (outcome, recording) = match recording {
+            Some(begun) => {
                 let (outcome, answer) = PendingAnswer::of(outcome);
-                (outcome, Some((request, answer)))
+                (outcome, Some(begun.finished(answer)))
             }
             None => (outcome, None),
         };
@@ -292,9 +301,12 @@ impl Invocation {
         let Trace { usage, log, dirty_pages } = trace;
         record.fuel = usage.fuel;
         record.dirty_pages = dirty_pages;
-        if let Some((request, answer)) = kept {
-            let recording = Recording { request, answer: answer.finished().await };
+        let mut room = None;
+        if let Some(recording) = recording {
+            let (recording, mut taken) = recording.await;
             record.recording = self.inner.sealed(record.tenant, record.id, recording).await;
+            taken.shrink_to(record.recording.as_ref().map_or(0, Vec::len));
+            room = Some(taken);
         }
         if let Some(delivery) = delivery {
             record.answer_bytes = delivery.finished().await;
@@ -302,7 +314,7 @@ impl Invocation {
         // Rows that were streamed are counted by now.
         record.rows = cursors.rows_read();
         record.log = recorded_log(log, &redaction, self.call.endpoint.limits.log_bytes);
-        self.inner.recorder.record(record);
+        self.inner.recorder.record(record, room);
     }
 
     fn record(&self, started_at_ms: i64) -> InvocationRecord {

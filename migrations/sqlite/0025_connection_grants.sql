@@ -6,6 +6,7 @@ CREATE TABLE connection_grant (
     connection_id BIGINT NOT NULL,
     script_id     BIGINT NOT NULL,
     PRIMARY KEY (tenant_id, connection_id, script_id),
-    CONSTRAINT connection_grant_connection FOREIGN KEY (tenant_id, connection_id) REFERENCES connection (tenant_id, id),
-    CONSTRAINT connection_grant_script FOREIGN KEY (tenant_id, script_id) REFERENCES script (tenant_id, id)
+    CONSTRAINT connection_grant_connection FOREIGN KEY (tenant_id, connection_id) REFERENCES connection (tenant_id, id)
+        ON DELETE CASCADE,
+    CONSTRAINT connection_grant_script FOREIGN KEY (tenant_id, script_id) REFERENCES script (tenant_id, id) ON DELETE CASCADE
 );

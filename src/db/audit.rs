@@ -32,7 +32,9 @@ impl AuditLog<'_> {
     /// # Errors
     /// The database fails.
     pub async fn note(self, tenant: TenantId, action: &str, target: &str) -> Result<(), DbError> {
-        Ok(self.0.begin_change(tenant, action, target).await?.commit().await?)
+        let mut tx = self.0.writer.begin().await?; // not a change: no host is to drop its caches
+        self.0.note_change(&mut tx, tenant, action, target).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Changes of a tenant, or without one, of the host as a whole; newest first, before entry `before` if given.

@@ -188,11 +188,6 @@ impl Connections<'_> {
             .bind(connection.id.0)
             .execute(&mut *tx)
             .await?;
-        sqlx::query("DELETE FROM connection_grant WHERE tenant_id = $1 AND connection_id = $2")
-            .bind(tenant.0)
-            .bind(connection.id.0)
-            .execute(&mut *tx)
-            .await?;
         let revision: Option<i64> =
             sqlx::query_scalar("DELETE FROM connection WHERE tenant_id = $1 AND id = $2 RETURNING revision")
                 .bind(tenant.0)

@@ -109,6 +109,17 @@ struct Row {
     revoked_at_ms: Option<i64>,
 }
 
+/// Selects [`Row`]s of `credential c`; the rest begins with the user's `email`.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.id, c.kind, c.user_id, c.tenant_id, c.role, c.name, c.created_at_ms, c.expires_at_ms,
+                    c.last_used_at_ms, c.revoked_at_ms, ",
+            $rest
+        )
+    };
+}
+
 /// `last_used_at_ms` is written at most this often, so that reading does not become writing.
 const LAST_USED_STEP_MS: i64 = 60_000;
 
@@ -178,9 +189,9 @@ impl Credentials<'_> {
     /// # Errors
     /// The database fails.
     pub async fn find_by_hash(self, hash: &str) -> Result<Option<Credential>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT c.*, u.email FROM credential c LEFT JOIN user_account u ON u.id = c.user_id WHERE c.hash = $1",
-        )
+        sqlx::query_as::<_, Row>(select!(
+            "u.email FROM credential c LEFT JOIN user_account u ON u.id = c.user_id WHERE c.hash = $1"
+        ))
         .bind(hash)
         .fetch_optional(&self.0.readers)
         .await?
@@ -193,9 +204,9 @@ impl Credentials<'_> {
     /// # Errors
     /// The database fails.
     pub async fn find_by_id(self, id: &str) -> Result<Option<Credential>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT c.*, u.email FROM credential c LEFT JOIN user_account u ON u.id = c.user_id WHERE c.id = $1",
-        )
+        sqlx::query_as::<_, Row>(select!(
+            "u.email FROM credential c LEFT JOIN user_account u ON u.id = c.user_id WHERE c.id = $1"
+        ))
         .bind(id)
         .fetch_optional(&self.0.readers)
         .await?
@@ -232,18 +243,21 @@ impl Credentials<'_> {
     ) -> Result<Vec<Credential>, DbError> {
         let (sql, id) = match of {
             CredentialsOf::Operators => (
-                "SELECT c.*, NULL AS email FROM credential c
-                 WHERE kind = 'operator' AND $1 = 0 AND id > $2 ORDER BY id LIMIT $3",
+                select!(
+                    "NULL AS email FROM credential c
+                     WHERE c.kind = 'operator' AND $1 = 0 AND c.id > $2 ORDER BY c.id LIMIT $3"
+                ),
                 0,
             ),
             CredentialsOf::Tenant(tenant) => (
-                "SELECT c.*, NULL AS email FROM credential c
-                 WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3",
+                select!("NULL AS email FROM credential c WHERE c.tenant_id = $1 AND c.id > $2 ORDER BY c.id LIMIT $3"),
                 tenant.0,
             ),
             CredentialsOf::User(user) => (
-                "SELECT c.*, u.email FROM credential c JOIN user_account u ON u.id = c.user_id
-                 WHERE c.user_id = $1 AND c.id > $2 ORDER BY c.id LIMIT $3",
+                select!(
+                    "u.email FROM credential c JOIN user_account u ON u.id = c.user_id
+                     WHERE c.user_id = $1 AND c.id > $2 ORDER BY c.id LIMIT $3"
+                ),
                 user.0,
             ),
         };

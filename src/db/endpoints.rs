@@ -260,12 +260,12 @@ impl TryFrom<Row> for Endpoint {
 /// As the audit log names it: with all that can be changed.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { methods, route, script_name, auth, pinned_version, .. } = self;
+        let Self { methods, route, script_name, auth, pinned_version, record, .. } = self;
         write!(f, "{methods} {route} to {script_name}")?;
         if let Some(number) = pinned_version {
             write!(f, " version {number}")?;
         }
-        write!(f, " ({auth})")
+        write!(f, " ({auth}{})", if *record { ", recorded" } else { "" })
     }
 }
 

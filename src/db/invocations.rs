@@ -18,7 +18,7 @@ const COLUMNS: usize = 17;
 const CHUNK: usize = 16;
 
 /// What few records have: re-runs, and those with a recording.
-const SPECIAL_COLUMNS: [&str; 3] = ["rerun_of", "rerun_by", "recording"];
+const SPECIAL_COLUMNS: [&str; 4] = ["rerun_of", "rerun_by", "recording_bytes", "recording"];
 
 static INSERT_CHUNK: LazyLock<String> = LazyLock::new(|| insert_sql(CHUNK, &[]));
 static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert_sql(1, &[]));
@@ -330,11 +330,10 @@ impl Invocations<'_> {
     /// The database fails.
     pub async fn prune_older(self, before_ms: i64, delete_max: u32) -> Result<u64, DbError> {
         let mut tx = self.0.begin_log().await?;
-        // Entries are in the order of writing, which is nearly that of starting: the oldest are the first.
+        // By time: an import puts old entries behind new ones.
         let deleted = sqlx::query(
             "DELETE FROM invocation WHERE seq IN
-             (SELECT seq FROM (SELECT seq, started_at_ms FROM invocation ORDER BY seq LIMIT $2) AS oldest
-              WHERE started_at_ms < $1)",
+             (SELECT seq FROM invocation WHERE started_at_ms < $1 ORDER BY started_at_ms LIMIT $2)",
         )
         .bind(before_ms)
         .bind(i64::from(delete_max))
@@ -342,6 +341,37 @@ impl Invocations<'_> {
         .await?;
         tx.commit().await?;
         Ok(deleted.rows_affected())
+    }
+
+    /// Takes the recordings away from the tenant's oldest entries that have one, but keeps the newest ones as long as they have `keep_bytes`
+    /// together, and takes at most `take_max`. Gives the number that were taken: call again while it is `take_max`.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn prune_recordings(self, tenant: TenantId, keep_bytes: u64, take_max: u32) -> Result<u64, DbError> {
+        let newest_to_take: Option<i64> = sqlx::query_scalar(
+            "SELECT MAX(seq) FROM
+             (SELECT seq, SUM(recording_bytes) OVER (ORDER BY seq DESC) AS bytes FROM invocation
+              WHERE tenant_id = $1 AND recording_bytes > 0) AS newest
+             WHERE bytes > $2",
+        )
+        .bind(tenant.0)
+        .bind(to_column(keep_bytes))
+        .fetch_one(&self.0.readers)
+        .await?;
+        let Some(newest_to_take) = newest_to_take else { return Ok(0) };
+        let mut tx = self.0.begin_log().await?;
+        let taken = sqlx::query(
+            "UPDATE invocation SET recording = NULL, recording_bytes = 0 WHERE seq IN
+             (SELECT seq FROM invocation WHERE tenant_id = $1 AND recording_bytes > 0 AND seq <= $2 ORDER BY seq LIMIT $3)",
+        )
+        .bind(tenant.0)
+        .bind(newest_to_take)
+        .bind(i64::from(take_max))
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(taken.rows_affected())
     }
 
     /// Deletes the tenant's oldest entries, but keeps the newest `keep` and deletes at most `delete_max`. Gives the number
@@ -406,6 +436,7 @@ async fn insert_special(tx: &mut Tx, records: &[InvocationRecord]) -> Result<(),
         bind(sqlx::query(INSERT_SPECIAL.as_str()), record)
             .bind(rerun.map(|rerun| rerun.invocation.to_string()))
             .bind(rerun.map(|rerun| text(&rerun.by)))
+            .bind(to_column(record.recording.as_ref().map_or(0, Vec::len) as u64))
             .bind(record.recording.clone())
             .execute(&mut **tx)
             .await?;

@@ -29,21 +29,19 @@ impl Recordings<'_> {
         if let Some(sealed) = self.find_key(tenant).await? {
             return Ok(sealed);
         }
-        let mut tx = self.0.begin_derived_change().await?;
-        let sealed = sqlx::query_scalar(
+        // Not a change: no host knows that there is none.
+        sqlx::query_scalar(
             "INSERT INTO recording_key (tenant_id, sealed, created_at_ms) VALUES ($1, $2, $3)
              ON CONFLICT (tenant_id) DO UPDATE SET tenant_id = excluded.tenant_id RETURNING sealed",
         )
         .bind(tenant.0)
         .bind(seal())
         .bind(now_ms())
-        .fetch_one(&mut *tx)
+        .fetch_one(&self.0.writer)
         .await
         .map_err(|error| match is_missing_reference(&error) {
             true => DbError::Unknown { what: "row", id: tenant.0 },
             false => error.into(),
-        })?;
-        tx.commit().await?;
-        Ok(sealed)
+        })
     }
 }

@@ -232,6 +232,14 @@ impl Scripts<'_> {
     /// [`DbError::InUse`] when an endpoint leads to it, [`DbError::Unknown`] when it is gone, or the database fails.
     pub async fn delete_script(self, tenant: TenantId, script: ScriptId, name: &ScriptName) -> Result<(), DbError> {
         let mut tx = self.0.begin_change(tenant, "delete_script", name.as_str()).await?;
+        if self.0.writer.is_server() {
+            // The script may be writing its state: what it has begun ends before, what it begins waits, and then finds no script.
+            sqlx::query("SELECT id FROM script WHERE tenant_id = $1 AND id = $2 FOR UPDATE")
+                .bind(tenant.0)
+                .bind(script.0)
+                .execute(&mut *tx)
+                .await?;
+        }
         let endpoints: Vec<(String, String)> = sqlx::query_as(
             "SELECT methods, route FROM endpoint WHERE tenant_id = $1 AND script_id = $2 ORDER BY route, methods LIMIT 3",
         )
@@ -254,7 +262,6 @@ impl Scripts<'_> {
             "DELETE FROM script_draft WHERE tenant_id = $1 AND script_id = $2",
             "DELETE FROM script_state WHERE tenant_id = $1 AND script_id = $2",
             "DELETE FROM secret_grant WHERE tenant_id = $1 AND script_id = $2",
-            "DELETE FROM connection_grant WHERE tenant_id = $1 AND script_id = $2",
         ] {
             sqlx::query(sql).bind(tenant.0).bind(script.0).execute(&mut *tx).await?;
         }

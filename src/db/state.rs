@@ -40,7 +40,7 @@ impl State<'_> {
     /// # Errors
     /// [`DbError::Unknown`] when the tenant has no such script, or the database fails.
     pub async fn set_state(self, tenant: TenantId, script: ScriptId, value: Option<&str>) -> Result<(), DbError> {
-        set(&self.0.writer, tenant, script, value).await
+        set(&self.0.state_writer, tenant, script, value).await
     }
 
     /// Replaces the state of a script if nobody has written since it was at `revision`. Returns whether it did.
@@ -54,7 +54,7 @@ impl State<'_> {
         revision: i64,
         value: Option<&str>,
     ) -> Result<bool, DbError> {
-        compare_and_set(&self.0.writer, tenant, script, revision, value).await
+        compare_and_set(&self.0.state_writer, tenant, script, revision, value).await
     }
 
     /// Replaces the state of a script as somebody does who manages it, which is noted; if it is still at revision `expected` (`None` for

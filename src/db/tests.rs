@@ -394,6 +394,32 @@ async fn a_recording_and_what_a_rerun_repeats_are_part_of_the_entry_and_go_with_
 }
 
 #[tokio::test]
+async fn recordings_of_a_tenant_have_a_budget_and_the_oldest_go_first() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let (acme, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
+        let recorded = |tenant| InvocationRecord { recording: Some(vec![7; 10]), ..record(tenant) };
+        let records = [recorded(acme), recorded(acme), recorded(other), record(acme), recorded(acme), recorded(acme)];
+        db.invocations().insert_batch(&records).await.unwrap();
+        let kept = async |tenant| {
+            let entries = db.invocations().list(tenant, None, 10).await.unwrap();
+            entries.iter().map(|entry| entry.is_recorded).collect::<Vec<_>>()
+        };
+        assert_eq!(db.invocations().prune_recordings(acme, 40, 10).await.unwrap(), 0);
+        assert_eq!(kept(acme).await, [true, true, false, true, true]);
+        assert_eq!(db.invocations().prune_recordings(acme, 19, 2).await.unwrap(), 2, "no more than asked for");
+        assert_eq!(kept(acme).await, [false, false, false, true, true]);
+        assert_eq!(db.invocations().prune_recordings(acme, 19, 2).await.unwrap(), 1);
+        assert_eq!(kept(acme).await, [false, false, false, false, true], "the entries stay");
+        assert_eq!(db.invocations().prune_recordings(acme, 19, 2).await.unwrap(), 0);
+        assert_eq!(db.invocations().find_recording(acme, records[0].id).await.unwrap(), None);
+        assert_eq!(db.invocations().find_recording(acme, records[5].id).await.unwrap(), Some(vec![7; 10]));
+        assert_eq!(kept(other).await, [true]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn old_entries_of_the_log_are_deleted_whosever_they_are() {
     on_each(async |fresh| {
         let db = fresh.open().await;
@@ -403,7 +429,7 @@ async fn old_entries_of_the_log_are_deleted_whosever_they_are() {
         db.invocations().insert_batch(&records).await.unwrap();
         assert_eq!(db.invocations().prune_older(10, 100).await.unwrap(), 0);
         assert_eq!(db.invocations().prune_older(20, 1).await.unwrap(), 1);
-        assert_eq!(db.invocations().prune_older(20, 100).await.unwrap(), 1);
+        assert_eq!(db.invocations().prune_older(20, 1).await.unwrap(), 1, "also what stands behind newer ones");
         let left = async |tenant| {
             let entries = db.invocations().list(tenant, None, 10).await.unwrap();
             entries.iter().map(|entry| entry.record.started_at_ms).collect::<Vec<_>>()
@@ -554,6 +580,9 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         watcher.invocations().insert_batch(&[record(tenant)]).await.unwrap();
         db.invocations().prune(tenant, 0, 10).await.unwrap();
         ensure_script(&db, tenant, "hello").await;
+        db.audit().note(tenant, "preview_table", "dw.orders").await.unwrap();
+        assert_eq!(db.audit().list(Some(tenant), None, 1).await.unwrap()[0].target, "dw.orders");
+        db.recordings().ensure_key(tenant, || b"key".to_vec()).await.unwrap();
         db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap_err();
         assert_eq!(watcher.change_counter().await.unwrap(), before);
     })
@@ -735,4 +764,76 @@ async fn survives_kill_9(fresh: &Fresh) {
         let verdict: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&db.readers).await.unwrap();
         assert_eq!(verdict, "ok");
     }
+}
+
+#[tokio::test]
+async fn the_audit_log_says_whether_an_endpoint_records() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let script = ensure_script(&db, tenant, "hello").await;
+        let silent = new_endpoint(script, "GET", "/a");
+        let id = db.endpoints().create_endpoint(tenant, &silent).await.unwrap().id;
+        let recording = NewEndpoint { record: true, ..silent };
+        db.endpoints().update_endpoint(tenant, id, &recording, None).await.unwrap();
+        let target = db.audit().list(Some(tenant), None, 1).await.unwrap().remove(0).target;
+        assert_eq!(target, "GET /a to hello (jwt), now GET /a to hello (jwt, recorded)");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_older_pqhost_does_not_know_goes_with_what_it_deletes() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let script = ensure_script(&db, tenant, "hello").await;
+        for name in ["one", "two"] {
+            let (name, seal) = (name.parse().unwrap(), |_| vec![]);
+            let created = db.connections().create_connection(tenant, &name, ConnectionKind::Sql, seal).await;
+            db.connections().set_readers(tenant, &created.unwrap().0, &[script], true).await.unwrap();
+        }
+        db.recordings().ensure_key(tenant, || b"key".to_vec()).await.unwrap();
+        let count = async |sql| sqlx::query_scalar::<_, i64>(sql).fetch_one(&db.readers).await.unwrap();
+        for (delete, grants) in [
+            ("UPDATE tenant SET default_connection_id = NULL", 2),
+            ("DELETE FROM connection WHERE name = 'one'", 1),
+            ("DELETE FROM script", 0),
+            ("DELETE FROM connection", 0),
+            ("DELETE FROM tenant", 0),
+        ] {
+            sqlx::query(delete).execute(&db.writer).await.unwrap();
+            assert_eq!(count("SELECT COUNT(*) FROM connection_grant").await, grants, "{delete}");
+        }
+        assert_eq!(count("SELECT COUNT(*) FROM recording_key").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_column_that_a_newer_pqhost_adds_disturbs_no_host_that_runs() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let script = ensure_script(&db, tenant, "hello").await;
+        let version = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
+        let token = NewToken { id: "t".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: 9 };
+        db.tokens().insert_token(tenant, &token).await.unwrap();
+        let holder = Holder::Tenant { tenant, role: crate::domain::people::Role::Author };
+        let (id, hash) = ("c".to_owned(), "h".to_owned());
+        let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms: 9 };
+        db.credentials().insert_credential(&new, Grounds::None).await.unwrap();
+        let read = async || {
+            assert!(db.versions().find_version(tenant, version.id).await.unwrap().is_some());
+            assert!(db.tokens().find_token(tenant, "t").await.unwrap().is_some());
+            assert!(db.credentials().find_by_hash("h").await.unwrap().is_some());
+        };
+        read().await; // connections remember statements
+        for table in ["version", "token", "credential"] {
+            let sql = format!("ALTER TABLE {table} ADD COLUMN newer BIGINT NOT NULL DEFAULT 0");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db.writer).await.unwrap();
+        }
+        read().await;
+    })
+    .await;
 }

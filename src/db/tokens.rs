@@ -46,6 +46,13 @@ pub struct Token {
     pub revoked_at_ms: Option<i64>,
 }
 
+/// Selects [`Token`]s.
+macro_rules! select {
+    ($condition:literal) => {
+        concat!("SELECT id, name, endpoint_route, created_at_ms, expires_at_ms, revoked_at_ms FROM token ", $condition)
+    };
+}
+
 /// Statements about tokens.
 #[derive(Debug, Clone, Copy)]
 pub struct Tokens<'a>(pub(super) &'a Db);
@@ -145,7 +152,7 @@ impl Tokens<'_> {
     /// # Errors
     /// The database fails.
     pub async fn find_token(self, tenant: TenantId, id: &str) -> Result<Option<Token>, DbError> {
-        Ok(sqlx::query_as("SELECT * FROM token WHERE tenant_id = $1 AND id = $2")
+        Ok(sqlx::query_as(select!("WHERE tenant_id = $1 AND id = $2"))
             .bind(tenant.0)
             .bind(id)
             .fetch_optional(&self.0.readers)
@@ -162,7 +169,7 @@ impl Tokens<'_> {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Token>, DbError> {
-        Ok(sqlx::query_as("SELECT * FROM token WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3")
+        Ok(sqlx::query_as(select!("WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3"))
             .bind(tenant.0)
             .bind(after.unwrap_or(""))
             .bind(i64::from(limit))
@@ -175,7 +182,7 @@ impl Tokens<'_> {
     /// # Errors
     /// The database fails.
     pub async fn list_tokens(self, tenant: TenantId) -> Result<Vec<Token>, DbError> {
-        Ok(sqlx::query_as("SELECT * FROM token WHERE tenant_id = $1 ORDER BY created_at_ms DESC, id DESC")
+        Ok(sqlx::query_as(select!("WHERE tenant_id = $1 ORDER BY created_at_ms DESC, id DESC"))
             .bind(tenant.0)
             .fetch_all(&self.0.readers)
             .await?)

@@ -133,6 +133,18 @@ struct Row {
     created_at_ms: i64,
 }
 
+/// Selects [`Row`]s.
+macro_rules! select {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, script_id, number, content_hash, load_mode, load_reason, image_hash, image_bytes, runtime_hash,
+                    author, message, created_at_ms
+             FROM version ",
+            $condition
+        )
+    };
+}
+
 /// Statements about versions.
 #[derive(Debug, Clone, Copy)]
 pub struct Versions<'a>(pub(super) &'a Db);
@@ -209,7 +221,7 @@ impl Versions<'_> {
     /// # Errors
     /// The database fails.
     pub async fn find_version(self, tenant: TenantId, version: VersionId) -> Result<Option<Version>, DbError> {
-        sqlx::query_as::<_, Row>("SELECT * FROM version WHERE tenant_id = $1 AND id = $2")
+        sqlx::query_as::<_, Row>(select!("WHERE tenant_id = $1 AND id = $2"))
             .bind(tenant.0)
             .bind(version.0)
             .fetch_optional(&self.0.readers)
@@ -243,7 +255,7 @@ impl Versions<'_> {
         script: ScriptId,
         number: i64,
     ) -> Result<Option<Version>, DbError> {
-        sqlx::query_as::<_, Row>("SELECT * FROM version WHERE tenant_id = $1 AND script_id = $2 AND number = $3")
+        sqlx::query_as::<_, Row>(select!("WHERE tenant_id = $1 AND script_id = $2 AND number = $3"))
             .bind(tenant.0)
             .bind(script.0)
             .bind(number)
@@ -264,18 +276,18 @@ impl Versions<'_> {
         before: Option<i64>,
         limit: u32,
     ) -> Result<Vec<Version>, DbError> {
-        sqlx::query_as::<_, Row>(
-            "SELECT * FROM version WHERE tenant_id = $1 AND script_id = $2 AND number < $3 ORDER BY number DESC LIMIT $4",
-        )
-            .bind(tenant.0)
-            .bind(script.0)
-            .bind(before.unwrap_or(i64::MAX))
-            .bind(i64::from(limit))
-            .fetch_all(&self.0.readers)
-            .await?
-            .into_iter()
-            .map(Version::try_from)
-            .collect()
+        sqlx::query_as::<_, Row>(select!(
+            "WHERE tenant_id = $1 AND script_id = $2 AND number < $3 ORDER BY number DESC LIMIT $4"
+        ))
+        .bind(tenant.0)
+        .bind(script.0)
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(&self.0.readers)
+        .await?
+        .into_iter()
+        .map(Version::try_from)
+        .collect()
     }
 
     /// Replaces what publishing made of a version, because the runtime is another one or the image file is gone.

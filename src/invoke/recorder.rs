@@ -1,7 +1,7 @@
 //! Writes what invocations did to the control database, in batches, behind the answers.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -9,18 +9,25 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
-    db::{Db, invocations::InvocationRecord},
+    db::{Db, DbError, invocations::InvocationRecord},
     domain::names::TenantId,
 };
 
 /// Records that may wait to be written; further ones are counted and dropped. At 6,000 a second this is a stall of 3 s.
 const WAITING_MAX: usize = 20_000;
 
-/// Bytes of recordings that may wait to be written. A further record is written without its recording.
+/// Bytes of recordings that may be made, or wait to be written. A further record is written without its recording.
 const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of recordings that are kept of a tenant; the oldest go first. Their entries in the log stay.
+const RECORDINGS_KEPT_BYTES: u64 = 256 << 20;
+
+/// After how many bytes of a tenant's recordings it is looked for whether they are too many, which reads how large each is.
+const RECORDINGS_STEP_BYTES: u64 = 4 << 20;
 
 /// Records written in one transaction.
 const BATCH_MAX: usize = 500;
@@ -40,9 +47,35 @@ const SWEEP_BATCHES: u32 = 10;
 /// Takes records and writes them.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    sender: mpsc::Sender<InvocationRecord>,
+    sender: mpsc::Sender<Waiting>,
     dropped: AtomicU64,
+    recordings_dropped: AtomicU64,
     waiting_bytes: Arc<AtomicUsize>,
+}
+
+/// A record that waits to be written, with the room that its recording takes.
+type Waiting = (InvocationRecord, Option<Room>);
+
+/// Room for a recording, from before anything of it is kept until it is written.
+#[derive(Debug)]
+pub(crate) struct Room {
+    waiting_bytes: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Room {
+    /// Gives back what is not needed any more.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.waiting_bytes.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shrink_to(0);
+    }
 }
 
 impl Recorder {
@@ -51,20 +84,27 @@ impl Recorder {
     pub(crate) fn start(db: Db, keep: u32, age: Duration) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let writing = tokio::spawn(write(db, keep, age, receiver, Arc::clone(&waiting_bytes)));
-        (Self { sender, dropped: AtomicU64::new(0), waiting_bytes }, writing)
+        let writing = tokio::spawn(write(db, keep, age, receiver));
+        let (dropped, recordings_dropped) = (AtomicU64::new(0), AtomicU64::new(0));
+        (Self { sender, dropped, recordings_dropped, waiting_bytes }, writing)
     }
 
-    /// Hands over a record; never waits.
-    pub(crate) fn record(&self, mut record: InvocationRecord) {
-        let bytes = recording_bytes(&record);
-        if self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > WAITING_BYTES_MAX && bytes > 0 {
-            tracing::error!(invocation.id = %record.id, "a recording is dropped: the control database is too slow");
-            record.recording = None;
-            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    /// Room for a recording of so many bytes; `None` if too many others are being made, or wait to be written.
+    pub(crate) fn reserve(&self, bytes: usize) -> Option<Room> {
+        let add = |waiting: usize| waiting.checked_add(bytes).filter(|waiting| *waiting <= WAITING_BYTES_MAX);
+        if self.waiting_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok() {
+            return Some(Room { waiting_bytes: Arc::clone(&self.waiting_bytes), bytes });
         }
-        if let Err(error) = self.sender.try_send(record) {
-            self.waiting_bytes.fetch_sub(recording_bytes(&error.into_inner()), Ordering::Relaxed);
+        let dropped = self.recordings_dropped.fetch_add(1, Ordering::Relaxed) + 1;
+        if dropped.is_power_of_two() {
+            tracing::error!(dropped, "recordings are left out: too many are being made, or wait to be written");
+        }
+        None
+    }
+
+    /// Hands over a record, with the room of its recording; never waits.
+    pub(crate) fn record(&self, record: InvocationRecord, room: Option<Room>) {
+        if self.sender.try_send((record, room)).is_err() {
             let dropped = self.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {
                 tracing::error!(dropped, "invocation records are dropped: the control database is too slow");
@@ -73,37 +113,40 @@ impl Recorder {
     }
 }
 
-fn recording_bytes(record: &InvocationRecord) -> usize {
-    record.recording.as_ref().map_or(0, Vec::len)
+fn recording_bytes(record: &InvocationRecord) -> u64 {
+    record.recording.as_ref().map_or(0, |recording| recording.len() as u64)
 }
 
-async fn write(
-    db: Db,
-    keep: u32,
-    age: Duration,
-    mut receiver: mpsc::Receiver<InvocationRecord>,
-    waiting_bytes: Arc<AtomicUsize>,
-) {
-    let mut batch = Vec::with_capacity(BATCH_MAX);
+async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<Waiting>) {
+    let mut received = Vec::with_capacity(BATCH_MAX);
+    // Bytes that were recorded of each tenant since its recordings were counted.
+    let mut recorded: HashMap<TenantId, u64> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let received = tokio::select! {
-            received = receiver.recv_many(&mut batch, BATCH_MAX) => received,
+        let n_received = tokio::select! {
+            n_received = receiver.recv_many(&mut received, BATCH_MAX) => n_received,
             _ = sweep.tick() => {
                 sweep_old(&db, age).await;
                 sweep_expired(&db).await;
                 continue;
             }
         };
-        if received == 0 {
+        if n_received == 0 {
             return; // the recorder was dropped, and everything is written
         }
-        if let Err(error) = db.invocations().insert_batch(&batch).await {
+        let (batch, rooms): (Vec<_>, Vec<_>) = received.drain(..).unzip();
+        if let Err(error) = unless_busy(|| db.invocations().insert_batch(&batch).boxed()).await {
             tracing::error!(%error, records = batch.len(), "invocation records are lost");
         }
-        waiting_bytes.fetch_sub(batch.iter().map(recording_bytes).sum(), Ordering::Relaxed);
-        let tenants: BTreeSet<TenantId> = batch.drain(..).map(|record| record.tenant).collect();
+        drop(rooms);
+        for record in batch.iter().filter(|record| record.recording.is_some()) {
+            *recorded.entry(record.tenant).or_default() += recording_bytes(record);
+        }
+        for (tenant, _) in recorded.extract_if(|_, bytes| *bytes >= RECORDINGS_STEP_BYTES) {
+            prune_recordings(&db, tenant).await;
+        }
+        let tenants: BTreeSet<TenantId> = batch.iter().map(|record| record.tenant).collect();
         if receiver.len() >= BATCH_MAX {
             continue;
         }
@@ -118,33 +161,53 @@ async fn write(
     }
 }
 
-/// Deletes records that are too old, some at a time: what is left over is deleted with the next sweep.
-async fn sweep_old(db: &Db, age: Duration) {
-    let before_ms = now_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+/// Writes again and again while others hold the database, as an import does for minutes: what waits meanwhile is bounded.
+async fn unless_busy<'a>(write: impl Fn() -> BoxFuture<'a, Result<(), DbError>>) -> Result<(), DbError> {
+    loop {
+        match write().await {
+            Err(DbError::Busy) => {
+                tracing::warn!("invocation records wait: others hold the control database");
+                tokio::time::sleep(PAUSE).await;
+            }
+            written => return written,
+        }
+    }
+}
+
+/// Takes the oldest recordings of a tenant away that has too many bytes of them.
+async fn prune_recordings(db: &Db, tenant: TenantId) {
+    let take = || db.invocations().prune_recordings(tenant, RECORDINGS_KEPT_BYTES, PRUNE_BATCH).boxed();
+    repeat(take, "old recordings cannot be deleted").await;
+}
+
+/// Deletes batch after batch until there is nothing more to delete, or [`SWEEP_BATCHES`].
+async fn repeat<'a>(delete: impl Fn() -> BoxFuture<'a, Result<u64, DbError>>, failure: &str) {
     for _ in 0..SWEEP_BATCHES {
-        match db.invocations().prune_older(before_ms, PRUNE_BATCH).await {
+        match delete().await {
             Ok(deleted) if deleted == u64::from(PRUNE_BATCH) => {}
             Ok(_) => return,
             Err(error) => {
-                tracing::error!(%error, "old invocation records cannot be deleted");
+                tracing::error!(%error, "{failure}");
                 return;
             }
         }
     }
 }
 
+/// Deletes records that are too old, some at a time: what is left over is deleted with the next sweep.
+async fn sweep_old(db: &Db, age: Duration) {
+    let before_ms = now_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    let delete = || db.invocations().prune_older(before_ms, PRUNE_BATCH).boxed();
+    repeat(delete, "old invocation records cannot be deleted").await;
+}
+
 /// Deletes what is no longer good for anything: sessions, tokens, previews, idempotency keys.
 async fn sweep_expired(db: &Db) {
-    let now = now_ms();
-    let swept = [
-        db.credentials().prune_expired(now, PRUNE_BATCH).await,
-        db.tokens().prune_expired(now, PRUNE_BATCH).await,
-        db.previews().prune_expired(now, PRUNE_BATCH).await,
-        db.idempotency().prune_expired(now, PRUNE_BATCH).await,
-    ];
-    for error in swept.into_iter().filter_map(Result::err) {
-        tracing::error!(%error, "what has expired cannot be deleted");
-    }
+    let (now, failure) = (now_ms(), "what has expired cannot be deleted");
+    repeat(|| db.credentials().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
+    repeat(|| db.tokens().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
+    repeat(|| db.previews().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
+    repeat(|| db.idempotency().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
 }
 
 /// In milliseconds since 1970.
@@ -164,7 +227,7 @@ mod tests {
         },
     };
 
-    fn recorded(bytes: usize) -> InvocationRecord {
+    fn record() -> InvocationRecord {
         InvocationRecord {
             id: InvocationId::generate(),
             tenant: TenantId(1),
@@ -175,7 +238,7 @@ mod tests {
             path: "/".to_owned(),
             status: 200,
             code: None,
-            started_at_ms: 0,
+            started_at_ms: now_ms(),
             duration_us: 0,
             fuel: 0,
             dirty_pages: 0,
@@ -184,32 +247,72 @@ mod tests {
             log: String::new(),
             traceback: None,
             rerun: None,
-            recording: (bytes > 0).then(|| vec![0; bytes]),
+            recording: None,
         }
     }
 
-    #[tokio::test]
-    async fn recordings_that_wait_are_bounded_and_records_without_them_are_written_all_the_same() {
+    #[test]
+    fn recordings_that_are_made_or_wait_are_bounded_and_records_are_not_held_up_by_them() {
         let (sender, mut waiting) = mpsc::channel(WAITING_MAX);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let recorder = Recorder { sender, dropped: AtomicU64::new(0), waiting_bytes: Arc::clone(&waiting_bytes) };
-        let n_kept = WAITING_BYTES_MAX / (1 << 20);
-        for _ in 0..n_kept + 3 {
-            recorder.record(recorded(1 << 20));
-        }
-        recorder.record(recorded(0));
-        assert_eq!(waiting_bytes.load(Ordering::Relaxed), WAITING_BYTES_MAX);
-        let mut kept = Vec::new();
-        while let Ok(record) = waiting.try_recv() {
-            kept.push(record.recording.is_some());
-        }
-        assert_eq!((kept.len(), kept.iter().filter(|kept| **kept).count()), (n_kept + 4, n_kept));
-        assert!(kept[..n_kept].iter().all(|kept| *kept), "those that came first");
+        let (dropped, recordings_dropped) = (AtomicU64::new(0), AtomicU64::new(0));
+        let recorder = Recorder { sender, dropped, recordings_dropped, waiting_bytes: Arc::clone(&waiting_bytes) };
+        let taken = || waiting_bytes.load(Ordering::Relaxed);
+        assert!(recorder.reserve(usize::MAX).is_none());
+        let mut making = recorder.reserve(WAITING_BYTES_MAX / 2).unwrap();
+        let waits = recorder.reserve(WAITING_BYTES_MAX / 2).unwrap();
+        assert!(recorder.reserve(1).is_none(), "what is only being made counts");
+        recorder.record(record(), Some(waits));
+        recorder.record(record(), None);
+        assert_eq!(taken(), WAITING_BYTES_MAX, "what waits counts");
+        making.shrink_to(10);
+        assert_eq!(taken(), WAITING_BYTES_MAX / 2 + 10);
+        drop(recorder.reserve(WAITING_BYTES_MAX / 2 - 10).unwrap());
+        drop(making);
+        drop(waiting.try_recv().unwrap());
+        assert!(waiting.try_recv().unwrap().1.is_none());
+        assert_eq!(taken(), 0, "what is written does not");
         // What cannot wait at all does not count.
-        waiting_bytes.store(0, Ordering::Relaxed);
         drop(waiting);
-        recorder.record(recorded(1 << 20));
+        recorder.record(record(), recorder.reserve(1));
+        assert_eq!(taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_recording_is_written_and_its_room_is_free_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
+        let tenant = db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
+        let (recorder, writing) = Recorder::start(db.clone(), 10, Duration::from_secs(60));
+        let recorded = InvocationRecord { tenant, recording: Some(vec![1]), ..record() };
+        let id = recorded.id;
+        recorder.record(recorded, recorder.reserve(1));
+        let waiting_bytes = Arc::clone(&recorder.waiting_bytes);
+        drop(recorder);
+        writing.await.unwrap();
         assert_eq!(waiting_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(db.invocations().find_recording(tenant, id).await.unwrap(), Some(vec![1]));
+    }
+
+    #[tokio::test]
+    async fn what_others_keep_from_being_written_is_written_later() {
+        let tries = AtomicUsize::new(0);
+        unless_busy(busy_at_first(&tries, || Ok(()))).await.unwrap();
+        assert_eq!(tries.swap(0, Ordering::Relaxed), 4);
+        let failed = unless_busy(busy_at_first(&tries, || Err(DbError::DiskFull))).await;
+        assert!(matches!(failed, Err(DbError::DiskFull)), "{failed:?}");
+        assert_eq!(tries.load(Ordering::Relaxed), 4);
+    }
+
+    /// Is busy three times.
+    fn busy_at_first(
+        tries: &AtomicUsize,
+        outcome: fn() -> Result<(), DbError>,
+    ) -> impl Fn() -> BoxFuture<'static, Result<(), DbError>> {
+        move || {
+            let is_busy = tries.fetch_add(1, Ordering::Relaxed) < 3;
+            async move { if is_busy { Err(DbError::Busy) } else { outcome() } }.boxed()
+        }
     }
 
     #[tokio::test]

@@ -20,7 +20,11 @@ use crate::{
         names::{InvocationId, TenantId},
         sql::SqlError,
     },
-    invoke::{Inner, InvokeError, RowStream, redaction::SECRET_HEADERS},
+    invoke::{
+        Inner, InvokeError, RowStream,
+        recorder::{Recorder, Room},
+        redaction::SECRET_HEADERS,
+    },
     vault::DataKey,
 };
 
@@ -117,7 +121,7 @@ impl RecordedRequest {
             field: field.clone(),
             name: name.clone(),
             content_type: content_type.clone(),
-            content: content.clone(),
+            content: Bytes::copy_from_slice(content),
         };
         let is_kept = |(name, _): &&(String, String)| !SECRET_HEADERS.contains(&name.as_str());
         Self {
@@ -126,7 +130,7 @@ impl RecordedRequest {
             path: path.clone(),
             query_string: query_string.clone(),
             headers: headers.iter().filter(is_kept).cloned().collect(),
-            body: RecordedBody { bytes: if is_cut { Bytes::new() } else { body.clone() }, is_cut },
+            body: RecordedBody { bytes: if is_cut { Bytes::new() } else { Bytes::copy_from_slice(body) }, is_cut },
             form: if is_cut { Vec::new() } else { form.clone() },
             files: if is_cut { Vec::new() } else { files.iter().map(file).collect() },
             path_params: path_params.clone(),
@@ -136,6 +140,16 @@ impl RecordedRequest {
                 Caller::Token { id, claims } => Some((id.to_string(), (**claims).clone())),
             },
         }
+    }
+
+    /// Bytes of a request that [`Self::of`] would keep, but for what a listener bounds to some KiB: headers and the like.
+    pub(super) fn bytes_of(request: &HandlerRequest) -> usize {
+        let HandlerRequest { body, form, files, .. } = request;
+        if body.len() > RECORDED_BODY_BYTES_MAX {
+            return 0;
+        }
+        let form = form.iter().map(|(name, value)| name.len() + value.len());
+        body.len() + form.sum::<usize>() + files.iter().map(|file| file.content.len()).sum::<usize>()
     }
 
     /// Whether all of it was kept, so that it can be sent again.
@@ -194,7 +208,8 @@ impl PendingAnswer {
         let (body, kept, rows) = match body {
             HandlerBody::Bytes(bytes) => {
                 let mut kept = RecordedBody::default();
-                kept.bytes = bytes.slice(..bytes.len().min(RECORDED_BODY_BYTES_MAX));
+                // A slice would keep all of a large body.
+                kept.bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(RECORDED_BODY_BYTES_MAX)]);
                 kept.is_cut = kept.bytes.len() < bytes.len();
                 (HandlerBody::Bytes(bytes), kept, None)
             }
@@ -206,6 +221,11 @@ impl PendingAnswer {
         };
         let head = RecordedAnswer { status, code: None, headers: kept_headers, body: kept };
         (Ok(HandlerResponse { status, headers, body }), Self { head, rows })
+    }
+
+    /// Bytes of the body that are kept, at most.
+    pub(super) fn bytes_max(&self) -> usize {
+        if self.rows.is_some() { RECORDED_BODY_BYTES_MAX } else { self.head.body.bytes.len() }
     }
 
     /// The answer, once the caller has read it, or has gone.
@@ -258,8 +278,32 @@ impl Drop for KeptRows {
     }
 }
 
+/// A recording that is being made, with the room that it takes.
+pub(super) struct Begun {
+    request: RecordedRequest,
+    request_bytes: usize,
+    room: Room,
+}
+
+impl Begun {
+    /// Begins with what is kept of a request; `None` if there is no room.
+    pub(super) fn with(request: &HandlerRequest, recorder: &Recorder) -> Option<Self> {
+        let request_bytes = RecordedRequest::bytes_of(request);
+        let room = recorder.reserve(request_bytes + RECORDED_BODY_BYTES_MAX)?;
+        Some(Self { request: RecordedRequest::of(request), request_bytes, room })
+    }
+
+    /// The recording, once the answer has left.
+    pub(super) async fn finished(self, answer: PendingAnswer) -> (Recording, Room) {
+        let Self { request, request_bytes, mut room } = self;
+        room.shrink_to(request_bytes + answer.bytes_max());
+        (Recording { request, answer: answer.finished().await }, room)
+    }
+}
+
 impl Inner {
-    /// A recording as it is stored; `None` if that fails, which must not fail the invocation.
+    /// A recording as it is stored; `None` if that fails, which must not fail the invocation. One at a time is made: compressing takes
+    /// processor time and memory, and those that wait have their room already.
     pub(super) async fn sealed(&self, tenant: TenantId, id: InvocationId, recording: Recording) -> Option<Vec<u8>> {
         let key = match self.directory.recording_key(tenant).await {
             Ok(key) => key,
@@ -268,6 +312,7 @@ impl Inner {
                 return None;
             }
         };
+        let _turn = self.sealing.acquire().await.ok()?; // it is never closed
         let sealed = tokio::task::spawn_blocking(move || seal(&key, id, &recording)).await;
         match sealed.map_err(|error| error.to_string()).and_then(|sealed| sealed) {
             Ok(sealed) => Some(sealed),

@@ -30,6 +30,54 @@ async fn a_compare_and_set_of_an_old_revision_changes_nothing() {
 }
 
 #[tokio::test]
+async fn changes_that_wait_for_each_other_keep_no_script_from_writing_its_state() {
+    on_server(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let script = ensure_script(&db, tenant, "hello").await;
+        let mut changes = vec![db.begin_derived_change().await.unwrap()];
+        while changes.len() < 3 {
+            changes.push(db.writer.begin().await.unwrap());
+        }
+        let moment = std::time::Duration::from_millis(50);
+        assert!(tokio::time::timeout(moment, db.writer.begin()).await.is_err(), "changes take all there are");
+        let brief = std::time::Duration::from_secs(4); // less than waiting for a connection takes
+        let written = tokio::time::timeout(brief, db.state().set_state(tenant, script, Some("1"))).await;
+        written.expect("a script writes").unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_script_is_deleted_while_it_writes_its_state() {
+    on_server(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let (script, name) = (ensure_script(&db, tenant, "hello").await, "hello".parse().unwrap());
+        let mut writing = db.state_writer.begin().await.unwrap();
+        sqlx::query("INSERT INTO script_state (tenant_id, script_id, value, revision, updated_at_ms) VALUES ($1, $2, '1', 1, 1)")
+            .bind(tenant.0)
+            .bind(script.0)
+            .execute(&mut *writing)
+            .await
+            .unwrap();
+        let (deleting, state) = (db.clone(), db.clone());
+        let deleting = tokio::spawn(async move { deleting.scripts().delete_script(tenant, script, &name).await });
+        let moment = std::time::Duration::from_millis(300);
+        tokio::time::sleep(moment).await;
+        let late = tokio::spawn(async move { state.state().set_state(tenant, script, Some("2")).await });
+        tokio::time::sleep(moment).await;
+        assert!(!deleting.is_finished(), "it waits for what the script has begun");
+        writing.commit().await.unwrap();
+        deleting.await.unwrap().unwrap();
+        let late = late.await.unwrap();
+        assert!(matches!(late, Ok(()) | Err(DbError::Unknown { what: "script", .. })), "{late:?}");
+        assert_eq!(db.state().find_state(tenant, script).await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn who_manages_a_script_replaces_its_state_and_that_is_noted_or_neither() {
     on_each(async |fresh| {
         let db = fresh.open().await;

@@ -375,6 +375,7 @@ pub(in crate::db) const TABLES: &[Table] = &[
             ("traceback", Text),
             ("rerun_of", Text),
             ("rerun_by", Text),
+            ("recording_bytes", Integer),
             ("recording", Blob),
         ],
     ),
