@@ -185,7 +185,7 @@ pub(super) async fn compare_versions(
         }
     };
     let newer = scope.db.versions().list_files(scope.id(), newer.id).await?;
-    let Diff { text, is_complete } = control.compare(older, newer).await?;
+    let Diff { text, is_complete } = control.compare(scope.id(), older, newer).await?;
     Ok(Json(Comparison { diff: text, is_complete }))
 }
 
