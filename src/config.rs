@@ -11,6 +11,7 @@ use std::{
 use ipnet::IpNet;
 
 use crate::domain::{
+    client::ForwardedField,
     control_database::{ControlDatabase, ServerDatabase},
     limits::{HEADROOM_BYTES, Limits, SessionLimits},
     secret::Secret,
@@ -118,9 +119,10 @@ pub struct Config {
     pub egress_private: Vec<IpNet>,
     /// What a SQLite file of a tenant may grow to.
     pub sqlite_bytes: u64,
-    /// Proxies in front of the listeners whose `X-Forwarded-For` or `Forwarded` says where a request comes from. None: anybody else could make
-    /// that up.
+    /// Proxies in front of the listeners that say where a request comes from. None: anybody else could make that up.
     pub trusted_proxies: Vec<IpNet>,
+    /// The field in which they say it; the other is ignored.
+    pub forwarded_field: ForwardedField,
     /// Invocation records kept for each tenant.
     pub records_kept: u32,
     /// How long they are kept.
@@ -154,6 +156,7 @@ impl Config {
             egress_private: Vec::new(),
             sqlite_bytes: 1 << 30,
             trusted_proxies: Vec::new(),
+            forwarded_field: ForwardedField::default(),
             records_kept: 100_000,
             records_age: Duration::from_secs(30 * 86400),
             drain: Duration::from_secs(30),

@@ -37,7 +37,7 @@ use std::{
 };
 
 use axum::{Router, extract::DefaultBodyLimit, http::Request, middleware, response::IntoResponse as _};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::OnceCell;
 
 use crate::{
     app::{Host, StartError, Workspace},
@@ -129,7 +129,7 @@ pub(crate) struct Inner {
     /// For who looks at tables; scripts have their own.
     connections: Arc<Connections>,
     tails: Arc<Tails>,
-    comparing: Semaphore,
+    comparing: diff::Comparing,
     publisher: OnceCell<Arc<Publisher>>,
     start_publisher: Arc<StartPublisher>,
     on_change: Box<dyn Fn() + Send + Sync>,
@@ -174,7 +174,7 @@ impl Control {
             invoker,
             connections,
             tails: Arc::default(),
-            comparing: Semaphore::new(diff::AT_ONCE),
+            comparing: diff::Comparing::default(),
             publisher: OnceCell::new(),
             start_publisher: Arc::from(start_publisher),
             on_change,

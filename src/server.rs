@@ -33,7 +33,7 @@ use tokio::{
 };
 
 use crate::{
-    domain::names::InvocationId,
+    domain::{client::ForwardedField, names::InvocationId},
     problem::Problem,
     server::connection::{Answering, Side},
 };
@@ -63,8 +63,10 @@ pub struct Settings {
     pub response_time: Duration,
     /// A connection whose peer takes none of what was sent for this long is broken off.
     pub unread_time: Duration,
-    /// Proxies whose `X-Forwarded-For` or `Forwarded` says where a request comes from.
+    /// Proxies that say where a request comes from.
     pub trusted_proxies: Vec<IpNet>,
+    /// The field in which they say it; the other is ignored.
+    pub forwarded_field: ForwardedField,
 }
 
 impl Settings {
@@ -87,6 +89,7 @@ impl Default for Settings {
             response_time: Duration::from_secs(300),
             unread_time: Duration::from_secs(60),
             trusted_proxies: Vec::new(),
+            forwarded_field: ForwardedField::default(),
         }
     }
 }

@@ -125,19 +125,17 @@ impl Workspace {
             with_log,
             tables: layout(),
         };
-        if path.exists() {
+        if path.symlink_metadata().is_ok() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
-        let part = Part::new(path);
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part.0).map_err(failed)?;
+        let (part, file) = Part::create(path)?;
         let written = self.write(Selection { tenant: id, with_log }, &head, key, file).await;
         let (file, rows) = written.map_err(|error| match error {
             WriteError::Stream(cause) => TransferError::File { path: path.to_owned(), cause },
             WriteError::Other(error) => error,
         })?;
         file.sync_all().map_err(failed)?;
-        std::fs::rename(&part.0, path).map_err(failed)?;
+        part.publish(path).map_err(failed)?;
         Ok(Transferred { tenant: tenant.cloned(), rows })
     }
 
@@ -225,20 +223,30 @@ fn now_ms() -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The file as long as it is incomplete; removed unless it was renamed.
+/// The file's name as long as it is incomplete. Dropping it removes that name.
 struct Part(PathBuf);
 
 impl Part {
-    fn new(path: &Path) -> Self {
+    /// A new file: another one, of an export that runs or was killed, is neither shared nor removed.
+    fn create(path: &Path) -> Result<(Self, File), TransferError> {
         let mut name = path.as_os_str().to_owned();
         name.push(".part");
-        Self(name.into())
+        let name = PathBuf::from(name);
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name) {
+            Ok(file) => Ok((Self(name), file)),
+            Err(cause) => Err(TransferError::File { path: name, cause: cause.into() }),
+        }
+    }
+
+    /// Gives the file its name, if there is no other one of that name by now.
+    fn publish(self, path: &Path) -> io::Result<()> {
+        std::fs::hard_link(&self.0, path)
     }
 }
 
 impl Drop for Part {
     fn drop(&mut self) {
-        _ = std::fs::remove_file(&self.0); // it was renamed, or cannot be removed: then it has an end that nobody mistakes
+        _ = std::fs::remove_file(&self.0); // if it cannot be removed, it has an end that nobody mistakes
     }
 }
 
@@ -322,6 +330,29 @@ mod tests {
             head.tables.truncate(2);
         });
         assert_eq!(import(&[&older, b"{\"rows\": 0}"], None).await.unwrap().rows, 0);
+    }
+
+    #[test]
+    fn an_export_takes_the_place_of_no_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("export");
+        let names = || {
+            let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+            let mut names: Vec<_> = names.collect();
+            names.sort();
+            names
+        };
+        let (first, _) = Part::create(&path).unwrap();
+        let second = Part::create(&path).map(|_| ()).unwrap_err();
+        assert!(matches!(&second, TransferError::File { path, .. } if path.ends_with("export.part")), "{second}");
+        assert_eq!(names(), ["export.part"], "that of the first is still there");
+        first.publish(&path).unwrap();
+        assert_eq!(names(), ["export"]);
+
+        std::fs::write(&path, "other").unwrap();
+        let (late, _) = Part::create(&path).unwrap();
+        assert_eq!(late.publish(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!((names(), std::fs::read_to_string(&path).unwrap()), (vec!["export".into()], "other".to_owned()));
     }
 
     #[tokio::test]

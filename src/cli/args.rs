@@ -17,6 +17,7 @@ pub(super) use crate::cli::args::authoring::{DiffArgs, InvocationCommand, Switch
 use crate::{
     cli::args::local::{ExportArgs, ImportArgs, Unshown},
     domain::{
+        client::ForwardedField,
         egress::AllowRule,
         exchange::AuthMode,
         names::{ConnectionName, ScriptName, SecretName, TenantName},
@@ -247,9 +248,12 @@ pub(super) struct ServeArgs {
     /// What a SQLite file may grow to; each schema of a tenant's SQLite connection is a file
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) sqlite_size: Option<u64>,
-    /// Network of proxies whose `X-Forwarded-For` or `Forwarded` says where requests come from; may be repeated
+    /// Network of proxies that say where requests come from; may be repeated
     #[arg(long, value_name = "CIDR")]
     pub(super) trusted_proxy: Vec<IpNet>,
+    /// The header field in which they say it: `x-forwarded-for` unless given, or `forwarded`
+    #[arg(long, value_name = "FIELD", requires = "trusted_proxy")]
+    pub(super) forwarded_field: Option<ForwardedField>,
     /// Invocation records kept for each tenant
     #[arg(long, value_name = "N")]
     pub(super) records: Option<u32>,

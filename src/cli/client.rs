@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use axum::{Router, body::Body};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
@@ -61,6 +61,13 @@ enum Transport {
         url: String,
         token: Option<Secret>,
     },
+}
+
+/// An answer whose body still comes.
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    pieces: BoxStream<'static, Result<Bytes>>,
 }
 
 /// The API refused.
@@ -152,6 +159,16 @@ impl Client {
         self.send(Method::PUT, path, Some(body)).await
     }
 
+    /// What is there, and the tag of its revision.
+    pub(super) async fn get_tagged(&self, path: &str) -> Result<(Value, Option<HeaderValue>)> {
+        self.exchange(Method::GET, path, None, None).await
+    }
+
+    /// Replaces what has this tag, if nobody else has replaced it meanwhile.
+    pub(super) async fn replace(&self, path: &str, body: &Value, tag: Option<&HeaderValue>) -> Result<Value> {
+        self.exchange(Method::PUT, path, Some(body), tag).await.map(|(value, _)| value)
+    }
+
     pub(super) async fn patch(&self, path: &str, body: &Value) -> Result<Value> {
         self.send(Method::PATCH, path, Some(body)).await
     }
@@ -178,7 +195,7 @@ impl Client {
 
     /// Events of a stream, as JSON, until it ends.
     pub(super) async fn follow(&self, path: &str) -> Result<BoxStream<'static, Result<Value>>> {
-        let (status, pieces) = self.open(Method::GET, path, None).await?;
+        let Answer { status, pieces, .. } = self.open(Method::GET, path, None, None).await?;
         if !status.is_success() {
             return Err(refusal(status, &collect(pieces).await?));
         }
@@ -198,17 +215,27 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
-        let (status, pieces) = self.open(method, path, body).await?;
+        self.exchange(method, path, body, None).await.map(|(value, _)| value)
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        tag: Option<&HeaderValue>,
+    ) -> Result<(Value, Option<HeaderValue>)> {
+        let Answer { status, headers, pieces } = self.open(method, path, body, tag).await?;
         let text = collect(pieces).await?;
         if !status.is_success() {
             return Err(refusal(status, &text));
         }
-        match text.is_empty() {
-            true => Ok(Value::Null),
-            false => {
-                serde_json::from_slice(&text).context("the answer is no JSON: is this the control address of a pqhost?")
-            }
-        }
+        let value = match text.is_empty() {
+            true => Value::Null,
+            false => serde_json::from_slice(&text)
+                .context("the answer is no JSON: is this the control address of a pqhost?")?,
+        };
+        Ok((value, headers.get(header::ETAG).cloned()))
     }
 
     async fn open(
@@ -216,18 +243,23 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&Value>,
-    ) -> Result<(StatusCode, BoxStream<'static, Result<Bytes>>)> {
+        tag: Option<&HeaderValue>,
+    ) -> Result<Answer> {
         let body = body.map(Value::to_string);
         match &self.transport {
             Transport::Local(router) => {
                 let request =
                     Request::builder().method(method).uri(format!("{PREFIX}{path}")).extension(Principal::Local);
-                let request = request.header(header::CONTENT_TYPE, "application/json");
+                let mut request = request.header(header::CONTENT_TYPE, "application/json");
+                if let Some(tag) = tag {
+                    request = request.header(header::IF_MATCH, tag);
+                }
                 let request = request.body(body.map_or_else(Body::empty, Body::from))?;
                 let answer = tower_service::Service::call(&mut router.clone(), request).await;
                 let response = answer.unwrap_or_else(|never| match never {});
-                let pieces = response.map(Body::into_data_stream);
-                Ok((pieces.status(), pieces.into_body().map_err(Into::into).boxed()))
+                let (parts, body) = response.into_parts();
+                let pieces = body.into_data_stream().map_err(Into::into).boxed();
+                Ok(Answer { status: parts.status, headers: parts.headers, pieces })
             }
             Transport::Remote { http, url, token } => {
                 let mut request = http.request(method, format!("{url}{PREFIX}{path}"));
@@ -237,8 +269,12 @@ impl Client {
                 if let Some(body) = body {
                     request = request.header(header::CONTENT_TYPE, "application/json").body(body);
                 }
-                let response = request.send().await.with_context(|| format!("cannot reach {url}"))?;
-                Ok((response.status(), response.bytes_stream().map_err(Into::into).boxed()))
+                if let Some(tag) = tag {
+                    request = request.header(header::IF_MATCH, tag);
+                }
+                let mut response = request.send().await.with_context(|| format!("cannot reach {url}"))?;
+                let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+                Ok(Answer { status, headers, pieces: response.bytes_stream().map_err(Into::into).boxed() })
             }
         }
     }
@@ -279,4 +315,27 @@ pub(super) fn path(segments: &[&str]) -> String {
 /// [`path`] below a tenant.
 pub(super) fn in_tenant(tenant: &crate::domain::names::TenantName, segments: &[&str]) -> String {
     path(&["tenants", tenant.as_str()]) + &path(segments)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_somebody_else_has_changed_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let client = Client::local(DataDir::new(folder.path().to_owned()), Output { json: false }).await.unwrap();
+        client.post("/tenants", &json!({ "name": "acme" })).await.unwrap();
+        client.post("/tenants/acme/scripts", &json!({ "name": "hello" })).await.unwrap();
+        let path = "/tenants/acme/scripts/hello/draft";
+        let files = |text: &str| json!({ "files": [{ "name": "handler.py", "text": text }] });
+        let (_, tag) = client.get_tagged(path).await.unwrap();
+        assert!(tag.is_some());
+        client.replace(path, &files("first"), tag.as_ref()).await.unwrap();
+        let error = client.replace(path, &files("second"), tag.as_ref()).await.unwrap_err();
+        assert_eq!(error.downcast_ref::<Refused>().unwrap().code, "changed_meanwhile");
+        assert_eq!(client.get(path).await.unwrap()["files"][0]["text"], "first");
+    }
 }

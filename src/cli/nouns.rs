@@ -177,12 +177,12 @@ pub(super) async fn endpoint(target: &Target, command: EndpointCommand, output: 
         }
         EndpointCommand::Record { tenant, id, switch } => {
             let path = in_tenant(&tenant, &["endpoints", &id.to_string()]);
-            let endpoint = client.get(&path).await?;
+            let (endpoint, tag) = client.get_tagged(&path).await?;
             let mut wanted = json!({ "record": switch == Switch::On });
             for name in ["methods", "route", "script", "version", "auth"] {
                 wanted[name] = endpoint[name].clone();
             }
-            let replaced = client.put(&path, &wanted).await?;
+            let replaced = client.replace(&path, &wanted, tag.as_ref()).await?;
             let sentence = match switch {
                 Switch::On => format!("requests of endpoint {id} and their answers are kept from now on"),
                 Switch::Off => {

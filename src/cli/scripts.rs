@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::HeaderValue;
 use serde_json::{Value, json};
 
 use crate::{
@@ -234,6 +235,9 @@ fn is_package(name: &str) -> bool {
     name.split('/').next() == Some(VENDORED_FOLDER)
 }
 
+/// Tag of the draft that a script does not have.
+const NO_DRAFT: HeaderValue = HeaderValue::from_static("\"0\"");
+
 /// Saves a folder as the draft, for `publish` of the control API or another author to go on with.
 async fn push(
     client: &Client,
@@ -252,7 +256,13 @@ async fn push(
         client.post(&in_tenant(tenant, &["scripts"]), &json!({ "name": script })).await?;
     }
     let files: Vec<_> = files.into_iter().map(file).collect();
-    client.put(&format!("{path}/draft"), &json!({ "files": files })).await?;
+    let path = format!("{path}/draft");
+    let tag = match client.get_tagged(&path).await {
+        Ok((_, tag)) => tag,
+        Err(error) if is_missing(&error) => Some(NO_DRAFT),
+        Err(error) => return Err(error),
+    };
+    client.replace(&path, &json!({ "files": files }), tag.as_ref()).await?;
     let sentence = format!("saved the draft of `{script}`: {}; nothing is published", names.join(", "));
     output.done(&sentence, &json!({ "script": script, "files": names }));
     Ok(())

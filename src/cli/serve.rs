@@ -65,8 +65,11 @@ impl Ready {
 pub(super) async fn start(config: Config, output: Output) -> Result<Ready> {
     let config = config.validated()?;
     let bound = server::bind(config.ingress, config.control).await.context("cannot listen")?;
-    let settings =
-        server::Settings { trusted_proxies: config.trusted_proxies.clone(), ..server::Settings::of_this_process() };
+    let settings = server::Settings {
+        trusted_proxies: config.trusted_proxies.clone(),
+        forwarded_field: config.forwarded_field,
+        ..server::Settings::of_this_process()
+    };
     let server = bound.open(settings).context("cannot listen")?;
     let workspace = Workspace::open(&config.data).await?;
     // On a thread of its own: the listeners answer meanwhile.
@@ -91,6 +94,7 @@ pub(super) async fn serve(data: DataDir, args: ServeArgs, output: Output) -> Res
         egress_private,
         sqlite_size,
         trusted_proxy,
+        forwarded_field,
         records,
         records_age,
         rewind_by_discarding,
@@ -108,6 +112,7 @@ pub(super) async fn serve(data: DataDir, args: ServeArgs, output: Output) -> Res
     config.egress_private = egress_private;
     config.sqlite_bytes = sqlite_size.map_or(config.sqlite_bytes, |mib| mib.saturating_mul(1 << 20));
     config.trusted_proxies = trusted_proxy;
+    config.forwarded_field = forwarded_field.unwrap_or_default();
     config.records_kept = records.unwrap_or(config.records_kept);
     config.records_age = records_age.unwrap_or(config.records_age);
     config.rewind_by_discarding = rewind_by_discarding;

@@ -1,13 +1,25 @@
 //! How two versions differ, within limits: files may be large, and comparing takes time that grows with the square of the differences.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use similar::TextDiff;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
-use crate::{control::Control, domain::script::SourceFile, problem::api::ApiError};
+use crate::{
+    control::Control,
+    domain::{names::TenantId, script::SourceFile},
+    problem::api::ApiError,
+};
 
 /// Comparisons at a time: they compute, and so do guests.
-pub(super) const AT_ONCE: usize = 1;
+const AT_ONCE: usize = 1;
+
+/// Longest time that a comparison waits for others. Some comparisons that take all of [`TIME`] fit.
+const WAIT: Duration = Duration::from_secs(10);
 
 /// Longest time of one comparison. Scripts of thousands of lines take milliseconds.
 const TIME: Duration = Duration::from_secs(2);
@@ -30,11 +42,53 @@ pub(crate) struct Diff {
     pub(crate) is_complete: bool,
 }
 
+/// Who compares. A tenant stands in line once, however much it wants to compare.
+#[derive(Debug)]
+pub(super) struct Comparing {
+    all: Arc<Semaphore>,
+    /// Of tenants that compare or wait.
+    tenants: Mutex<HashMap<TenantId, Arc<Semaphore>>>,
+}
+
+impl Default for Comparing {
+    fn default() -> Self {
+        Self { all: Arc::new(Semaphore::new(AT_ONCE)), tenants: Mutex::default() }
+    }
+}
+
+impl Comparing {
+    /// Waits for the tenant's turn, which lasts until the permits are dropped.
+    async fn begin(&self, tenant: TenantId, wait: Duration) -> Result<[OwnedSemaphorePermit; 2], ApiError> {
+        let of_tenant = {
+            let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+            tenants.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(tenants.entry(tenant).or_insert_with(|| Arc::new(Semaphore::new(1))))
+        };
+        let turn = async {
+            let of_tenant = of_tenant.acquire_owned().await?;
+            Ok::<_, AcquireError>([of_tenant, Arc::clone(&self.all).acquire_owned().await?])
+        };
+        match tokio::time::timeout(wait, turn).await {
+            Ok(turn) => turn.map_err(|error| ApiError::Host(error.to_string())),
+            Err(_) => Err(ApiError::Unavailable("too much is being compared; try again".to_owned())),
+        }
+    }
+}
+
 impl Control {
     /// Compares beside the threads that serve.
-    pub(super) async fn compare(&self, older: Vec<SourceFile>, newer: Vec<SourceFile>) -> Result<Diff, ApiError> {
-        let _permit = self.comparing.acquire().await.map_err(|error| ApiError::Host(error.to_string()))?;
-        let comparing = tokio::task::spawn_blocking(move || compare(&older, &newer));
+    pub(super) async fn compare(
+        &self,
+        tenant: TenantId,
+        older: Vec<SourceFile>,
+        newer: Vec<SourceFile>,
+    ) -> Result<Diff, ApiError> {
+        let turn = self.comparing.begin(tenant, WAIT).await?;
+        let comparing = tokio::task::spawn_blocking(move || {
+            let diff = compare(&older, &newer);
+            drop(turn); // here, because the caller may have hung up
+            diff
+        });
         comparing.await.map_err(|error| ApiError::Host(error.to_string()))
     }
 }
@@ -96,7 +150,28 @@ fn diff_of(older: &[SourceFile], newer: &[SourceFile], time: Duration) -> Diff {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_tenant_that_compares_much_does_not_keep_others_waiting() {
+        let comparing = Comparing::default();
+        let first = comparing.begin(TenantId(1), WAIT).await.unwrap();
+        let mut more: Vec<_> = (0..100).map(|_| Box::pin(comparing.begin(TenantId(1), WAIT))).collect();
+        assert!(more.iter_mut().all(|begin| begin.now_or_never().is_none()));
+        let mut other = Box::pin(comparing.begin(TenantId(2), WAIT));
+        assert!((&mut other).now_or_never().is_none());
+        drop(first);
+        let other = other.now_or_never().expect("it is next").unwrap();
+
+        // Nobody waits for long.
+        let error = comparing.begin(TenantId(3), Duration::from_millis(1)).await.unwrap_err();
+        assert!(matches!(error, ApiError::Unavailable(_)), "{error}");
+        drop((more, other));
+        drop(comparing.begin(TenantId(1), WAIT).await.unwrap());
+        assert_eq!(comparing.tenants.lock().unwrap().len(), 1, "those that are done are forgotten");
+    }
 
     fn files(files: &[(&str, &[u8])]) -> Vec<SourceFile> {
         files.iter().map(|(name, content)| SourceFile { name: (*name).to_owned(), content: content.to_vec() }).collect()

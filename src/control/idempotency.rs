@@ -72,6 +72,9 @@ impl Control {
         answer: Answer,
     ) -> Result<Response, ApiError> {
         let response = next.run(request).await;
+        if response.status().is_server_error() {
+            return Ok(response); // the change may have been made all the same: the key stays taken
+        }
         if !response.status().is_success() {
             self.db.idempotency().forget(key).await?; // nothing was created
             return Ok(response);

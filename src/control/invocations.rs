@@ -1,6 +1,6 @@
 //! The invocation log.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::{
     extract::State,
@@ -31,6 +31,9 @@ const FOLLOW_POLL: Duration = Duration::from_millis(300);
 
 /// Entries read at a time; each has up to 64 KiB of log.
 const FOLLOWED_AT_ONCE: u32 = 100;
+
+/// How often it is looked whether somebody who follows still may.
+const LET_IN_FOR: Duration = Duration::from_secs(1);
 
 /// A comment is sent when nothing else was for so long, so that no proxy takes the connection for dead.
 const FOLLOW_KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -170,16 +173,20 @@ pub(super) async fn follow_invocations(
             newest.last().map_or(0, |entry| entry.seq)
         }
     };
-    let batches = futures::stream::try_unfold((after, control, scope, tail), async |(after, control, scope, tail)| {
+    let begun = (after, Instant::now(), control, scope, tail);
+    let batches = futures::stream::try_unfold(begun, async |(after, mut let_in_at, control, scope, tail)| {
         loop {
             let new = scope.db.invocations().list(scope.id(), Some(after), FOLLOWED_AT_ONCE).await?;
-            // Looked at after reading: nothing is shown that was recorded after the credential was revoked.
-            if !control.is_still_let_in(&scope, Needs::Viewer).await? {
-                return Ok::<_, ApiError>(None);
+            // Looked at after reading: nothing is shown that was recorded longer than this after the credential was revoked.
+            if let_in_at.elapsed() >= LET_IN_FOR {
+                if !control.is_still_let_in(&scope, Needs::Viewer).await? {
+                    return Ok::<_, ApiError>(None);
+                }
+                let_in_at = Instant::now();
             }
             if let Some(last) = new.last() {
                 let after = last.seq;
-                return Ok(Some((new, (after, control, scope, tail))));
+                return Ok(Some((new, (after, let_in_at, control, scope, tail))));
             }
             tokio::time::sleep(FOLLOW_POLL).await;
         }

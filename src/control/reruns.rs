@@ -17,7 +17,10 @@ use crate::{
         names::{InvocationId, ScriptName, TenantName, VersionId},
         script::SourceFile,
     },
-    invoke::recording::{RECORDED_BODY_BYTES_MAX, RecordedAnswer, RecordedBody, Recording},
+    invoke::{
+        error::InvokeError,
+        recording::{RECORDED_BODY_BYTES_MAX, RecordedAnswer, RecordedBody, Recording},
+    },
     problem::api::ApiError,
 };
 
@@ -75,7 +78,7 @@ pub(super) struct RerunComparison {
     same_status: bool,
     /// Fields and their values, in any order
     same_headers: bool,
-    /// Null when what is kept is the same, but was cut
+    /// Null when what is kept of both is the same, but one was cut
     same_body: Option<bool>,
     /// Unified diff of the bodies if they are text; JSON is laid out first
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,10 +104,10 @@ pub(super) async fn rerun_invocation(
     let by = scope.db.actor().to_owned();
     scope.db.audit().note(scope.id(), "rerun_invocation", &format!("{id} with {script} version {number}")).await?;
     let rerun = host.rerun((&scope.tenant.name, &script), &entry, &recording.request, version, &by).await;
-    let rerun = rerun.map_err(|error| ApiError::Host(error.to_string()))?;
+    let rerun = rerun.map_err(not_run)?;
     let rerun =
         rerun.ok_or_else(|| ApiError::Unknown { what: "version", name: format!("{number} of script {script}") })?;
-    let comparison = compare(&control, &recording.answer, &rerun.answer).await?;
+    let comparison = compare(&control, &scope, &recording.answer, &rerun.answer).await?;
     Ok(Json(Rerun {
         invocation: rerun.id.to_string(),
         version: rerun.version,
@@ -112,6 +115,14 @@ pub(super) async fn rerun_invocation(
         rerun: rerun.answer.into(),
         comparison,
     }))
+}
+
+/// Why the host did not come to run it.
+fn not_run(error: InvokeError) -> ApiError {
+    match error {
+        InvokeError::Db(error) => error.into(),
+        other => ApiError::Host(other.to_string()),
+    }
 }
 
 async fn find_recording(control: &Control, scope: &InTenant, entry: &LoggedInvocation) -> Result<Recording, ApiError> {
@@ -128,8 +139,7 @@ async fn find_recording(control: &Control, scope: &InTenant, entry: &LoggedInvoc
         )));
     }
     let recording = control.invoker()?.find_recording(entry).await;
-    let recording = recording.map_err(|error| ApiError::Host(error.to_string()))?;
-    match recording {
+    match recording.map_err(not_run)? {
         Some(recording) if recording.request.is_whole() => Ok(recording),
         Some(_) => Err(ApiError::NotRecorded(format!(
             "the request of invocation {id} cannot be sent again: its body has more than the {RECORDED_BODY_BYTES_MAX} \
@@ -159,13 +169,14 @@ async fn find_version(
 
 async fn compare(
     control: &Control,
+    scope: &InTenant,
     original: &RecordedAnswer,
     rerun: &RecordedAnswer,
 ) -> Result<RerunComparison, ApiError> {
     let mut compared = compare_outlines(original, rerun);
     if let Some((old, new)) = comparable(&original.body, &rerun.body) {
         let file = |text: String| vec![SourceFile { name: BODY.to_owned(), content: text.into_bytes() }];
-        compared.diff = Some(control.compare(file(old), file(new)).await?.text);
+        compared.diff = Some(control.compare(scope.id(), file(old), file(new)).await?.text);
     }
     Ok(compared)
 }
@@ -178,22 +189,26 @@ fn compare_outlines(original: &RecordedAnswer, rerun: &RecordedAnswer) -> RerunC
         fields.sort();
         fields
     };
-    let (old, new) = (&original.body, &rerun.body);
-    let same_body = match (old.bytes == new.bytes, old.is_cut || new.is_cut) {
-        (true, true) => None,
-        (is_same, _) => Some(is_same),
-    };
     RerunComparison {
         same_status: (original.status, &original.code) == (rerun.status, &rerun.code),
         same_headers: headers(original) == headers(rerun),
-        same_body,
+        same_body: compare_bodies(&original.body, &rerun.body),
         diff: None,
+    }
+}
+
+/// Whether two bodies are the same; `None` if what is kept does not tell: one that was cut may go on as the other does.
+fn compare_bodies(old: &RecordedBody, new: &RecordedBody) -> Option<bool> {
+    let may_go_on_as = |cut: &RecordedBody, other: &RecordedBody| cut.is_cut && other.bytes.starts_with(&cut.bytes);
+    match may_go_on_as(old, new) || may_go_on_as(new, old) {
+        true => None,
+        false => Some(old.bytes == new.bytes),
     }
 }
 
 /// Two bodies that differ as texts to be compared by line.
 fn comparable(old: &RecordedBody, new: &RecordedBody) -> Option<(String, String)> {
-    if old.bytes == new.bytes {
+    if compare_bodies(old, new) != Some(false) {
         return None;
     }
     let (old, new) = (text_of(old)?, text_of(new)?);
@@ -247,8 +262,27 @@ mod tests {
         let other = RecordedAnswer { status: 201, headers: Vec::new(), ..answer(b"y", false) };
         let other = compare_outlines(&answer(b"x", false), &other);
         assert!(!other.same_status && !other.same_headers && other.same_body == Some(false));
-        assert_eq!(compare_outlines(&answer(b"x", true), &answer(b"x", false)).same_body, None);
-        assert_eq!(compare_outlines(&answer(b"x", true), &answer(b"y", false)).same_body, Some(false));
+    }
+
+    #[test]
+    fn bodies_that_only_were_cut_do_not_differ() {
+        for (old, is_old_cut, new, is_new_cut, expected) in [
+            ("x", true, "x", false, None),
+            ("x", true, "x", true, None),
+            ("x", true, "xy", false, None),
+            ("x", true, "xy", true, None),
+            ("xy", true, "x", true, None),
+            ("x", true, "y", false, Some(false)),
+            ("xy", true, "xz", true, Some(false)),
+            ("xy", true, "x", false, Some(false)), // whole, and shorter than what is kept of the other
+            ("x", false, "xy", false, Some(false)),
+        ] {
+            let (old, new) = (answer(old.as_bytes(), is_old_cut).body, answer(new.as_bytes(), is_new_cut).body);
+            for (old, new) in [(&old, &new), (&new, &old)] {
+                assert_eq!(compare_bodies(old, new), expected, "{old:?} {new:?}");
+                assert_eq!(comparable(old, new).is_some(), expected == Some(false), "{old:?} {new:?}");
+            }
+        }
     }
 
     #[test]

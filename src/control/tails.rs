@@ -12,7 +12,7 @@ use crate::{
     problem::api::ApiError,
 };
 
-/// Tails of one user or token: some windows, on some machines.
+/// Tails of one user, of the tokens of one tenant, or of one operator's token: some windows, on some machines.
 const TAILS_OF_ONE_MAX: usize = 8;
 
 /// Tails of all. Each is a connection, of which the control listener has four times as many, and a dozen small reads a second.
@@ -42,7 +42,9 @@ impl Tails {
             Principal::Bearer(credential) => match &credential.holder {
                 // A user is one, however often it has logged in.
                 Holder::User { user, .. } | Holder::Session { user, .. } => format!("user {user}"),
-                Holder::Operator | Holder::Tenant { .. } => format!("token {}", credential.id),
+                // A tenant's owners make as many tokens as they like.
+                Holder::Tenant { tenant, .. } => format!("tenant {tenant}"),
+                Holder::Operator => format!("token {}", credential.id),
             },
         };
         let mut counts = self.counts();
@@ -91,7 +93,13 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{db::credentials::Credential, domain::names::UserId};
+    use crate::{
+        db::credentials::Credential,
+        domain::{
+            names::{TenantId, UserId},
+            people::Role,
+        },
+    };
 
     fn bearer(id: &str, holder: Holder) -> Principal {
         let (id, name) = (id.to_owned(), String::new());
@@ -116,6 +124,13 @@ mod tests {
         held.push(tails.begin(&session).unwrap());
         drop((held, other));
         assert!(tails.counts().is_empty(), "{tails:?}");
+
+        // A tenant is one, however many tokens its owners make.
+        let of_tenant = |id: &str| bearer(id, Holder::Tenant { tenant: TenantId(1), role: Role::Viewer });
+        let held: Vec<_> = (0..TAILS_OF_ONE_MAX).map(|n| tails.begin(&of_tenant(&n.to_string())).unwrap()).collect();
+        tails.begin(&of_tenant("z")).unwrap_err();
+        tails.begin(&bearer("z", Holder::Tenant { tenant: TenantId(2), role: Role::Viewer })).unwrap();
+        drop(held);
 
         let each = |n: usize| tails.begin(&bearer(&n.to_string(), Holder::Operator));
         let all: Vec<_> = (0..TAILS_MAX).map(|n| each(n).unwrap()).collect();

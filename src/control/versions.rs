@@ -120,6 +120,9 @@ pub(super) async fn publish_version(
     InPath((_, name)): InScript,
     Json(NewVersion { files, message, promote }): Json<NewVersion>,
 ) -> Result<Created<PublishedVersion>, ApiError> {
+    if message.contains(|c: char| c.is_control() && !matches!(c, '\n' | '\t')) {
+        return Err(ApiError::Invalid("`message` may have no control characters but newlines and tabs".to_owned()));
+    }
     if message.len() > MESSAGE_BYTES_MAX {
         return Err(ApiError::Invalid(format!("`message` may have {MESSAGE_BYTES_MAX} bytes, not {}", message.len())));
     }
@@ -185,7 +188,7 @@ pub(super) async fn compare_versions(
         }
     };
     let newer = scope.db.versions().list_files(scope.id(), newer.id).await?;
-    let Diff { text, is_complete } = control.compare(older, newer).await?;
+    let Diff { text, is_complete } = control.compare(scope.id(), older, newer).await?;
     Ok(Json(Comparison { diff: text, is_complete }))
 }
 

@@ -115,7 +115,8 @@ impl<'a> Transfer<'a> {
     ) -> Result<Import, DbError> {
         let layout = layout.iter().map(Incoming::new).collect::<Result<_, _>>()?;
         let tx = self.0.begin_change(None, action, target).await?;
-        Ok(Import { tx, layout, rename, ids: HashMap::new(), late: Vec::new() })
+        let is_on_server = self.0.writer.is_server();
+        Ok(Import { tx, is_on_server, layout, rename, ids: HashMap::new(), late: Vec::new() })
     }
 }
 
@@ -164,6 +165,15 @@ fn read(table: &Table, row: &AnyRow) -> Result<Vec<Value>, sqlx::Error> {
         })
     };
     table.columns.iter().enumerate().map(value).collect()
+}
+
+/// Whether rows of other tables name a table's rows by their ids.
+fn is_referred_to(table: &str) -> bool {
+    let names_it = |(_, kind): &(&str, Kind)| match kind {
+        Kind::Of(to) | Kind::Late(to) | Kind::Past(to) => *to == table,
+        Kind::Id | Kind::Integer | Kind::Text | Kind::Blob | Kind::Sealed => false,
+    };
+    TABLES.iter().any(|other| other.columns.iter().any(names_it))
 }
 
 fn sealed_place(table: &Table) -> Option<usize> {
@@ -229,6 +239,7 @@ struct LateReference {
 #[derive(Debug)]
 pub struct Import {
     tx: Tx,
+    is_on_server: bool,
     layout: Vec<Incoming>,
     rename: Option<TenantName>,
     /// From a table and an id in the export to the id here.
@@ -302,7 +313,9 @@ impl Import {
         };
         let id = self.execute(table, &insert, &columns, &values).await?;
         let id = id.ok_or_else(|| DbError::corrupt("export", "a row got no id"))?;
-        self.ids.insert((table.name, old_id), id);
+        if is_referred_to(table.name) {
+            self.ids.insert((table.name, old_id), id);
+        }
         self.late.extend(late.into_iter().map(|(column, to)| LateReference { table: table.name, column, id, to }));
         if let Some((column, Value::Blob(plain))) = sealed {
             if let Some(place) = columns.iter().position(|(_, kind)| *kind == Kind::Id) {
@@ -332,8 +345,17 @@ impl Import {
         values: &[Value],
     ) -> Result<Option<i64>, DbError> {
         let mut query = sqlx::query::<Any>(AssertSqlSafe(insert.to_owned()));
-        for ((_, kind), value) in columns.iter().zip(values).filter(|((_, kind), _)| *kind != Kind::Id) {
+        for ((column, kind), value) in columns.iter().zip(values).filter(|((_, kind), _)| *kind != Kind::Id) {
             query = match (kind, value) {
+                // PostgreSQL takes no such text. SQLite does.
+                (Kind::Text, Value::Text(text)) if self.is_on_server && text.contains('\0') => match table.part {
+                    Part::Log => query.bind(text.replace('\0', "\u{fffd}")),
+                    Part::Tenant | Part::Callers | Part::People => {
+                        let what =
+                            format!("`{}.{column}` has a text with a NUL, which PostgreSQL does not take", table.name);
+                        return Err(DbError::corrupt("export", what));
+                    }
+                },
                 (Kind::Text, Value::Text(text)) => query.bind(text.clone()),
                 (Kind::Text, Value::Null) => query.bind(None::<String>),
                 (Kind::Blob | Kind::Sealed, Value::Blob(bytes)) => query.bind(bytes.to_vec()),
@@ -342,7 +364,10 @@ impl Import {
                     query.bind(*number)
                 }
                 (Kind::Of(_) | Kind::Late(_) | Kind::Past(_) | Kind::Integer, Value::Null) => query.bind(None::<i64>),
-                _ => return Err(DbError::corrupt("export", format!("a value of `{}` is of another type", table.name))),
+                _ => {
+                    let what = format!("a value of `{}.{column}` is of another type", table.name);
+                    return Err(DbError::corrupt("export", what));
+                }
             };
         }
         let inserted = query.fetch_optional(&mut *self.tx).await;
@@ -368,5 +393,19 @@ impl Import {
             sqlx::query(AssertSqlSafe(update)).bind(id).bind(*to).execute(&mut *self.tx).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_ids_that_rows_refer_to_are_remembered() {
+        let has_id = |table: &&Table| table.columns.iter().any(|(_, kind)| *kind == Kind::Id);
+        let (referred_to, others): (Vec<_>, Vec<_>) =
+            TABLES.iter().filter(has_id).map(|table| table.name).partition(|name| is_referred_to(name));
+        assert!(referred_to.contains(&"user_account") && referred_to.contains(&"version"), "{referred_to:?}");
+        assert!(others.contains(&"egress_rule") && others.contains(&"signing_key"), "{others:?}");
     }
 }

@@ -1,47 +1,71 @@
 //! Where a request comes from, through however many proxies.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
+
+/// The header field in which proxies say whom they act for. A proxy sets one and passes on what its client put into the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ForwardedField {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+impl ForwardedField {
+    /// Its name, in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
+}
+
+impl FromStr for ForwardedField {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = [Self::XForwardedFor, Self::Forwarded].into_iter().find(|it| text.eq_ignore_ascii_case(it.name()));
+        named.ok_or("it must be `x-forwarded-for` or `forwarded`")
+    }
+}
 
 /// The address of whoever sent a request: the peer of its connection, or what proxies that are trusted say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
-    /// The client of a request that came from `peer` with these `X-Forwarded-For` and `Forwarded` fields.
+    /// The client of a request that came from `peer` with these values of the field that its proxies set.
     ///
     /// Only a trusted peer is believed, and of the proxies before it each that is itself trusted: whatever stands before the first that is not
-    /// may be made up. A proxy that sets only one of the fields passes on what its client put into the other: if both are there and do not say
-    /// the same, neither is believed.
+    /// may be made up.
     #[must_use]
-    pub fn new(peer: IpAddr, trusted: &[IpNet], x_forwarded_for: &[&str], forwarded: &[&str]) -> Self {
+    pub fn new(peer: IpAddr, trusted: &[IpNet], field: ForwardedField, values: &[&str]) -> Self {
         let peer = peer.to_canonical();
         let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
         if !is_trusted(peer) {
             return Self(peer);
         }
-        let nearest = |hops: &mut dyn Iterator<Item = Option<IpAddr>>| {
-            let mut nearest = peer;
-            for hop in hops {
-                let Some(hop) = hop else { break };
-                nearest = hop;
-                if !is_trusted(hop) {
-                    break;
-                }
+        let node = match field {
+            ForwardedField::XForwardedFor => node,
+            ForwardedField::Forwarded => for_node,
+        };
+        let mut nearest = peer;
+        for hop in values.iter().rev().flat_map(|value| value.rsplit(',')).map(node) {
+            let Some(hop) = hop else { break };
+            nearest = hop;
+            if !is_trusted(hop) {
+                break;
             }
-            nearest
-        };
-        let by_x = || nearest(&mut x_forwarded_for.iter().rev().flat_map(|field| field.rsplit(',')).map(node));
-        let by_standard = || nearest(&mut forwarded.iter().rev().flat_map(|field| field.rsplit(',')).map(for_node));
-        let found = match (x_forwarded_for.is_empty(), forwarded.is_empty()) {
-            (true, true) => peer,
-            (false, true) => by_x(),
-            (true, false) => by_standard(),
-            (false, false) if by_x() == by_standard() => by_x(),
-            (false, false) => peer,
-        };
-        Self(found)
+        }
+        Self(nearest)
     }
 
     /// The network of one customer: an IPv4 address, or the /64 that an IPv6 customer picks addresses from.
@@ -79,9 +103,9 @@ fn for_node(element: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn client(peer: &str, x_forwarded_for: &[&str], forwarded: &[&str]) -> String {
+    fn client(peer: &str, field: ForwardedField, values: &[&str]) -> String {
         let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
-        ClientAddress::new(peer.parse().unwrap(), &trusted, x_forwarded_for, forwarded).0.to_string()
+        ClientAddress::new(peer.parse().unwrap(), &trusted, field, values).0.to_string()
     }
 
     #[test]
@@ -105,12 +129,12 @@ mod tests {
             ("10.0.0.1", &[""], "10.0.0.1"),
             ("10.0.0.1", &["[", "]", ":", "[]:"], "10.0.0.1"),
         ] {
-            assert_eq!(client(peer, fields, &[]), expected, "{peer} {fields:?}");
+            assert_eq!(client(peer, ForwardedField::XForwardedFor, fields), expected, "{peer} {fields:?}");
         }
     }
 
     #[test]
-    fn the_standard_field_is_read_and_two_that_differ_are_not() {
+    fn the_standard_field_is_read_where_proxies_set_it() {
         for (field, expected) in [
             ("for=198.51.100.7", "198.51.100.7"),
             ("proto=https;For=\"[2001:db8::7]:4711\";by=10.0.0.1", "2001:db8::7"),
@@ -119,10 +143,12 @@ mod tests {
             ("for=unknown", "10.0.0.1"),
             ("by=198.51.100.7", "10.0.0.1"),
         ] {
-            assert_eq!(client("10.0.0.1", &[], &[field]), expected, "{field}");
+            assert_eq!(client("10.0.0.1", ForwardedField::Forwarded, &[field]), expected, "{field}");
         }
-        assert_eq!(client("10.0.0.1", &["198.51.100.7"], &["for=198.51.100.7"]), "198.51.100.7");
-        assert_eq!(client("10.0.0.1", &["198.51.100.7"], &["for=1.1.1.1"]), "10.0.0.1");
+        for field in [ForwardedField::XForwardedFor, ForwardedField::Forwarded] {
+            assert_eq!(field.name().to_uppercase().parse(), Ok(field));
+        }
+        assert!("x-real-ip".parse::<ForwardedField>().is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 
 use axum::{Router, response::Response};
 use futures::FutureExt as _;
-use http::{HeaderName, Request, header};
+use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -165,16 +165,13 @@ impl Side {
     }
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
 impl Side {
     fn client_of(&self, request: &Request<Incoming>, peer: SocketAddr) -> ClientAddress {
-        let fields = |name: HeaderName| {
-            // A value that is no text says nothing that could be believed.
-            request.headers().get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect::<Vec<_>>()
-        };
-        let trusted = &self.settings.trusted_proxies;
-        ClientAddress::new(peer.ip(), trusted, &fields(X_FORWARDED_FOR), &fields(header::FORWARDED))
+        let Settings { trusted_proxies, forwarded_field, .. } = &self.settings;
+        let values = request.headers().get_all(forwarded_field.name()).iter();
+        // A value that is no text says nothing that could be believed.
+        let values: Vec<_> = values.map(|value| value.to_str().unwrap_or_default()).collect();
+        ClientAddress::new(peer.ip(), trusted_proxies, *forwarded_field, &values)
     }
 }
 

@@ -113,8 +113,11 @@ impl TestApp {
         let mut settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
         change_ingress(&mut settings);
         let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
-        let settings =
-            server::Settings { trusted_proxies: config.trusted_proxies.clone(), ..server::Settings::of_this_process() };
+        let settings = server::Settings {
+            trusted_proxies: config.trusted_proxies.clone(),
+            forwarded_field: config.forwarded_field,
+            ..server::Settings::of_this_process()
+        };
         let server = bound.open(settings).unwrap();
         server.admit(router, control::router(control::Parts::of_host(&host)));
         let serving = tokio::spawn(async move {

@@ -10,11 +10,12 @@ use crate::{
         sealed::SealedFor,
         transfer::{
             Selection, layout,
-            row::MovedRow,
+            row::{MovedRow, Value},
             tables::{LEFT_OUT, Rows, TABLES},
         },
     },
     domain::{
+        control_database::ControlDatabase,
         people::{Email, Role},
         secret::Readers,
     },
@@ -225,6 +226,39 @@ async fn a_tenant_is_moved_without_people_and_a_copy_without_callers() {
         assert_eq!(db.users().list_users(None, 10).await.unwrap(), []);
         // Both are whole.
         export(&db, &HOST).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_text_with_nul_is_moved_where_it_can_be_and_named_where_it_cannot() {
+    let file = Fresh::file();
+    let original = file.open().await;
+    fill(&original).await;
+    let exported = export(&original, &HOST).await;
+    // An older pqhost on SQLite kept such texts.
+    let with_nul = |table: &str, column: &str| {
+        let place = TABLES.iter().position(|known| known.name == table).unwrap();
+        let column = TABLES[place].columns.iter().position(|(name, _)| *name == column).unwrap();
+        let mut rows = exported.clone();
+        let row = rows.iter_mut().find(|row| usize::from(row.table) == place).unwrap();
+        row.values[column] = Value::Text("a\0b".to_owned());
+        rows
+    };
+    let (log, message) = (with_nul("invocation", "log"), with_nul("version", "message"));
+    on_each(async |fresh| {
+        let is_file = matches!(fresh.database, ControlDatabase::File(_));
+        let db = fresh.open().await;
+        let imported = import(&db, message.clone(), None).await;
+        match is_file {
+            true => imported.unwrap(),
+            false => {
+                let error = imported.unwrap_err().to_string();
+                assert!(error.contains("`version.message` has a text with a NUL"), "{error}");
+                import(&db, log.clone(), None).await.unwrap();
+                assert!(format!("{:?}", export(&db, &HOST).await).contains("a\u{fffd}b"));
+            }
+        }
     })
     .await;
 }

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 /// A value of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value {
+pub(in crate::db) enum Value {
     Null,
     Integer(i64),
     Text(String),
@@ -17,7 +17,7 @@ pub(super) enum Value {
 pub struct MovedRow {
     /// Its table's place in the layout.
     pub(in crate::db) table: u16,
-    pub(super) values: Vec<Value>,
+    pub(in crate::db) values: Vec<Value>,
 }
 
 impl MovedRow {

@@ -1,5 +1,6 @@
 //! Who may use which operation: every operation, every role, and somebody of another tenant.
 
+use pqhost::config::Config;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -217,12 +218,19 @@ async fn who_is_no_trusted_proxy_is_the_client_whatever_it_says() {
     app.serve(&acme, "ip", "def handler(request): return request['client_ip']").await;
     let ip = async |app: &TestApp| {
         let request = app.client.get(format!("{}/acme/ip", app.url)).header("x-forwarded-for", "192.0.2.1");
+        let request = request.header("forwarded", "for=198.51.100.7");
         request.send().await.unwrap().text().await.unwrap()
     };
     assert_eq!(ip(&app).await, "127.0.0.1");
-    let app = TestApp::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
-    app.serve(&app.acme().await, "ip", "def handler(request): return request['client_ip']").await;
-    assert_eq!(ip(&app).await, "192.0.2.1");
+    for (field, expected) in [("x-forwarded-for", "192.0.2.1"), ("forwarded", "198.51.100.7")] {
+        let change = |config: &mut Config| {
+            config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+            config.forwarded_field = field.parse().unwrap();
+        };
+        let app = TestApp::with(change).await;
+        app.serve(&app.acme().await, "ip", "def handler(request): return request['client_ip']").await;
+        assert_eq!(ip(&app).await, expected);
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, SqliteConnection};
 
 use super::Api;
 use crate::{control_database::on_each, support::TestApp};
@@ -47,6 +48,7 @@ async fn script_from_draft_to_endpoint_and_back_to_an_older_version(app: TestApp
     assert_eq!(now["files"], handler("two"));
 
     // Published without being served: only its preview shows it.
+    author.post("/tenants/acme/scripts/orders/versions", &json!({"message": "a\u{0}b"})).await.expect("422 invalid");
     let held = json!({"promote": false, "message": "second"});
     author.post("/tenants/acme/scripts/orders/versions", &held).await.expect("201");
     assert_eq!(call("/acme/orders").await.1, "1");
@@ -269,6 +271,20 @@ async fn create_with_a_key_runs_once(app: TestApp) {
     Api::send(keyed("k2", &json!({"name": "ci"}))).await.expect("201");
     Api::send(keyed("k2", &json!({"name": "ci"}))).await.expect("409 idempotent_answer_not_kept");
     Api::send(keyed(&"k".repeat(256), &json!({}))).await.expect("400 invalid_parameter");
+}
+
+#[tokio::test]
+async fn a_create_that_failed_in_the_host_is_not_carried_out_again() {
+    let app = TestApp::new().await;
+    let api = Api::operator(&app).await;
+    let create = || api.request(Method::POST, "/tenants").header("idempotency-key", "k").json(&json!({"name": "new"}));
+    let file = app.workspace.data.path().join("pqhost.db");
+    let mut database = SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+    let broken = "CREATE TRIGGER broken BEFORE INSERT ON tenant BEGIN SELECT RAISE(ABORT, 'broken'); END";
+    sqlx::raw_sql(broken).execute(&mut database).await.unwrap();
+    Api::send(create()).await.expect("500 host_error");
+    sqlx::raw_sql("DROP TRIGGER broken").execute(&mut database).await.unwrap();
+    Api::send(create()).await.expect("409 idempotency_key_in_use");
 }
 
 #[tokio::test]
