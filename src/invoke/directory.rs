@@ -180,6 +180,8 @@ impl Directory {
         if self.forgotten.load(Ordering::SeqCst) != forgotten {
             cache.invalidate(&key);
         }
+        // Else the cache makes room only after some dozens of insertions, and routes may hold megabytes.
+        cache.run_pending_tasks();
     }
 
     pub(crate) async fn find_routes(&self, name: &TenantName) -> Result<Option<Arc<TenantRoutes>>, InvokeError> {

@@ -111,6 +111,14 @@ impl ImageLibrary {
             MappedImage::decode(&file, Some(Arc::clone(&self.base))).map_err(|error| unusable(error.to_string()))?;
         let image = Arc::new(image);
         self.mapped.insert(hash.to_owned(), Arc::clone(&image));
+        // Else the cache makes room only after some dozens of insertions, each of which may be large.
+        self.mapped.run_pending_tasks();
         Ok(image)
+    }
+
+    /// Bytes of mapped images that are kept, and how many there may be.
+    #[cfg(test)]
+    pub(super) fn kept_bytes(&self) -> (u64, u64) {
+        (self.mapped.weighted_size(), CACHE_BYTES)
     }
 }

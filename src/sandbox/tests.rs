@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    image::PageSet,
     images::ImageLibrary,
     runtime::Runtime,
     slot::{CallError, Slot},
@@ -97,4 +98,26 @@ async fn an_ordinary_call_dirties_few_pages() {
 #[tokio::test]
 async fn a_new_slot_shows_the_base_image() {
     RUNTIME.new_slot().await.unwrap().verify().unwrap();
+}
+
+#[test]
+fn images_that_are_kept_mapped_are_bounded_at_any_time() {
+    const PAGE_BYTES: usize = 4096;
+    let directory = tempfile::tempdir().unwrap();
+    let images = ImageLibrary::open(directory.path().to_owned(), &RUNTIME).unwrap();
+    let base = RUNTIME.base().whole();
+    let mut memory = base.to_vec();
+    let changed = 0..256; // pages, a megabyte
+    let mut most = 0;
+    for n in 1..=64_u8 {
+        for page in changed.clone() {
+            memory[page * PAGE_BYTES] = base[page * PAGE_BYTES] ^ n;
+        }
+        let pages = PageSet::difference_among(&memory, base, changed.clone());
+        images.get(&images.save(&pages).unwrap().hash).unwrap();
+        let (kept, bound) = images.kept_bytes();
+        assert!(kept <= bound, "{kept} bytes after image {n}");
+        most = kept.max(most);
+    }
+    assert!(most > 16 << 20, "they are kept: {most}");
 }
