@@ -17,7 +17,7 @@ use crate::{
     auth::Authenticator,
     config::{Config, DataDir, vault_keys_from_environment},
     data::{Connections, DataSettings},
-    db::{Db, DbError},
+    db::{Db, DbError, sealed::SealedFor},
     domain::control_database::ControlDatabase,
     egress::Egress,
     invoke::{self, CHANGE_POLL, Invoker},
@@ -90,8 +90,9 @@ impl Workspace {
         let keys = vault_keys_from_environment().map(|(current, next)| EnvironmentKeys { current, next });
         let vault = Arc::new(Vault::open(&data.vault_key(), keys)?);
         // A host that joins others at a server, with a key of its own, could open nothing of theirs and they nothing of its.
-        if let (ControlDatabase::Server(_), Some(sealed)) = (data.database(), db.sealed().find_newest().await?) {
-            vault.expect_key_of(&sealed)?;
+        if let ControlDatabase::Server(_) = data.database() {
+            let seal = || vault.seal(&rotation::context(&SealedFor::Check), b"");
+            vault.expect_key_of(&db.sealed().ensure_check(seal).await?)?;
         }
         let auth = Arc::new(Authenticator::new(db.clone(), Arc::clone(&vault)));
         Ok(Self { data: data.clone(), db, vault, auth })

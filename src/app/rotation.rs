@@ -66,5 +66,6 @@ pub(super) fn context(value: &SealedFor) -> String {
         SealedFor::SigningKey { tenant, kid } => key_context(*tenant, kid),
         SealedFor::Secret(id) => secret_context(*id),
         SealedFor::RecordingKey(tenant) => recording_key_context(*tenant),
+        SealedFor::Check => "vault-check".to_owned(),
     }
 }

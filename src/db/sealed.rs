@@ -21,38 +21,58 @@ pub enum SealedFor {
     Secret(SecretId),
     /// The key that seals a tenant's recordings.
     RecordingKey(TenantId),
+    /// What tells whether a host has the key of the others; see [`Sealed::ensure_check`].
+    Check,
 }
 
-/// A column of ciphertext. Its table has `tenant_id` and `id`.
+/// A column of ciphertext. Its table has `id`.
 #[derive(Debug)]
 pub(super) struct SealedColumn {
     pub(super) table: &'static str,
     pub(super) column: &'static str,
+    /// SQL for the tenant's id.
+    tenant: &'static str,
     /// SQL for what names the value besides its ids.
     kid: &'static str,
     pub(super) of: fn(TenantId, i64, String) -> SealedFor,
 }
 
 /// All of them; a test compares this with the schema.
-pub(super) const SEALED_COLUMNS: [SealedColumn; 4] = [
+pub(super) const SEALED_COLUMNS: [SealedColumn; 5] = [
     SealedColumn {
         table: "connection",
         column: "sealed_url",
+        tenant: "tenant_id",
         kid: "''",
         of: |_, id, _| SealedFor::Connection(ConnectionId(id)),
     },
     SealedColumn {
         table: "signing_key",
         column: "sealed",
+        tenant: "tenant_id",
         kid: "kid",
         of: |tenant, _, kid| SealedFor::SigningKey { tenant, kid },
     },
-    SealedColumn { table: "secret", column: "sealed", kid: "''", of: |_, id, _| SealedFor::Secret(SecretId(id)) },
+    SealedColumn {
+        table: "secret",
+        column: "sealed",
+        tenant: "tenant_id",
+        kid: "''",
+        of: |_, id, _| SealedFor::Secret(SecretId(id)),
+    },
     SealedColumn {
         table: "recording_key",
         column: "sealed",
+        tenant: "tenant_id",
         kid: "''",
         of: |tenant, _, _| SealedFor::RecordingKey(tenant),
+    },
+    SealedColumn {
+        table: "vault_check",
+        column: "sealed",
+        tenant: "CAST(0 AS BIGINT)",
+        kid: "''",
+        of: |_, _, _| SealedFor::Check,
     },
 ];
 
@@ -61,19 +81,23 @@ pub(super) const SEALED_COLUMNS: [SealedColumn; 4] = [
 pub struct Sealed<'a>(pub(super) &'a Db);
 
 impl Sealed<'_> {
-    /// One of the values that were sealed last, if anything is sealed.
+    /// A value that the first host which opened this database has sealed: `seal` makes it if there is none.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn find_newest(self) -> Result<Option<Vec<u8>>, DbError> {
-        for SealedColumn { table, column, .. } in SEALED_COLUMNS {
-            let select = format!("SELECT {column} FROM {table} ORDER BY id DESC LIMIT 1");
-            let newest = sqlx::query_scalar(sqlx::AssertSqlSafe(select)).fetch_optional(&self.0.readers).await?;
-            if newest.is_some() {
-                return Ok(newest);
-            }
+    pub async fn ensure_check(self, seal: impl FnOnce() -> Vec<u8> + Send) -> Result<Vec<u8>, DbError> {
+        const FIND: &str = "SELECT sealed FROM vault_check WHERE id = 1";
+        if let Some(sealed) = sqlx::query_scalar(FIND).fetch_optional(&self.0.readers).await? {
+            return Ok(sealed);
         }
-        Ok(None)
+        let mut tx = self.0.begin_derived_change().await?;
+        sqlx::query("INSERT INTO vault_check (id, sealed) VALUES (1, $1) ON CONFLICT (id) DO NOTHING")
+            .bind(seal())
+            .execute(&mut *tx)
+            .await?;
+        let sealed = sqlx::query_scalar(FIND).fetch_one(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(sealed)
     }
 
     /// Replaces every sealed value by what `reseal` makes of it (`None`: it stays) in one transaction, and returns how many.
@@ -86,9 +110,9 @@ impl Sealed<'_> {
     ) -> Result<Result<usize, E>, DbError> {
         let mut tx = self.0.begin_change(None, "rotate_vault_key", "").await?;
         let mut n_resealed = 0;
-        for SealedColumn { table, column, kid, of } in SEALED_COLUMNS {
+        for SealedColumn { table, column, tenant: owner, kid, of } in SEALED_COLUMNS {
             // All names are ours, from the table above.
-            let select = format!("SELECT tenant_id, id, {kid}, {column} FROM {table} ORDER BY id");
+            let select = format!("SELECT {owner}, id, {kid}, {column} FROM {table} ORDER BY id");
             let rows = sqlx::query_as::<_, (i64, i64, String, Vec<u8>)>(sqlx::AssertSqlSafe(select));
             for (tenant, id, kid, sealed) in rows.fetch_all(&mut *tx).await? {
                 let value = of(TenantId(tenant), id, kid);
@@ -97,7 +121,7 @@ impl Sealed<'_> {
                     Ok(None) => continue,
                     Err(error) => return Ok(Err(error)),
                 };
-                let update = format!("UPDATE {table} SET {column} = $3 WHERE tenant_id = $1 AND id = $2");
+                let update = format!("UPDATE {table} SET {column} = $3 WHERE {owner} = $1 AND id = $2");
                 sqlx::query(sqlx::AssertSqlSafe(update)).bind(tenant).bind(id).bind(resealed).execute(&mut *tx).await?;
                 n_resealed += 1;
             }

@@ -210,6 +210,8 @@ async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
         let secret = db.secrets().set_secret(tenant, &name, &Readers::Unchanged, |_| vec![3]).await.unwrap();
         db.recordings().ensure_key(tenant, || vec![4]).await.unwrap();
         assert_eq!(db.recordings().ensure_key(tenant, || vec![5]).await.unwrap(), [4], "there is one for each tenant");
+        db.sealed().ensure_check(|| vec![5]).await.unwrap();
+        assert_eq!(db.sealed().ensure_check(|| vec![6]).await.unwrap(), [5], "there is one");
         let mut seen = Vec::new();
         let failed =
             db.sealed().reseal_all(|_, sealed| if sealed == [3] { Err("broken") } else { Ok(Some(vec![9])) }).await;
@@ -218,7 +220,7 @@ async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
             seen.push((value.clone(), sealed.to_vec()));
             Ok::<_, ()>((sealed != [2]).then(|| vec![sealed[0] + 10]))
         });
-        assert_eq!(resealed.await.unwrap(), Ok(3));
+        assert_eq!(resealed.await.unwrap(), Ok(4));
         let signing_key = SealedFor::SigningKey { tenant, kid: "k".to_owned() };
         assert_eq!(
             seen,
@@ -226,7 +228,8 @@ async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
                 (SealedFor::Connection(connection), vec![1]),
                 (signing_key, vec![2]),
                 (SealedFor::Secret(secret), vec![3]),
-                (SealedFor::RecordingKey(tenant), vec![4])
+                (SealedFor::RecordingKey(tenant), vec![4]),
+                (SealedFor::Check, vec![5])
             ]
         );
         let url = db.connections().find_connection(tenant, &"dw".parse().unwrap()).await.unwrap().unwrap().sealed_url;

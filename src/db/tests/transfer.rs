@@ -110,6 +110,7 @@ fn prefix(value: &SealedFor) -> String {
         SealedFor::SigningKey { tenant, kid } => format!("sealed:signing-key:{tenant}:{kid}:"),
         SealedFor::Secret(id) => format!("sealed:secret:{id}:"),
         SealedFor::RecordingKey(tenant) => format!("sealed:recording-key:{tenant}:"),
+        SealedFor::Check => panic!("it stays with its host"),
     }
 }
 
