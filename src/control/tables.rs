@@ -134,12 +134,10 @@ pub(super) async fn preview_table(
         return Err(ApiError::InvalidParameter(format!("`limit` must be 1 to {ROWS_MAX}, not {limit}")));
     }
     let database = database(&control, &scope, &name).await?;
-    let wanted = (schema, table);
-    if !tables_of(&database).await?.contains(&wanted) {
-        let name = crate::control::error::shown(&format!("{}.{}", wanted.0, wanted.1));
+    if !database.lists(&schema, &table).await? {
+        let name = crate::control::error::shown(&format!("{schema}.{table}"));
         return Err(ApiError::Unknown { what: "table", name });
     }
-    let (schema, table) = wanted;
     let table_name = TableName { database: String::new(), schema: Some(schema.clone()), table: table.clone() };
     let columns = database.describe(&table_name).await?;
     let select = Select { schema: Some(schema), table: Some(table), limit: Some(limit), ..Select::default() };

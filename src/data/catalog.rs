@@ -177,7 +177,9 @@ impl Database {
     ///
     /// What the database says; `ResultTooLarge` for more than a result may have.
     pub async fn schemas(&self) -> Result<Vec<Schema>, SqlError> {
-        let rows: Vec<TableRow> = self.rows(list_statement(self.dialect())).await?;
+        let mut template = Template::default();
+        template.text(list(self.dialect()));
+        let rows: Vec<TableRow> = self.rows(catalog(template)).await?;
         let mut schemas: Vec<Schema> = Vec::new();
         for TableRow { schema, table } in rows {
             if schemas.last().is_none_or(|last| last.name != schema) {
@@ -188,6 +190,25 @@ impl Database {
             }
         }
         Ok(schemas)
+    }
+
+    /// Whether [`schemas`](Self::schemas) has this table, without reading the others.
+    ///
+    /// # Errors
+    ///
+    /// What the database says.
+    pub async fn lists(&self, schema: &str, table: &str) -> Result<bool, SqlError> {
+        let (left, right) = match self.dialect() {
+            Dialect::MySql => ("l.`schema` = ", " AND l.`table` = "),
+            Dialect::Postgres | Dialect::Sqlite => ("l.\"schema\" = ", " AND l.\"table\" = "),
+        };
+        let mut template = Template::default();
+        template.text(&format!("SELECT 1 AS known FROM ({}) l WHERE {left}", list(self.dialect())));
+        template.value(Value::from(schema));
+        template.text(right);
+        template.value(Value::from(table));
+        let known: Vec<Value> = self.rows(catalog(template)).await?;
+        Ok(!known.is_empty())
     }
 }
 
@@ -286,9 +307,9 @@ fn describe_statement(dialect: Dialect, name: &TableName) -> Result<Statement, S
     Ok(Statement::ours(template, Vec::new(), Form::Table { schema: schema.clone(), table: table.clone() }))
 }
 
-fn list_statement(dialect: Dialect) -> Statement {
-    let mut template = Template::default();
-    template.text(match dialect {
+/// SQL for all schemas with their tables and views.
+fn list(dialect: Dialect) -> &'static str {
+    match dialect {
         Dialect::MySql => {
             "SELECT s.SCHEMA_NAME AS `schema`, t.TABLE_NAME AS `table` FROM information_schema.SCHEMATA s \
              LEFT JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = s.SCHEMA_NAME \
@@ -306,8 +327,7 @@ fn list_statement(dialect: Dialect) -> Statement {
             "SELECT DISTINCT schema, CASE WHEN name LIKE 'sqlite\\_%' ESCAPE '\\' THEN NULL ELSE name END AS \"table\" \
              FROM pragma_table_list WHERE schema <> 'temp' AND type IN ('table', 'view', 'virtual') ORDER BY 1, 2"
         }
-    });
-    catalog(template)
+    }
 }
 
 /// What to do about a table whose rows a primary key cannot tell apart.
