@@ -2,22 +2,22 @@
 
 mod authoring;
 pub(super) mod local;
+mod serving;
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand};
 
-use ipnet::IpNet;
-
-pub(super) use crate::cli::args::authoring::{DiffArgs, InvocationCommand, Switch};
+pub(super) use crate::cli::args::{
+    authoring::{DiffArgs, InvocationCommand, Switch},
+    serving::{DevArgs, ListenArgs, ServeArgs},
+};
 use crate::{
     cli::args::local::{ExportArgs, ImportArgs, Unshown},
     domain::{
-        client::ForwardedField,
         egress::AllowRule,
         exchange::AuthMode,
         names::{ConnectionName, ScriptName, SecretName, TenantName},
@@ -208,76 +208,6 @@ pub(super) struct TokenArgs {
     /// How long it is valid, for example 12h or 30d; at most 366d
     #[arg(long, value_name = "TIME", default_value = "90d", value_parser = parse_duration)]
     pub(super) expires: Duration,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ListenArgs {
-    /// Where callers connect; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub(super) ingress: SocketAddr,
-    /// Where operators connect; port 0 picks a free one
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
-    pub(super) control: SocketAddr,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct ServeArgs {
-    #[command(flatten)]
-    pub(super) listen: ListenArgs,
-    /// Threads that run handlers [default: one per core]
-    #[arg(long, value_name = "N")]
-    pub(super) guest_threads: Option<usize>,
-    /// Handlers that may run at once
-    #[arg(long, value_name = "N")]
-    pub(super) slots: Option<usize>,
-    /// Handlers of one tenant that may run at once
-    #[arg(long, value_name = "N")]
-    pub(super) slots_per_tenant: Option<usize>,
-    /// Longest time of one invocation, for example 10s
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub(super) deadline: Option<Duration>,
-    /// Fuel of one invocation, roughly instructions
-    #[arg(long, value_name = "N")]
-    pub(super) fuel: Option<u64>,
-    /// Memory of one invocation above the runtime's own, in MiB
-    #[arg(long, value_name = "MIB")]
-    pub(super) memory: Option<u64>,
-    /// Network that is not public and that scripts may reach, if their tenant may call the host; may be repeated
-    #[arg(long, value_name = "CIDR")]
-    pub(super) egress_private: Vec<IpNet>,
-    /// What a SQLite file may grow to; each schema of a tenant's SQLite connection is a file
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) sqlite_size: Option<u64>,
-    /// Network of proxies that say where requests come from; may be repeated
-    #[arg(long, value_name = "CIDR")]
-    pub(super) trusted_proxy: Vec<IpNet>,
-    /// The header field in which they say it: `x-forwarded-for` unless given, or `forwarded`
-    #[arg(long, value_name = "FIELD", requires = "trusted_proxy")]
-    pub(super) forwarded_field: Option<ForwardedField>,
-    /// Invocation records kept for each tenant
-    #[arg(long, value_name = "N")]
-    pub(super) records: Option<u32>,
-    /// How long invocation records are kept, for example 30d
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    pub(super) records_age: Option<Duration>,
-    /// Rewind memory as on kernels without `PAGEMAP_SCAN`: slower, for comparison
-    #[arg(long)]
-    pub(super) rewind_by_discarding: bool,
-    /// Compare the whole memory with its image after each Nth rewind
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(super) verify_every: usize,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DevArgs {
-    /// The file that defines `handler`, or a folder with a `handler.py`
-    pub(super) file: PathBuf,
-    /// Port on 127.0.0.1; 0 picks a free one
-    #[arg(long, value_name = "N", default_value_t = 8080)]
-    pub(super) port: u16,
-    /// Network that is not public and that the handler may reach, for example 127.0.0.0/8; may be repeated
-    #[arg(long, value_name = "CIDR")]
-    pub(super) egress_private: Vec<IpNet>,
 }
 
 #[derive(Debug, Args)]

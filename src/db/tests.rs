@@ -1,9 +1,12 @@
 //! The database as its users see it: real files, several handles and processes.
 
+mod crash;
 mod databases;
 mod fresh;
+mod log;
 mod state;
 mod transfer;
+mod upgrades;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -307,139 +310,6 @@ async fn revoking_twice_keeps_the_first_time() {
 }
 
 #[tokio::test]
-async fn the_log_is_read_forwards_from_any_place() {
-    on_each(async |fresh| {
-        let db = fresh.open().await;
-        let tenant = create_tenant(&db, "acme").await;
-        let script = ensure_script(&db, tenant, "hello").await;
-        let version = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
-        let records: Vec<_> = (0..37u64) // two whole chunks and a rest
-            .map(|n| InvocationRecord {
-                script,
-                version: (n % 2 == 0).then_some(version.id),
-                duration_us: n,
-                code: (n == 1).then(|| "script_error".to_owned()),
-                log: format!("line {n}\n"),
-                traceback: (n == 1).then(|| "Traceback…".to_owned()),
-                ..record(tenant)
-            })
-            .collect();
-        db.invocations().insert_batch(&records).await.unwrap();
-        db.invocations().insert_batch(&[]).await.unwrap();
-
-        let newest = db.invocations().list(tenant, None, 3).await.unwrap();
-        assert_eq!(newest.iter().map(|entry| entry.record.duration_us).collect::<Vec<_>>(), [34, 35, 36]);
-        let all = db.invocations().list(tenant, Some(0), 1000).await.unwrap();
-        assert_eq!(all.iter().map(|entry| entry.record.clone()).collect::<Vec<_>>(), records);
-        assert_eq!((all[0].version_number, all[1].version_number), (Some(1), None));
-        assert_eq!(all[0].script_name.as_ref().map(|name| name.as_str()), Some("hello"));
-        let following = db.invocations().list(tenant, Some(all[35].seq), 10).await.unwrap();
-        assert_eq!(following, all[36..]);
-        assert_eq!(db.invocations().find_invocation(tenant, records[7].id).await.unwrap().as_ref(), Some(&all[7]));
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn text_that_not_every_database_can_hold_is_replaced() {
-    on_each(async |fresh| {
-        let db = fresh.open().await;
-        let tenant = create_tenant(&db, "acme").await;
-        let odd = InvocationRecord { log: "a\0b".to_owned(), fuel: u64::MAX, ..record(tenant) };
-        db.invocations().insert_batch(&[odd]).await.unwrap();
-        let entry = db.invocations().list(tenant, None, 1).await.unwrap().remove(0);
-        assert_eq!((entry.record.log.as_str(), entry.record.fuel), ("a\u{fffd}b", u64::MAX >> 1));
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn pruning_keeps_the_newest_of_each_tenant() {
-    on_each(async |fresh| {
-        let db = fresh.open().await;
-        let (acme, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
-        let mixed: Vec<_> = (0..40).map(|n| record(if n % 2 == 0 { acme } else { other })).collect();
-        db.invocations().insert_batch(&mixed).await.unwrap();
-        let newest = db.invocations().list(acme, None, 5).await.unwrap();
-        assert_eq!(db.invocations().prune(acme, 5, 10).await.unwrap(), 10, "no more than asked for");
-        assert_eq!(db.invocations().prune(acme, 5, 10).await.unwrap(), 5);
-        assert_eq!(db.invocations().prune(acme, 5, 10).await.unwrap(), 0);
-        assert_eq!(db.invocations().list(acme, None, 100).await.unwrap(), newest);
-        assert_eq!(db.invocations().list(other, None, 100).await.unwrap().len(), 20);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_recording_and_what_a_rerun_repeats_are_part_of_the_entry_and_go_with_it() {
-    on_each(async |fresh| {
-        let db = fresh.open().await;
-        let (acme, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
-        let recorded = InvocationRecord { recording: Some(vec![0, 1, 2]), ..record(acme) };
-        let rerun = Some(RerunOf { invocation: recorded.id, by: "user ann@acme.example".to_owned() });
-        let rerun = InvocationRecord { rerun, ..record(acme) };
-        db.invocations().insert_batch(&[record(acme), recorded.clone(), rerun.clone(), record(acme)]).await.unwrap();
-        let read = db.invocations().find_invocation(acme, recorded.id).await.unwrap().unwrap();
-        assert!(read.is_recorded);
-        assert_eq!(read.record, InvocationRecord { recording: None, ..recorded.clone() }, "read by itself only");
-        let read = db.invocations().find_invocation(acme, rerun.id).await.unwrap().unwrap();
-        assert_eq!((read.is_recorded, &read.record), (false, &rerun));
-        assert_eq!(db.invocations().find_recording(acme, recorded.id).await.unwrap(), Some(vec![0, 1, 2]));
-        assert_eq!(db.invocations().find_recording(other, recorded.id).await.unwrap(), None);
-        assert_eq!(db.invocations().find_recording(acme, rerun.id).await.unwrap(), None);
-        db.invocations().prune(acme, 0, 10).await.unwrap();
-        assert_eq!(db.invocations().find_recording(acme, recorded.id).await.unwrap(), None);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn recordings_of_a_tenant_have_a_budget_and_the_oldest_go_first() {
-    on_each(async |fresh| {
-        let db = fresh.open().await;
-        let (acme, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
-        let recorded = |tenant| InvocationRecord { recording: Some(vec![7; 10]), ..record(tenant) };
-        let records = [recorded(acme), recorded(acme), recorded(other), record(acme), recorded(acme), recorded(acme)];
-        db.invocations().insert_batch(&records).await.unwrap();
-        let kept = async |tenant| {
-            let entries = db.invocations().list(tenant, None, 10).await.unwrap();
-            entries.iter().map(|entry| entry.is_recorded).collect::<Vec<_>>()
-        };
-        assert_eq!(db.invocations().prune_recordings(acme, 40, 10).await.unwrap(), 0);
-        assert_eq!(kept(acme).await, [true, true, false, true, true]);
-        assert_eq!(db.invocations().prune_recordings(acme, 19, 2).await.unwrap(), 2, "no more than asked for");
-        assert_eq!(kept(acme).await, [false, false, false, true, true]);
-        assert_eq!(db.invocations().prune_recordings(acme, 19, 2).await.unwrap(), 1);
-        assert_eq!(kept(acme).await, [false, false, false, false, true], "the entries stay");
-        assert_eq!(db.invocations().prune_recordings(acme, 19, 2).await.unwrap(), 0);
-        assert_eq!(db.invocations().find_recording(acme, records[0].id).await.unwrap(), None);
-        assert_eq!(db.invocations().find_recording(acme, records[5].id).await.unwrap(), Some(vec![7; 10]));
-        assert_eq!(kept(other).await, [true]);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn old_entries_of_the_log_are_deleted_whosever_they_are() {
-    on_each(async |fresh| {
-        let db = fresh.open().await;
-        let (acme, globex) = (create_tenant(&db, "acme").await, create_tenant(&db, "globex").await);
-        let started = |tenant, started_at_ms| InvocationRecord { started_at_ms, ..record(tenant) };
-        let records = [started(acme, 10), started(globex, 20), started(acme, 30), started(globex, 15)];
-        db.invocations().insert_batch(&records).await.unwrap();
-        assert_eq!(db.invocations().prune_older(10, 100).await.unwrap(), 0);
-        assert_eq!(db.invocations().prune_older(20, 1).await.unwrap(), 1);
-        assert_eq!(db.invocations().prune_older(20, 1).await.unwrap(), 1, "also what stands behind newer ones");
-        let left = async |tenant| {
-            let entries = db.invocations().list(tenant, None, 10).await.unwrap();
-            entries.iter().map(|entry| entry.record.started_at_ms).collect::<Vec<_>>()
-        };
-        assert_eq!((left(acme).await, left(globex).await), (vec![30], vec![20]));
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn what_has_expired_is_deleted_and_nothing_else() {
     const MONTH: i64 = 30 * 86_400_000;
     on_each(async |fresh| {
@@ -656,117 +526,6 @@ async fn many_open_a_new_database_at_once() {
 }
 
 #[tokio::test]
-async fn tokens_of_an_older_pqhost_stay_good_for_the_endpoints_of_their_route() {
-    on_each(async |fresh| {
-        let db = fresh.open().await;
-        let tenant = create_tenant(&db, "acme").await;
-        let script = ensure_script(&db, tenant, "hello").await;
-        let create = async |methods, route| {
-            db.endpoints().create_endpoint(tenant, &new_endpoint(script, methods, route)).await.unwrap().id
-        };
-        let mut of_a = vec![create("GET", "/a").await, create("POST", "/a").await];
-        create("GET", "/b").await;
-        for sql in [
-            "DROP TABLE token_endpoint",
-            "DROP INDEX token_by_expiry",
-            "DROP INDEX preview_by_expiry",
-            "DELETE FROM _sqlx_migrations WHERE version = 22",
-            "INSERT INTO token (id, tenant_id, name, endpoint_route, created_at_ms, expires_at_ms)
-         VALUES ('bound', 1, '', '/a', 0, 9), ('free', 1, '', NULL, 0, 9)",
-        ] {
-            sqlx::query(sql).execute(&db.writer).await.unwrap();
-        }
-        db.close().await;
-        let db = fresh.open().await;
-        let mut found = db.tokens().list_endpoints_of(tenant, "bound").await.unwrap();
-        found.sort();
-        of_a.sort();
-        assert_eq!(found, of_a);
-        assert_eq!(db.tokens().list_endpoints_of(tenant, "free").await.unwrap(), []);
-    })
-    .await;
-}
-
-/// Names the database in which [`commit_until_killed`] writes; absent in an ordinary test run.
-const CHILD_DATABASE: &str = "PQHOST_TEST_CHILD_DATABASE";
-
-/// Not a test of its own: the process that [`what_was_acknowledged_survives_kill_9`] starts and kills.
-#[tokio::test(flavor = "multi_thread")]
-async fn commit_until_killed() {
-    let Some(locator) = std::env::var_os(CHILD_DATABASE) else { return };
-    let db = Db::open(&located(locator.to_str().unwrap())).await.unwrap();
-    let tenant = create_tenant(&db, "acme").await;
-    let script = ensure_script(&db, tenant, "hello").await;
-    let logging = db.clone();
-    tokio::spawn(async move {
-        loop {
-            let batch: Vec<_> = (0..100).map(|_| record(tenant)).collect();
-            logging.invocations().insert_batch(&batch).await.unwrap();
-            writeln!(std::io::stdout().lock(), "\nlogged {}", batch[99].id).unwrap();
-        }
-    });
-    loop {
-        let version = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
-        writeln!(std::io::stdout().lock(), "\npublished {}", version.number).unwrap();
-        db.state().set_state(tenant, script, Some(&version.number.to_string())).await.unwrap();
-        writeln!(std::io::stdout().lock(), "\nremembered {}", version.number).unwrap();
-    }
-}
-
-#[tokio::test]
-async fn what_was_acknowledged_survives_kill_9() {
-    on_each(survives_kill_9).await;
-}
-
-async fn survives_kill_9(fresh: &Fresh) {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "db::tests::commit_until_killed", "--nocapture"])
-        .env(CHILD_DATABASE, fresh.locator())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-
-    // Killed once both kinds of write were acknowledged: SQLite's lock is not fair, either may wait for the other a while.
-    // What was acknowledged before the kill still comes out of the pipe.
-    let (mut published, mut remembered, mut logged) = (0, 0, Vec::new());
-    for line in BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok) {
-        if let Some(number) = line.strip_prefix("published ").and_then(|number| number.parse::<i64>().ok()) {
-            published = number;
-        } else if let Some(number) = line.strip_prefix("remembered ").and_then(|number| number.parse::<i64>().ok()) {
-            remembered = number;
-        } else if let Some(id) = line.strip_prefix("logged ").and_then(|id| id.parse::<InvocationId>().ok()) {
-            logged.push(id);
-        }
-        if published >= 50 && !logged.is_empty() {
-            child.kill().unwrap(); // SIGKILL
-        }
-    }
-    assert!(!child.wait().unwrap().success());
-    assert!(published >= 50 && !logged.is_empty(), "published {published}, logged {}", logged.len());
-
-    let db = fresh.open().await;
-    let tenant = db.tenants().find_tenant(&"acme".parse().unwrap()).await.unwrap().unwrap().id;
-    let script = db.scripts().find_script(tenant, &"hello".parse().unwrap()).await.unwrap().unwrap().id;
-    let versions = db.versions().list_versions(tenant, script, None, 1000).await.unwrap();
-    let numbers: Vec<_> = versions.iter().rev().map(|version| version.number).collect();
-    assert_eq!(numbers[..50], (1..=50).collect::<Vec<_>>());
-    assert!(numbers.len() >= usize::try_from(published).unwrap(), "{published} of {}", numbers.len());
-    for version in versions {
-        assert_eq!(db.versions().list_files(tenant, version.id).await.unwrap().len(), 2, "whole or not at all");
-    }
-    let state = db.state().find_state(tenant, script).await.unwrap().unwrap().value.unwrap();
-    assert!(state.parse::<i64>().unwrap() >= remembered, "{state} of {remembered}");
-    for id in logged {
-        assert!(db.invocations().find_invocation(tenant, id).await.unwrap().is_some(), "{id}");
-    }
-    if let ControlDatabase::File(_) = fresh.database {
-        let verdict: String = sqlx::query_scalar("PRAGMA integrity_check").fetch_one(&db.readers).await.unwrap();
-        assert_eq!(verdict, "ok");
-    }
-}
-
-#[tokio::test]
 async fn the_audit_log_says_whether_an_endpoint_records() {
     on_each(async |fresh| {
         let db = fresh.open().await;
@@ -778,62 +537,6 @@ async fn the_audit_log_says_whether_an_endpoint_records() {
         db.endpoints().update_endpoint(tenant, id, &recording, None).await.unwrap();
         let target = db.audit().list(Some(tenant), None, 1).await.unwrap().remove(0).target;
         assert_eq!(target, "GET /a to hello (jwt), now GET /a to hello (jwt, recorded)");
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn what_an_older_pqhost_does_not_know_goes_with_what_it_deletes() {
-    on_each(async |fresh| {
-        let db = fresh.open().await;
-        let tenant = create_tenant(&db, "acme").await;
-        let script = ensure_script(&db, tenant, "hello").await;
-        for name in ["one", "two"] {
-            let (name, seal) = (name.parse().unwrap(), |_| vec![]);
-            let created = db.connections().create_connection(tenant, &name, ConnectionKind::Sql, seal).await;
-            db.connections().set_readers(tenant, &created.unwrap().0, &[script], true).await.unwrap();
-        }
-        db.recordings().ensure_key(tenant, || b"key".to_vec()).await.unwrap();
-        let count = async |sql| sqlx::query_scalar::<_, i64>(sql).fetch_one(&db.readers).await.unwrap();
-        for (delete, grants) in [
-            ("UPDATE tenant SET default_connection_id = NULL", 2),
-            ("DELETE FROM connection WHERE name = 'one'", 1),
-            ("DELETE FROM script", 0),
-            ("DELETE FROM connection", 0),
-            ("DELETE FROM tenant", 0),
-        ] {
-            sqlx::query(delete).execute(&db.writer).await.unwrap();
-            assert_eq!(count("SELECT COUNT(*) FROM connection_grant").await, grants, "{delete}");
-        }
-        assert_eq!(count("SELECT COUNT(*) FROM recording_key").await, 0);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_column_that_a_newer_pqhost_adds_disturbs_no_host_that_runs() {
-    on_each(async |fresh| {
-        let db = fresh.open().await;
-        let tenant = create_tenant(&db, "acme").await;
-        let script = ensure_script(&db, tenant, "hello").await;
-        let version = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
-        let token = NewToken { id: "t".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: 9 };
-        db.tokens().insert_token(tenant, &token).await.unwrap();
-        let holder = Holder::Tenant { tenant, role: crate::domain::people::Role::Author };
-        let (id, hash) = ("c".to_owned(), "h".to_owned());
-        let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms: 9 };
-        db.credentials().insert_credential(&new, Grounds::None).await.unwrap();
-        let read = async || {
-            assert!(db.versions().find_version(tenant, version.id).await.unwrap().is_some());
-            assert!(db.tokens().find_token(tenant, "t").await.unwrap().is_some());
-            assert!(db.credentials().find_by_hash("h").await.unwrap().is_some());
-        };
-        read().await; // connections remember statements
-        for table in ["version", "token", "credential"] {
-            let sql = format!("ALTER TABLE {table} ADD COLUMN newer BIGINT NOT NULL DEFAULT 0");
-            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db.writer).await.unwrap();
-        }
-        read().await;
     })
     .await;
 }

@@ -1,0 +1,91 @@
+//! Programs of two versions at one database.
+
+use super::*;
+
+#[tokio::test]
+async fn tokens_of_an_older_pqhost_stay_good_for_the_endpoints_of_their_route() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let script = ensure_script(&db, tenant, "hello").await;
+        let create = async |methods, route| {
+            db.endpoints().create_endpoint(tenant, &new_endpoint(script, methods, route)).await.unwrap().id
+        };
+        let mut of_a = vec![create("GET", "/a").await, create("POST", "/a").await];
+        create("GET", "/b").await;
+        for sql in [
+            "DROP TABLE token_endpoint",
+            "DROP INDEX token_by_expiry",
+            "DROP INDEX preview_by_expiry",
+            "DELETE FROM _sqlx_migrations WHERE version = 22",
+            "INSERT INTO token (id, tenant_id, name, endpoint_route, created_at_ms, expires_at_ms)
+         VALUES ('bound', 1, '', '/a', 0, 9), ('free', 1, '', NULL, 0, 9)",
+        ] {
+            sqlx::query(sql).execute(&db.writer).await.unwrap();
+        }
+        db.close().await;
+        let db = fresh.open().await;
+        let mut found = db.tokens().list_endpoints_of(tenant, "bound").await.unwrap();
+        found.sort();
+        of_a.sort();
+        assert_eq!(found, of_a);
+        assert_eq!(db.tokens().list_endpoints_of(tenant, "free").await.unwrap(), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_an_older_pqhost_does_not_know_goes_with_what_it_deletes() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let script = ensure_script(&db, tenant, "hello").await;
+        for name in ["one", "two"] {
+            let (name, seal) = (name.parse().unwrap(), |_| vec![]);
+            let created = db.connections().create_connection(tenant, &name, ConnectionKind::Sql, seal).await;
+            db.connections().set_readers(tenant, &created.unwrap().0, &[script], true).await.unwrap();
+        }
+        db.recordings().ensure_key(tenant, || b"key".to_vec()).await.unwrap();
+        let count = async |sql| sqlx::query_scalar::<_, i64>(sql).fetch_one(&db.readers).await.unwrap();
+        for (delete, grants) in [
+            ("UPDATE tenant SET default_connection_id = NULL", 2),
+            ("DELETE FROM connection WHERE name = 'one'", 1),
+            ("DELETE FROM script", 0),
+            ("DELETE FROM connection", 0),
+            ("DELETE FROM tenant", 0),
+        ] {
+            sqlx::query(delete).execute(&db.writer).await.unwrap();
+            assert_eq!(count("SELECT COUNT(*) FROM connection_grant").await, grants, "{delete}");
+        }
+        assert_eq!(count("SELECT COUNT(*) FROM recording_key").await, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_column_that_a_newer_pqhost_adds_disturbs_no_host_that_runs() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let script = ensure_script(&db, tenant, "hello").await;
+        let version = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
+        let token = NewToken { id: "t".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: 9 };
+        db.tokens().insert_token(tenant, &token).await.unwrap();
+        let holder = Holder::Tenant { tenant, role: crate::domain::people::Role::Author };
+        let (id, hash) = ("c".to_owned(), "h".to_owned());
+        let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms: 9 };
+        db.credentials().insert_credential(&new, Grounds::None).await.unwrap();
+        let read = async || {
+            assert!(db.versions().find_version(tenant, version.id).await.unwrap().is_some());
+            assert!(db.tokens().find_token(tenant, "t").await.unwrap().is_some());
+            assert!(db.credentials().find_by_hash("h").await.unwrap().is_some());
+        };
+        read().await; // connections remember statements
+        for table in ["version", "token", "credential"] {
+            let sql = format!("ALTER TABLE {table} ADD COLUMN newer BIGINT NOT NULL DEFAULT 0");
+            sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&db.writer).await.unwrap();
+        }
+        read().await;
+    })
+    .await;
+}
