@@ -28,6 +28,7 @@ use crate::{
         tokens::{EndpointsOfRoute, NewToken},
     },
     domain::{
+        exchange::TokenBearer,
         names::{EndpointId, TenantId, TenantName},
         secret::Secret,
     },
@@ -117,6 +118,14 @@ pub struct VerifiedToken {
     /// The only endpoints it is for, if not all.
     only: Option<Arc<[EndpointId]>>,
     expires_at: u64,
+}
+
+impl VerifiedToken {
+    /// Who presented it.
+    #[must_use]
+    pub fn bearer(self) -> TokenBearer {
+        TokenBearer { id: Some(self.id), issuer: ISSUER.into(), claims: self.claims, methods: None, rows: None }
+    }
 }
 
 #[derive(Serialize)]

@@ -13,6 +13,7 @@ pub mod people;
 pub mod percent;
 pub mod preview;
 pub mod route;
+pub mod rows;
 pub mod script;
 pub mod secret;
 pub mod sql;

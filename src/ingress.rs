@@ -155,8 +155,9 @@ impl Ingress {
                 let TenantRoutes { tenant_id, tenant, .. } = &*route.routes;
                 let verified = self.auth.verify(*tenant_id, tenant, route.endpoint.id, authorization).await;
                 let token = verified.map_err(Failure::Auth)?;
-                Ok(Caller::Token { id: token.id, claims: token.claims })
+                Ok(Caller::Token(token.bearer()))
             }
+            AuthMode::Key => Err(Failure::Auth(AuthError::MissingToken)),
         }
     }
 

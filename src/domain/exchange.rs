@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::domain::names::InvocationId;
+use crate::domain::{names::InvocationId, route::MethodSet, rows::RowScope};
 
 /// Who may call an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -15,13 +15,15 @@ pub enum AuthMode {
     /// Callers present a token of the tenant.
     #[default]
     Jwt,
+    /// Callers present a consumer key of the tenant.
+    Key,
     /// Anyone; the script checks for itself.
     Public,
 }
 
 /// The text is no [`AuthMode`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown auth mode `{0}`: use `jwt` or `public`")]
+#[error("unknown auth mode `{0}`: use `jwt`, `key` or `public`")]
 pub struct InvalidAuthMode(String);
 
 impl FromStr for AuthMode {
@@ -30,6 +32,7 @@ impl FromStr for AuthMode {
     fn from_str(text: &str) -> Result<Self, InvalidAuthMode> {
         match text {
             "jwt" => Ok(Self::Jwt),
+            "key" => Ok(Self::Key),
             "public" => Ok(Self::Public),
             other => Err(InvalidAuthMode(other.chars().take(80).flat_map(char::escape_default).collect())),
         }
@@ -40,23 +43,51 @@ impl fmt::Display for AuthMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Jwt => "jwt",
+            Self::Key => "key",
             Self::Public => "public",
         })
     }
 }
 
 /// Who is calling, as the host verified it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Caller {
     /// A public endpoint: nothing is known.
+    #[default]
     Public,
-    /// The bearer of a token of this tenant.
-    Token {
-        /// The token's id (`jti`).
-        id: Arc<str>,
-        /// All verified claims.
-        claims: Arc<Map<String, Value>>,
-    },
+    /// The bearer of a token.
+    Token(TokenBearer),
+    /// The holder of a consumer key of this tenant.
+    Key(KeyHolder),
+}
+
+/// The bearer of a token, of this tenant or of an outside issuer that it trusts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenBearer {
+    /// The token's id (`jti`); one of an outside issuer may have none.
+    pub id: Option<Arc<str>>,
+    /// Who issued it: `pqhost`, or the outside issuer.
+    pub issuer: Arc<str>,
+    /// All verified claims.
+    pub claims: Arc<Map<String, Value>>,
+    /// The methods that it is for, if not all.
+    pub methods: Option<MethodSet>,
+    /// The rows that it reaches, if not all.
+    pub rows: Option<Arc<RowScope>>,
+}
+
+/// The holder of a consumer key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyHolder {
+    /// The key's id.
+    pub id: Arc<str>,
+    /// What the tenant wrote down about its holder.
+    pub attributes: Arc<Map<String, Value>>,
+    /// The methods that it is for, if not all.
+    pub methods: Option<MethodSet>,
+    /// The rows that it reaches, if not all.
+    pub rows: Option<Arc<RowScope>>,
 }
 
 /// One uploaded file of a multipart body.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     domain::{
-        exchange::{Caller, HandlerBody, HandlerRequest, HandlerResponse, UploadedFile},
+        exchange::{Caller, HandlerBody, HandlerRequest, HandlerResponse, TokenBearer, UploadedFile},
         names::{InvocationId, TenantId},
         sql::SqlError,
     },
@@ -64,8 +64,12 @@ pub struct RecordedRequest {
     files: Vec<RecordedFile>,
     path_params: Vec<(String, String)>,
     client_ip: String,
-    /// Id and claims of the caller's token.
+    /// Id and claims of the caller's token, in recordings of before there was `caller`.
+    #[serde(default, skip_serializing)]
     token: Option<(String, Map<String, Value>)>,
+    /// Who called, so that a re-run reaches the same rows.
+    #[serde(default)]
+    caller: Caller,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,10 +139,8 @@ impl RecordedRequest {
             files: if is_cut { Vec::new() } else { files.iter().map(file).collect() },
             path_params: path_params.clone(),
             client_ip: client_ip.clone(),
-            token: match caller {
-                Caller::Public => None,
-                Caller::Token { id, claims } => Some((id.to_string(), (**claims).clone())),
-            },
+            token: None,
+            caller: caller.clone(),
         }
     }
 
@@ -160,7 +162,7 @@ impl RecordedRequest {
 
     /// The request as a handler receives it, as an invocation of its own.
     pub(super) fn again(&self, request_id: InvocationId) -> HandlerRequest {
-        let Self { method, url, path, query_string, headers, body, form, files, path_params, client_ip, token } =
+        let Self { method, url, path, query_string, headers, body, form, files, path_params, client_ip, token, caller } =
             self.clone();
         let file =
             |RecordedFile { field, name, content_type, content }| UploadedFile { field, name, content_type, content };
@@ -177,8 +179,14 @@ impl RecordedRequest {
             client_ip,
             request_id,
             caller: match token {
-                None => Caller::Public,
-                Some((id, claims)) => Caller::Token { id: id.into(), claims: Arc::new(claims) },
+                None => caller,
+                Some((id, claims)) => Caller::Token(TokenBearer {
+                    id: Some(id.into()),
+                    issuer: "pqhost".into(),
+                    claims: Arc::new(claims),
+                    methods: None,
+                    rows: None,
+                }),
             },
         }
     }
@@ -399,7 +407,13 @@ mod tests {
             path_params: vec![field("id", "7")],
             client_ip: "127.0.0.1".to_owned(),
             request_id: InvocationId::generate(),
-            caller: Caller::Token { id: "t".into(), claims: json!({"sub": "ann"}).as_object().unwrap().clone().into() },
+            caller: Caller::Token(TokenBearer {
+                id: Some("t".into()),
+                issuer: "pqhost".into(),
+                claims: json!({"sub": "ann"}).as_object().unwrap().clone().into(),
+                methods: None,
+                rows: None,
+            }),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashSet};
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use crate::{
     domain::exchange::{Caller, HandlerRequest, UploadedFile},
@@ -30,7 +30,7 @@ pub(super) fn to_marshal(request: &HandlerRequest) -> Vec<u8> {
         caller,
     } = request;
     let mut tuple = Marshal(Vec::with_capacity(2048));
-    tuple.small_tuple(16);
+    tuple.small_tuple(14);
     tuple.text(method);
     tuple.text(url);
     tuple.text(path);
@@ -143,19 +143,43 @@ impl Marshal {
         self.none();
     }
 
-    /// The kind, the token's id, the claims.
+    /// A dict with all keys, whoever is calling.
     fn caller(&mut self, caller: &Caller) {
-        match caller {
-            Caller::Public => {
-                self.text("public");
-                self.none();
-                self.object(&Map::new());
-            }
-            Caller::Token { id, claims } => {
-                self.text("jwt");
-                self.text(id);
-                self.object(claims);
-            }
+        let (token, key) = match caller {
+            Caller::Public => (None, None),
+            Caller::Token(token) => (Some(token), None),
+            Caller::Key(key) => (None, Some(key)),
+        };
+        let nothing = Map::new();
+        self.begin();
+        self.text("kind");
+        self.text(match caller {
+            Caller::Public => "public",
+            Caller::Token(_) => "jwt",
+            Caller::Key(_) => "key",
+        });
+        self.text("token_id");
+        self.optional_text(token.and_then(|token| token.id.as_deref()));
+        self.text("issuer");
+        self.optional_text(token.map(|token| &*token.issuer));
+        self.text("claims");
+        self.object(token.map_or(&nothing, |token| &token.claims));
+        self.text("key_id");
+        self.optional_text(key.map(|key| &*key.id));
+        self.text("attributes");
+        self.object(key.map_or(&nothing, |key| &key.attributes));
+        self.text("methods");
+        let methods = token.and_then(|token| token.methods).or_else(|| key.and_then(|key| key.methods));
+        self.value(&Value::Array(
+            methods.map_or_else(Vec::new, |methods| methods.names_listed().map(Value::from).collect()),
+        ));
+        self.end();
+    }
+
+    fn optional_text(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => self.text(text),
+            None => self.none(),
         }
     }
 }
@@ -175,10 +199,16 @@ fn title_case(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
-    use crate::{domain::names::InvocationId, sandbox::marshal::tests};
+    use crate::{
+        domain::{
+            exchange::{KeyHolder, TokenBearer},
+            names::InvocationId,
+        },
+        sandbox::marshal::tests,
+    };
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -217,7 +247,13 @@ mod tests {
             path_params: pairs(&[("id", "7")]),
             client_ip: "::1".to_owned(),
             request_id,
-            caller: Caller::Token { id: "t".into(), claims: claims.as_object().unwrap().clone().into() },
+            caller: Caller::Token(TokenBearer {
+                id: Some("t".into()),
+                issuer: "pqhost".into(),
+                claims: claims.as_object().unwrap().clone().into(),
+                methods: Some("GET,POST".parse().unwrap()),
+                rows: None,
+            }),
         };
         let expected = json!([
             "POST",
@@ -232,9 +268,10 @@ mod tests {
             {"a": "3", "b": "2"},
             "::1",
             request_id.to_string(),
-            "jwt",
-            "t",
-            claims,
+            {
+                "kind": "jwt", "token_id": "t", "issuer": "pqhost", "claims": claims,
+                "key_id": null, "attributes": {}, "methods": ["GET", "POST"],
+            },
             [{"body": [1]}],
         ]);
         assert_eq!(read_by_python(&to_marshal(&request)), expected);
@@ -258,10 +295,22 @@ mod tests {
     }
 
     #[test]
-    fn a_public_caller_has_no_claims() {
-        let mut caller = Marshal(Vec::new());
-        caller.small_tuple(3);
-        caller.caller(&Caller::Public);
-        assert_eq!(read_by_python(&caller.0), json!(["public", null, {}]));
+    fn every_caller_has_the_same_keys() {
+        let read = |caller: &Caller| {
+            let mut marshal = Marshal(Vec::new());
+            marshal.caller(caller);
+            read_by_python(&marshal.0)
+        };
+        let public = json!({
+            "kind": "public", "token_id": null, "issuer": null, "claims": {}, "key_id": null, "attributes": {}, "methods": [],
+        });
+        assert_eq!(read(&Caller::Public), public);
+        let attributes = json!({"customer": 17}).as_object().unwrap().clone();
+        let key = KeyHolder { id: "k".into(), attributes: attributes.into(), methods: None, rows: None };
+        let expected = json!({
+            "kind": "key", "token_id": null, "issuer": null, "claims": {}, "key_id": "k", "attributes": {"customer": 17},
+            "methods": [],
+        });
+        assert_eq!(read(&Caller::Key(key)), expected);
     }
 }

@@ -69,8 +69,10 @@ def _request(kind: str, files: dict | None = None) -> bytes:
     """As the host sends it; see `wit/worlds.wit`."""
     headers = {"Host": "localhost", "User-Agent": "warm", "Content-Type": "application/json"}
     where = ("POST", f"http://localhost/t/x?{kind}", "/x", kind)
+    auth = {"kind": "jwt", "token_id": "id", "issuer": "pqhost", "claims": {"sub": "x", "exp": 1}}
+    auth |= {"key_id": None, "attributes": {}, "methods": []}
     fields = ({"a": "b"}, {"kind": kind}, {"id": "1"}, files or {}, {"a": "b"})
-    return marshal.dumps((*where, headers, *fields, "::1", "id", "jwt", "id", {"sub": "x", "exp": 1}, ({"a": 1},)))
+    return marshal.dumps((*where, headers, *fields, "::1", "id", auth, ({"a": 1},)))
 
 
 def _warm_rows() -> None:

@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// The methods that a route may name, in the order in which sets are written.
 const NAMED: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const GET: u8 = 1 << 0;
@@ -11,7 +13,8 @@ const OPTIONS: u8 = 1 << 6;
 const ANY: u8 = 1 << 7;
 
 /// Methods of an endpoint: some of the named ones, or any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct MethodSet(u8);
 
 /// The text is no [`MethodSet`].
@@ -36,6 +39,18 @@ impl MethodSet {
     /// Whether this set names `method` (upper case). [`MethodSet::ANY`] names none.
     pub(super) fn names(self, method: &str) -> bool {
         bit_of(method).is_some_and(|bit| self.0 & bit != 0)
+    }
+
+    /// Each method of the set, in the order in which sets are written; `ANY` for any.
+    pub fn names_listed(self) -> impl Iterator<Item = &'static str> {
+        let any = self.is_any().then_some("ANY");
+        any.into_iter().chain(NAMED.into_iter().filter(move |name| self.names(name)))
+    }
+
+    /// Whether a request with this method (upper case) is in the set, HEAD being a GET without a body.
+    #[must_use]
+    pub fn allows(self, method: &str) -> bool {
+        self.is_any() || self.names(method) || (method == "HEAD" && self.names("GET"))
     }
 
     /// Methods in both sets, where ANY stands for itself only: `GET` beside `ANY` is a refinement, not a conflict.
@@ -78,6 +93,20 @@ impl FromStr for MethodSet {
             let unknown = || InvalidMethods(word.trim().chars().take(80).flat_map(char::escape_default).collect());
             bit.map(|bit| Self(set.0 | bit)).ok_or_else(unknown)
         })
+    }
+}
+
+impl TryFrom<String> for MethodSet {
+    type Error = InvalidMethods;
+
+    fn try_from(text: String) -> Result<Self, InvalidMethods> {
+        text.parse()
+    }
+}
+
+impl From<MethodSet> for String {
+    fn from(methods: MethodSet) -> Self {
+        methods.to_string()
     }
 }
 

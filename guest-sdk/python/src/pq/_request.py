@@ -65,9 +65,7 @@ def make(incoming: bytes, body: bytes, files: list[bytes]) -> dict:
         cookies,
         client_ip,
         request_id,
-        kind,
-        token_id,
-        claims,
+        auth,
         read,
     ) = marshal.loads(incoming)
     headers = Headers(headers)
@@ -93,7 +91,7 @@ def make(incoming: bytes, body: bytes, files: list[bytes]) -> dict:
         "cookies": cookies,
         "client_ip": client_ip,
         "request_id": request_id,
-        "auth": {"kind": kind, "token_id": token_id, "claims": claims},
+        "auth": auth,
     }
 
 

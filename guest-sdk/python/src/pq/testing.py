@@ -54,8 +54,12 @@ def request(
     form: dict[str, str] | None = None,
     path_params: dict[str, str] | None = None,
     claims: dict | None = None,
+    attributes: dict | None = None,
 ) -> dict:
-    """The dict that a handler receives. `json` or `form` make a body and its content type, `claims` a token."""
+    """The dict that a handler receives.
+
+    `json` or `form` make a body and its content type, `claims` a token of the caller, `attributes` a consumer key.
+    """
     fields = {name.title(): value for name, value in (headers or {}).items()}
     if json is not None:
         body = json_module.dumps(json)
@@ -70,6 +74,15 @@ def request(
     url = f"http://localhost/test{urllib.parse.quote(path)}" + (f"?{query_string}" if query_string else "")
     query = {name: values[0] for name, values in urllib.parse.parse_qs(query_string, keep_blank_values=True).items()}
     cookies = {name: cookie.value for name, cookie in http.cookies.SimpleCookie(fields.get("Cookie", "")).items()}
-    caller = ("public", None, {}) if claims is None else ("jwt", "test", claims)
+    is_token, is_key = claims is not None, attributes is not None
+    auth = {
+        "kind": "jwt" if is_token else "key" if is_key else "public",
+        "token_id": "test" if is_token else None,
+        "issuer": "pqhost" if is_token else None,
+        "claims": claims or {},
+        "key_id": "test" if is_key else None,
+        "attributes": attributes or {},
+        "methods": [],
+    }
     where = (method, url, path, query_string, fields, form or {}, query, path_params or {}, {}, cookies)
-    return _request.make(marshal.dumps((*where, "127.0.0.1", "test", *caller, None)), body, [])
+    return _request.make(marshal.dumps((*where, "127.0.0.1", "test", auth, None)), body, [])
