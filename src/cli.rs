@@ -8,6 +8,7 @@ mod demo;
 mod deploy;
 mod dev;
 mod diff;
+mod endpoints;
 mod invocations;
 mod login;
 mod logs;
@@ -60,7 +61,7 @@ pub fn main() -> ExitCode {
             Command::Connection(command) => nouns::connection(&target, command, output).await,
             Command::Egress(command) => nouns::egress(&target, command, output).await,
             Command::Script(command) => scripts::script(&target, command, output).await,
-            Command::Endpoint(command) => nouns::endpoint(&target, command, output).await,
+            Command::Endpoint(command) => endpoints::endpoint(&target, command, output).await,
             Command::Invocation(command) => invocations::invocation(&target, command, output).await,
             Command::Token(command) => nouns::token(&target, command, output).await,
             Command::Secret(command) => secrets::secret(&target, command, output).await,

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod control_database;
 pub mod egress;
+pub mod endpoint;
 pub mod exchange;
 pub mod http;
 pub mod limits;

@@ -28,7 +28,7 @@ use crate::{
         people::SESSION_COOKIE,
         route::{Lookup, MethodSet, RequestPath},
     },
-    invoke::{Call, EndpointTarget, InvokeError, Invoker, TenantRoutes},
+    invoke::{Backend, Call, EndpointTarget, InvokeError, Invoker, ScriptTarget, TenantRoutes},
     problem::{InvalidResponse, Problem, REQUEST_ID, RequestError},
 };
 
@@ -104,9 +104,13 @@ impl Ingress {
         let (parts, body) = request.into_parts();
         let route = self.find_endpoint(&parts).await?;
         let caller = self.identify(&route, &parts.headers).await?;
-        let body = self.read_body(&route.endpoint, &parts.headers, body).await?;
         let without_body = route.head_as_get;
-        let call = handler_call(route, parts, body, caller, id).await?;
+        let Backend::Script(script) = &route.endpoint.backend else {
+            return Err(RequestError::UnknownEndpoint.into());
+        };
+        let script = Arc::clone(script);
+        let body = self.read_body(&route.endpoint, &parts.headers, body).await?;
+        let call = handler_call(route, script, parts, body, caller, id).await?;
         let answer = self.invoker.invoke(call).await.map_err(Failure::Invoke)?;
         answer::respond(answer, id, without_body).map_err(Failure::Response)
     }
@@ -135,6 +139,9 @@ impl Ingress {
             Lookup::MethodNotAllowed(methods) => return Err(RequestError::MethodNotAllowed(methods).into()),
             Lookup::Unknown => return Err(RequestError::UnknownEndpoint.into()),
         };
+        if !endpoint.enabled {
+            return Err(RequestError::DisabledEndpoint.into());
+        }
         if let Some(token) = preview {
             let previewed = self.invoker.preview(routes.tenant_id, &token, &endpoint).await.map_err(Failure::Invoke)?;
             endpoint = previewed.ok_or(RequestError::UnknownEndpoint)?;
@@ -230,6 +237,7 @@ struct Routed {
 
 async fn handler_call(
     route: Routed,
+    script: Arc<ScriptTarget>,
     parts: Parts,
     body: Bytes,
     caller: Caller,
@@ -257,7 +265,8 @@ async fn handler_call(
         request_id: id,
         caller,
     };
-    Ok(Call { routes, endpoint, request, rerun: None })
+    let EndpointTarget { id: endpoint, limits, record, .. } = *endpoint;
+    Ok(Call { routes, endpoint, script, limits, record, request, rerun: None })
 }
 
 /// A header field as a handler sees it: without the cookie of somebody who is logged in to the control API.

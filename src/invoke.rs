@@ -30,7 +30,7 @@ use tokio::{
 
 pub use crate::invoke::{
     detached::{Detached, DetachedError},
-    directory::{EndpointTarget, TenantRoutes},
+    directory::{Backend, EndpointTarget, ScriptTarget, TenantRoutes},
     error::InvokeError,
     rerun::Rerun,
 };
@@ -44,7 +44,7 @@ use crate::{
     domain::{
         exchange::{HandlerBody, HandlerRequest, HandlerResponse},
         limits::Limits,
-        names::{ScriptId, ScriptName, TenantId, TenantName},
+        names::{EndpointId, ScriptId, ScriptName, TenantId, TenantName},
         preview::PreviewToken,
         sql::SqlError,
     },
@@ -77,7 +77,13 @@ pub struct Call {
     /// The tenant.
     pub routes: Arc<TenantRoutes>,
     /// The endpoint.
-    pub endpoint: Arc<EndpointTarget>,
+    pub endpoint: EndpointId,
+    /// The script that answers.
+    pub script: Arc<ScriptTarget>,
+    /// What the invocation may use.
+    pub limits: Limits,
+    /// Whether request and answer are kept.
+    pub record: bool,
     /// The request.
     pub request: HandlerRequest,
     /// What it repeats, if it is a re-run.
@@ -256,15 +262,15 @@ impl Invocation {
         let credentials = credentials(&self.call.request);
         let revealed = Arc::new(Revealed::default());
         let mut record = self.record(started_at_ms);
-        let is_recorded = self.call.endpoint.record;
+        let is_recorded = self.call.record;
         let recording = is_recorded.then(|| Begun::with(&self.call.request, &self.inner.recorder)).flatten();
         let cursors = Arc::new(Cursors::default());
         let mut trace = Trace::default();
 
-        let endpoint = Arc::clone(&self.call.endpoint);
-        let (outcome, lease) = match &endpoint.version {
+        let script = Arc::clone(&self.call.script);
+        let (outcome, lease) = match &script.version {
             Some(version) => self.run_version(version, &cursors, &revealed, &mut trace).await,
-            None => (Err(InvokeError::NotPublished { script: endpoint.script_name.clone() }), None),
+            None => (Err(InvokeError::NotPublished { script: script.name.clone() }), None),
         };
         let redaction = Redaction::new(&credentials, &revealed);
         record.duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -276,7 +282,7 @@ impl Invocation {
                 record.traceback = error.traceback().map(|text| redaction.apply(text.to_owned()));
             }
         }
-        let version = endpoint.version.as_ref().map_or(0, |version| version.version.number);
+        let version = script.version.as_ref().map_or(0, |version| version.version.number);
         let outcome = outcome.and_then(|response| with_rows(response, &cursors));
         let (outcome, delivery) = match outcome.map(Delivery::of) {
             Ok((response, delivery)) => (Ok(response), Some(delivery)),
@@ -292,10 +298,10 @@ impl Invocation {
         // A caller who has gone needs no answer.
         _ = answer.send(outcome.map(|response| Answer { response, version }));
 
-        if let (Some(lease), Some(version)) = (lease, &endpoint.version) {
+        if let (Some(lease), Some(version)) = (lease, &script.version) {
             match self.inner.pool.give_back(lease, version.version.id).await {
                 Ok(pages) => trace.dirty_pages = pages as u64,
-                Err(reason) => tracing::debug!(%reason, script.name = %endpoint.script_name, "a slot is dropped"),
+                Err(reason) => tracing::debug!(%reason, script.name = %script.name, "a slot is dropped"),
             }
         }
         let Trace { usage, log, dirty_pages } = trace;
@@ -313,18 +319,18 @@ impl Invocation {
         }
         // Rows that were streamed are counted by now.
         record.rows = cursors.rows_read();
-        record.log = recorded_log(log, &redaction, self.call.endpoint.limits.log_bytes);
+        record.log = recorded_log(log, &redaction, self.call.limits.log_bytes);
         self.inner.recorder.record(record, room);
     }
 
     fn record(&self, started_at_ms: i64) -> InvocationRecord {
-        let Call { routes, endpoint, request, rerun } = &self.call;
+        let Call { routes, endpoint, script, request, rerun, .. } = &self.call;
         InvocationRecord {
             id: request.request_id,
             tenant: routes.tenant_id,
-            script: endpoint.script,
-            version: endpoint.version.as_ref().map(|version| version.version.id),
-            endpoint: endpoint.id,
+            script: script.id,
+            version: script.version.as_ref().map(|version| version.version.id),
+            endpoint: *endpoint,
             method: request.method.clone(),
             path: request.path.clone(),
             status: 0,
@@ -354,9 +360,9 @@ impl Invocation {
             Ok(lease) => lease,
             Err(error) => return (Err(error), None),
         };
-        let limits = self.call.endpoint.limits;
-        let Call { routes, endpoint, request, rerun: _ } = &self.call;
-        let script = (endpoint.script, endpoint.script_name.clone());
+        let limits = self.call.limits;
+        let Call { routes, script, request, .. } = &self.call;
+        let script = (script.id, script.name.clone());
         let host = self.inner.script_host(routes, script, limits, Arc::clone(cursors), Arc::clone(revealed));
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);

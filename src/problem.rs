@@ -30,6 +30,9 @@ pub enum RequestError {
     /// No tenant or no endpoint; callers cannot tell which.
     #[error("there is no such endpoint")]
     UnknownEndpoint,
+    /// The endpoint is there, and switched off.
+    #[error("this endpoint is switched off")]
+    DisabledEndpoint,
     /// The path's endpoints answer other methods.
     #[error("this endpoint answers {0}")]
     MethodNotAllowed(MethodSet),
@@ -179,6 +182,7 @@ impl From<&RequestError> for Problem {
     fn from(error: &RequestError) -> Self {
         let (status, code) = match error {
             RequestError::UnknownEndpoint => (StatusCode::NOT_FOUND, "endpoint_unknown"),
+            RequestError::DisabledEndpoint => (StatusCode::NOT_FOUND, "endpoint_disabled"),
             RequestError::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             RequestError::InvalidPath(_) => (StatusCode::BAD_REQUEST, "invalid_path"),
             RequestError::UrlTooLong { .. } => (StatusCode::URI_TOO_LONG, "url_too_long"),
@@ -193,6 +197,7 @@ impl From<&RequestError> for Problem {
         let allow = match error {
             RequestError::MethodNotAllowed(methods) => Some(*methods),
             RequestError::UnknownEndpoint
+            | RequestError::DisabledEndpoint
             | RequestError::InvalidPath(_)
             | RequestError::UrlTooLong { .. }
             | RequestError::TooManyHeaders { .. }

@@ -31,7 +31,7 @@ impl Fixture {
         let script = db.scripts().ensure_script(tenant, &"hello".parse().unwrap()).await.unwrap();
         let create = async |route: &str| {
             let (methods, route, auth) = ("GET".parse().unwrap(), route.parse().unwrap(), AuthMode::Jwt);
-            let new = NewEndpoint { methods, route, script, pinned_version: None, auth, record: false };
+            let new = NewEndpoint::to_script(methods, route, script, auth);
             db.endpoints().create_endpoint(tenant, &new).await.unwrap().id
         };
         let (endpoint, other_endpoint) = (create("/a").await, create("/b").await);

@@ -1,6 +1,7 @@
 //! Flags and arguments.
 
 mod authoring;
+pub(super) mod endpoints;
 pub(super) mod local;
 mod serving;
 
@@ -13,16 +14,15 @@ use clap::{Args, Parser, Subcommand};
 
 pub(super) use crate::cli::args::{
     authoring::{DiffArgs, InvocationCommand, Switch},
+    endpoints::EndpointCommand,
     serving::{DevArgs, ListenArgs, ServeArgs},
 };
 use crate::{
     cli::args::local::{ExportArgs, ImportArgs, Unshown},
     domain::{
         egress::AllowRule,
-        exchange::AuthMode,
         names::{ConnectionName, ScriptName, SecretName, TenantName},
         people::{Email, Role},
-        route::{MethodSet, RoutePattern},
     },
 };
 
@@ -355,34 +355,6 @@ pub(super) enum ScriptCommand {
     RevokePreview { tenant: TenantName, script: ScriptName, id: String },
     /// Delete a script that no endpoint leads to
     Delete { tenant: TenantName, script: ScriptName },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum EndpointCommand {
-    /// Create an endpoint
-    Create {
-        tenant: TenantName,
-        /// `GET`, several as `GET,POST`, or `ANY`
-        method: MethodSet,
-        /// For example `/orders/{id}`; `*` matches a segment, `**` the rest
-        route: RoutePattern,
-        script: ScriptName,
-        /// `jwt`: callers present a token; `public`: anyone
-        #[arg(long, default_value_t)]
-        auth: AuthMode,
-        /// The version that it serves, whatever the script's live one is
-        #[arg(long)]
-        version: Option<i64>,
-        /// Keep requests and answers, sealed, so that they can be re-run
-        #[arg(long)]
-        record: bool,
-    },
-    /// Keep an endpoint's requests and answers from now on, sealed, as long as the invocation log; or no longer
-    Record { tenant: TenantName, id: i64, switch: Switch },
-    /// Delete an endpoint, by its id
-    Delete { tenant: TenantName, id: i64 },
-    /// List endpoints
-    List { tenant: TenantName },
 }
 
 #[derive(Debug, Subcommand)]

@@ -18,6 +18,7 @@ use crate::{
         sources::ScriptSource,
     },
     domain::{
+        endpoint::EndpointSettings,
         exchange::AuthMode,
         names::{ConnectionName, ScriptName, SecretName, TenantName},
         route::{MethodSet, RoutePattern},
@@ -57,7 +58,18 @@ struct WantedEndpoint {
     /// Whether requests and answers are kept.
     #[serde(default)]
     record: bool,
+    #[serde(default = "yes")]
+    enabled: bool,
+    #[serde(default)]
+    settings: EndpointSettings,
 }
+
+fn yes() -> bool {
+    true
+}
+
+/// What of an endpoint may differ from the file.
+const COMPARED: [&str; 5] = ["auth", "version", "record", "enabled", "settings"];
 
 /// Something that a script may use if it is granted to it: what the API calls a list of it, one of it, and using it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -106,7 +118,11 @@ impl fmt::Display for Step {
             let text = |name: &str| wanted[name].as_str().unwrap_or_default().to_owned();
             let pinned = wanted["version"].as_i64().map(|number| format!(", version {number}")).unwrap_or_default();
             let recorded = if wanted["record"] == true { ", recorded" } else { "" };
-            format!("endpoint {} {} ({}{pinned}{recorded})", text("methods"), text("route"), text("auth"))
+            let off = if wanted["enabled"] == false { ", switched off" } else { "" };
+            let set: Vec<_> =
+                wanted["settings"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+            let set = if set.is_empty() { String::new() } else { format!("; {}", set.join(", ")) };
+            format!("endpoint {} {} ({}{pinned}{recorded}{off}{set})", text("methods"), text("route"), text("auth"))
         };
         match self {
             Self::Publish { first: true } => write!(f, "+ publish the script"),
@@ -207,13 +223,14 @@ async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<
         ours.insert((text("methods"), text("route")), endpoint);
     }
     let mut changes = Vec::new();
-    for WantedEndpoint { methods, route, auth, version, record } in endpoints {
+    for WantedEndpoint { methods, route, auth, version, record, enabled, settings } in endpoints {
         let body = json!({
             "methods": methods, "route": route, "script": script, "auth": auth, "version": version, "record": record,
+            "enabled": enabled, "settings": settings,
         });
         match ours.remove(&(methods.clone(), route.clone())) {
             None => changes.push(Step::CreateEndpoint(body)),
-            Some(endpoint) if ["auth", "version", "record"].iter().all(|name| endpoint[name] == body[name]) => {}
+            Some(endpoint) if COMPARED.iter().all(|name| endpoint[name] == body[name]) => {}
             Some(endpoint) => {
                 changes.push(Step::ReplaceEndpoint { id: endpoint["id"].as_i64().unwrap_or_default(), wanted: body });
             }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{
-        args::{ConnectionCommand, EgressCommand, EndpointCommand, Switch, TenantCommand, TokenCommand},
+        args::{ConnectionCommand, EgressCommand, TenantCommand, TokenCommand},
         client::{Client, Target, in_tenant, path},
         output::{Output, escaped},
     },
@@ -158,46 +158,6 @@ pub(super) async fn egress(target: &Target, command: EgressCommand, output: Outp
         }
         EgressCommand::List { tenant } => {
             output.items(&["host", "created_at"], &client.list(&in_tenant(&tenant, &["allowed-hosts"])).await?);
-        }
-    }
-    Ok(())
-}
-
-pub(super) async fn endpoint(target: &Target, command: EndpointCommand, output: Output) -> Result<()> {
-    let client = Client::new(target, output).await?;
-    match command {
-        EndpointCommand::Create { tenant, method, route, script, auth, version, record } => {
-            let body = json!({
-                "methods": method.to_string(), "route": route.to_string(), "script": script, "auth": auth,
-                "version": version, "record": record,
-            });
-            let created = client.post(&in_tenant(&tenant, &["endpoints"]), &body).await?;
-            output
-                .done(&format!("created endpoint {method} /{tenant}{route} for script `{script}` ({auth})"), &created);
-        }
-        EndpointCommand::Record { tenant, id, switch } => {
-            let path = in_tenant(&tenant, &["endpoints", &id.to_string()]);
-            let (endpoint, tag) = client.get_tagged(&path).await?;
-            let mut wanted = json!({ "record": switch == Switch::On });
-            for name in ["methods", "route", "script", "version", "auth"] {
-                wanted[name] = endpoint[name].clone();
-            }
-            let replaced = client.replace(&path, &wanted, tag.as_ref()).await?;
-            let sentence = match switch {
-                Switch::On => format!("requests of endpoint {id} and their answers are kept from now on"),
-                Switch::Off => {
-                    format!("requests of endpoint {id} are no longer kept; those that are stay as long as the log")
-                }
-            };
-            output.done(&sentence, &replaced);
-        }
-        EndpointCommand::Delete { tenant, id } => {
-            client.delete(&in_tenant(&tenant, &["endpoints", &id.to_string()])).await?;
-            output.done(&format!("deleted endpoint {id} of tenant `{tenant}`"), &json!({ "id": id }));
-        }
-        EndpointCommand::List { tenant } => {
-            let endpoints = client.list(&in_tenant(&tenant, &["endpoints"])).await?;
-            output.items(&["id", "methods", "route", "script", "version", "auth", "record"], &endpoints);
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Endpoints: which script answers which requests.
+//! Endpoints: which script, table or query answers which requests.
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -12,9 +12,11 @@ use crate::{
     },
     db::{
         Db,
-        endpoints::{Endpoint as EndpointRow, NewEndpoint as EndpointParts},
+        connections::ConnectionKind,
+        endpoints::{Backend, Endpoint as EndpointRow, NewBackend, NewEndpoint as EndpointParts},
     },
     domain::{
+        endpoint::{EndpointSettings, TableSource},
         exchange::AuthMode,
         names::{EndpointId, ScriptName, TenantId, TenantName},
         route::{MethodSet, RoutePattern},
@@ -32,13 +34,19 @@ pub(super) struct Endpoint {
     route: String,
     /// Where it answers, below the address of the ingress listener
     path: String,
-    #[schema(value_type = String)]
-    script: ScriptName,
+    /// The script that answers
+    #[schema(value_type = Option<String>)]
+    script: Option<ScriptName>,
     /// The version that it is pinned to; the script's live one unless given
     version: Option<i64>,
+    /// What answers instead of a script
+    source: Option<TableSource>,
     auth: AuthMode,
+    /// Whether it answers; callers of one that does not get `404 endpoint_disabled`
+    enabled: bool,
     /// Whether requests and answers are kept, sealed, so that they can be re-run
     record: bool,
+    settings: EndpointSettings,
     created_at: String,
 }
 
@@ -50,16 +58,29 @@ pub(super) struct NewEndpoint {
     methods: String,
     /// For example `/orders/{id}`; `*` matches a segment, `**` the rest
     route: String,
-    #[schema(value_type = String)]
-    script: ScriptName,
+    /// The script that answers; or give a `source`
+    #[schema(value_type = Option<String>)]
+    script: Option<ScriptName>,
     /// Number of the version to pin it to; it serves the script's live one unless given
     version: Option<i64>,
+    /// A table or a query that answers without a script, to GET
+    source: Option<TableSource>,
     /// Who may call it
     #[serde(default)]
     auth: AuthMode,
+    /// Whether it answers
+    #[serde(default = "yes")]
+    enabled: bool,
     /// Keeps requests and answers, sealed, as long as the invocation log, so that they can be re-run. They may hold personal data
     #[serde(default)]
     record: bool,
+    /// Limits, browsers of other sites, caching, rates, documentation
+    #[serde(default)]
+    settings: EndpointSettings,
+}
+
+fn yes() -> bool {
+    true
 }
 
 type InEndpoint = InPath<(TenantName, EndpointId)>;
@@ -132,20 +153,52 @@ pub(super) async fn delete_endpoint(
 
 impl NewEndpoint {
     async fn parts(self, db: &Db, tenant: TenantId) -> Result<EndpointParts, ApiError> {
-        let Self { methods, route, script, version, auth, record } = self;
+        let Self { methods, route, script, version, source, auth, enabled, record, settings } = self;
         let methods: MethodSet = methods.parse().map_err(invalid)?;
         let route: RoutePattern = route.parse().map_err(invalid)?;
-        let script = find_script(db, tenant, &script).await?;
-        let pinned_version = match version {
-            Some(number) => {
-                let version = db.versions().find_version_numbered(tenant, script.id, number).await?;
-                let unknown =
-                    || ApiError::Unknown { what: "version", name: format!("{number} of script {}", script.name) };
-                Some(version.ok_or_else(unknown)?.id)
+        settings.check().map_err(invalid)?;
+        let backend = match (script, source) {
+            (Some(script), None) => to_script(db, tenant, &script, version).await?,
+            (None, Some(source)) => {
+                if methods.names_listed().any(|method| method != "GET" && method != "HEAD") {
+                    return Err(invalid("a table or query answers GET, and no other method"));
+                }
+                if version.is_some() || record {
+                    return Err(invalid("`version` and `record` go with a script"));
+                }
+                to_table(db, tenant, source).await?
             }
-            None => None,
+            (Some(_), Some(_)) | (None, None) => return Err(invalid("give a `script` or a `source`")),
         };
-        Ok(EndpointParts { methods, route, script: script.id, pinned_version, auth, record })
+        Ok(EndpointParts { methods, route, backend, auth, record, enabled, settings })
+    }
+}
+
+async fn to_script(
+    db: &Db,
+    tenant: TenantId,
+    script: &ScriptName,
+    version: Option<i64>,
+) -> Result<NewBackend, ApiError> {
+    let script = find_script(db, tenant, script).await?;
+    let pinned_version = match version {
+        Some(number) => {
+            let version = db.versions().find_version_numbered(tenant, script.id, number).await?;
+            let unknown = || ApiError::Unknown { what: "version", name: format!("{number} of script {}", script.name) };
+            Some(version.ok_or_else(unknown)?.id)
+        }
+        None => None,
+    };
+    Ok(NewBackend::Script { script: script.id, pinned_version })
+}
+
+async fn to_table(db: &Db, tenant: TenantId, source: TableSource) -> Result<NewBackend, ApiError> {
+    source.check().map_err(invalid)?;
+    let connection = db.connections().find_connection(tenant, &source.connection).await?;
+    match connection.map(|connection| connection.kind) {
+        Some(ConnectionKind::Sql) => Ok(NewBackend::Table(source)),
+        Some(ConnectionKind::Http) => Err(invalid(format!("`{}` is an HTTP API, not a database", source.connection))),
+        None => Err(ApiError::Unknown { what: "connection", name: source.connection.to_string() }),
     }
 }
 
@@ -155,16 +208,24 @@ fn invalid(error: impl std::fmt::Display) -> ApiError {
 
 impl Endpoint {
     fn new(tenant: &TenantName, endpoint: EndpointRow) -> Self {
-        let EndpointRow { id, methods, route, script_name, auth, record, pinned_version, created_at_ms, .. } = endpoint;
+        let EndpointRow { id, methods, route, backend, auth, record, enabled, settings, revision: _, created_at_ms } =
+            endpoint;
+        let (script, version, source) = match backend {
+            Backend::Script { name, pinned_version, .. } => (Some(name), pinned_version, None),
+            Backend::Table(source) => (None, None, Some(source)),
+        };
         Self {
             id: id.0,
             methods,
             path: format!("/{tenant}{route}"),
             route,
-            script: script_name,
-            version: pinned_version,
+            script,
+            version,
+            source,
             auth,
+            enabled,
             record,
+            settings,
             created_at: time(created_at_ms),
         }
     }

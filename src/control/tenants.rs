@@ -33,6 +33,8 @@ pub(super) struct TenantDetails {
     /// The connection that scripts mean by `pq.DW_NAME`
     #[schema(value_type = Option<String>)]
     default_connection: Option<ConnectionName>,
+    /// Whether everybody may read the OpenAPI document of its endpoints, `/{tenant}/openapi.json` on the ingress listener
+    public_document: bool,
     /// What the caller may do
     role: Role,
     created_at: String,
@@ -50,8 +52,11 @@ pub(super) struct NewTenant {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TenantChange {
-    #[schema(value_type = String)]
-    default_connection: ConnectionName,
+    /// The connection that scripts mean by `pq.DW_NAME`
+    #[schema(value_type = Option<String>)]
+    default_connection: Option<ConnectionName>,
+    /// Whether everybody may read the OpenAPI document of its endpoints
+    public_document: Option<bool>,
 }
 
 /// List the tenants in which the caller has a role; an operator sees all
@@ -89,22 +94,27 @@ pub(super) async fn show_tenant(scope: InTenant) -> Result<Json<TenantDetails>, 
     details(&db, tenant, role).await
 }
 
-/// Choose the tenant's default connection
+/// Choose the tenant's default connection, or who may read the OpenAPI document of its endpoints
 #[utoipa::path(patch, path = "/tenants/{tenant}", tag = "tenants", request_body = TenantChange,
     responses((status = 200, description = "Changed", body = TenantDetails)))]
 pub(super) async fn update_tenant(
     scope: InTenant,
-    Json(TenantChange { default_connection }): Json<TenantChange>,
+    Json(TenantChange { default_connection, public_document }): Json<TenantChange>,
 ) -> Result<Json<TenantDetails>, ApiError> {
     let InTenant { db, mut tenant, role, .. } = scope;
-    let connection = db.connections().find_connection(tenant.id, &default_connection).await?;
-    let connection =
-        connection.ok_or_else(|| ApiError::Unknown { what: "connection", name: default_connection.to_string() })?;
-    if connection.kind != ConnectionKind::Sql {
-        return Err(ApiError::Invalid(format!("`{default_connection}` is an HTTP API: the default is a database")));
+    if let Some(name) = default_connection {
+        let connection = db.connections().find_connection(tenant.id, &name).await?;
+        let connection = connection.ok_or_else(|| ApiError::Unknown { what: "connection", name: name.to_string() })?;
+        if connection.kind != ConnectionKind::Sql {
+            return Err(ApiError::Invalid(format!("`{name}` is an HTTP API: the default is a database")));
+        }
+        db.tenants().set_default_connection(tenant.id, connection.id).await?;
+        tenant.default_connection = Some(connection.id);
     }
-    db.tenants().set_default_connection(tenant.id, connection.id).await?;
-    tenant.default_connection = Some(connection.id);
+    if let Some(public) = public_document {
+        db.tenants().set_public_document(tenant.id, public).await?;
+        tenant.public_document = public;
+    }
     details(&db, tenant, role).await
 }
 
@@ -124,6 +134,7 @@ async fn details(db: &Db, tenant: TenantRow, role: Role) -> Result<Json<TenantDe
     Ok(Json(TenantDetails {
         name: tenant.name,
         default_connection: default.map(|connection| connection.name),
+        public_document: tenant.public_document,
         role,
         created_at: time(tenant.created_at_ms),
     }))

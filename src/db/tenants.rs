@@ -20,6 +20,8 @@ pub struct Tenant {
     pub name: TenantName,
     /// The connection that scripts get as `pq.DW_NAME`.
     pub default_connection: Option<ConnectionId>,
+    /// Whether everybody may read the OpenAPI document of its endpoints.
+    pub public_document: bool,
     /// When it was created, in milliseconds since 1970.
     pub created_at_ms: i64,
 }
@@ -35,7 +37,7 @@ pub enum VisibleTenants {
     Of(UserId),
 }
 
-type Row = (i64, String, Option<i64>, i64);
+type Row = (i64, String, Option<i64>, i64, i64);
 
 /// Statements about tenants.
 #[derive(Debug, Clone, Copy)]
@@ -66,12 +68,14 @@ impl Tenants<'_> {
     /// # Errors
     /// The database fails.
     pub async fn find_tenant(self, name: &TenantName) -> Result<Option<Tenant>, DbError> {
-        sqlx::query_as::<_, Row>("SELECT id, name, default_connection_id, created_at_ms FROM tenant WHERE name = $1")
-            .bind(name.as_str())
-            .fetch_optional(&self.0.readers)
-            .await?
-            .map(tenant)
-            .transpose()
+        sqlx::query_as::<_, Row>(
+            "SELECT id, name, default_connection_id, public_document, created_at_ms FROM tenant WHERE name = $1",
+        )
+        .bind(name.as_str())
+        .fetch_optional(&self.0.readers)
+        .await?
+        .map(tenant)
+        .transpose()
     }
 
     /// All tenants by name.
@@ -94,17 +98,17 @@ impl Tenants<'_> {
     ) -> Result<Vec<Tenant>, DbError> {
         let (sql, id) = match visible {
             VisibleTenants::All => (
-                "SELECT id, name, default_connection_id, created_at_ms FROM tenant
+                "SELECT id, name, default_connection_id, public_document, created_at_ms FROM tenant
                  WHERE $1 = 0 AND name > $2 ORDER BY name LIMIT $3",
                 0,
             ),
             VisibleTenants::Only(tenant) => (
-                "SELECT id, name, default_connection_id, created_at_ms FROM tenant
+                "SELECT id, name, default_connection_id, public_document, created_at_ms FROM tenant
                  WHERE id = $1 AND name > $2 ORDER BY name LIMIT $3",
                 tenant.0,
             ),
             VisibleTenants::Of(user) => (
-                "SELECT t.id, t.name, t.default_connection_id, t.created_at_ms
+                "SELECT t.id, t.name, t.default_connection_id, t.public_document, t.created_at_ms
                  FROM tenant t JOIN member m ON m.tenant_id = t.id
                  WHERE m.user_id = $1 AND t.name > $2 ORDER BY t.name LIMIT $3",
                 user.0,
@@ -143,7 +147,25 @@ impl Tenants<'_> {
         Ok(())
     }
 
-    /// Deletes a tenant that has neither scripts nor endpoints, with its connections, secrets, tokens, keys and members. Its
+    /// Says whether everybody may read the OpenAPI document of the tenant's endpoints.
+    ///
+    /// # Errors
+    /// [`DbError::Unknown`] when the tenant is gone, or the database fails.
+    pub async fn set_public_document(self, tenant: TenantId, public: bool) -> Result<(), DbError> {
+        let mut tx = self.0.begin_change(tenant, "set_public_document", if public { "on" } else { "off" }).await?;
+        let updated = sqlx::query("UPDATE tenant SET public_document = $2 WHERE id = $1")
+            .bind(tenant.0)
+            .bind(i64::from(public))
+            .execute(&mut *tx)
+            .await?;
+        if updated.rows_affected() == 0 {
+            return Err(DbError::Unknown { what: "row", id: tenant.0 });
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Deletes a tenant that has no scripts, with its endpoints to tables, connections, secrets, tokens, keys and members. Its
     /// invocations and audit log stay; recordings of requests are unreadable from then on, as their key is gone.
     ///
     /// # Errors
@@ -165,6 +187,7 @@ impl Tenants<'_> {
             "DELETE FROM token WHERE tenant_id = $1",
             "DELETE FROM signing_key WHERE tenant_id = $1",
             "DELETE FROM secret WHERE tenant_id = $1",
+            "DELETE FROM endpoint WHERE tenant_id = $1",
             "DELETE FROM egress_rule WHERE tenant_id = $1",
             "DELETE FROM connection WHERE tenant_id = $1",
         ] {
@@ -179,11 +202,12 @@ impl Tenants<'_> {
     }
 }
 
-fn tenant((id, name, default_connection, created_at_ms): Row) -> Result<Tenant, DbError> {
+fn tenant((id, name, default_connection, public_document, created_at_ms): Row) -> Result<Tenant, DbError> {
     Ok(Tenant {
         id: TenantId(id),
         name: name.try_into().map_err(|error| DbError::corrupt("tenant name", error))?,
         default_connection: default_connection.map(ConnectionId),
+        public_document: public_document != 0,
         created_at_ms,
     })
 }

@@ -15,12 +15,13 @@ use std::{
 use crate::{
     data::{ConnectionUrl, Target},
     db::{
-        Db,
+        self, Db,
         connections::{ConnectionKind, ConnectionRow},
         versions::{LoadMode, Version},
     },
     domain::{
         egress::AllowRule,
+        endpoint::{EndpointSettings, TableSource},
         exchange::AuthMode,
         limits::Limits,
         names::{
@@ -86,17 +87,43 @@ impl TenantRoutes {
 pub struct EndpointTarget {
     /// The endpoint.
     pub id: EndpointId,
+    /// The methods that it answers.
+    pub methods: MethodSet,
+    /// The paths that it answers.
+    pub route: String,
     /// Who may call it.
     pub auth: AuthMode,
-    /// Its script.
-    pub script: ScriptId,
-    /// The script's name.
-    pub script_name: ScriptName,
+    /// Whether it answers.
+    pub enabled: bool,
     /// What an invocation may use.
     pub limits: Limits,
     /// Whether requests and answers are kept.
     pub record: bool,
-    /// The version that it serves: the one that it is pinned to, else the script's live one.
+    /// Everything else that it was told.
+    pub settings: EndpointSettings,
+    /// Counts its changes.
+    pub revision: i64,
+    /// What answers.
+    pub backend: Backend,
+}
+
+/// What answers for an endpoint.
+#[derive(Debug, Clone)]
+pub enum Backend {
+    /// A script.
+    Script(Arc<ScriptTarget>),
+    /// A table or a query.
+    Table(TableSource),
+}
+
+/// A script, and the version of it that answers.
+#[derive(Debug, Clone)]
+pub struct ScriptTarget {
+    /// The script.
+    pub id: ScriptId,
+    /// Its name.
+    pub name: ScriptName,
+    /// The one that the endpoint is pinned to, else the script's live one.
     pub(crate) version: Option<RunnableVersion>,
 }
 
@@ -210,27 +237,36 @@ impl Directory {
                 tracing::error!(tenant.name = %name, endpoint.id = %endpoint.id, "an endpoint's stored route cannot be read");
                 continue;
             };
-            let version = match endpoint.served_version {
-                Some(id) => match versions.get(&id) {
-                    Some(known) => known.clone(),
-                    None => {
-                        let version = self.runnable(tenant.id, id).await?;
-                        bytes += version.as_ref().map_or(0, RunnableVersion::source_bytes);
-                        versions.insert(id, version.clone());
-                        version
-                    }
-                },
-                None => None,
+            bytes += ROUTE_BYTES + endpoint.settings.bytes();
+            let backend = match endpoint.backend {
+                db::endpoints::Backend::Table(source) => Backend::Table(source),
+                db::endpoints::Backend::Script { id, name, served_version, pinned_version: _ } => {
+                    let version = match served_version {
+                        Some(id) => match versions.get(&id) {
+                            Some(known) => known.clone(),
+                            None => {
+                                let version = self.runnable(tenant.id, id).await?;
+                                bytes += version.as_ref().map_or(0, RunnableVersion::source_bytes);
+                                versions.insert(id, version.clone());
+                                version
+                            }
+                        },
+                        None => None,
+                    };
+                    Backend::Script(Arc::new(ScriptTarget { id, name, version }))
+                }
             };
-            bytes += ROUTE_BYTES;
             let target = EndpointTarget {
                 id: endpoint.id,
+                methods,
+                route: endpoint.route,
                 auth: endpoint.auth,
-                script: endpoint.script,
-                script_name: endpoint.script_name,
-                limits: self.limits,
+                enabled: endpoint.enabled,
+                limits: endpoint.settings.limits.within(self.limits),
                 record: endpoint.record,
-                version,
+                settings: endpoint.settings,
+                revision: endpoint.revision,
+                backend,
             };
             if let Err(conflict) = table.insert(methods, pattern, Arc::new(target)) {
                 tracing::error!(tenant.name = %name, %conflict, "an endpoint is not served");
@@ -262,10 +298,13 @@ impl Directory {
     ) -> Result<Option<Arc<EndpointTarget>>, InvokeError> {
         let Some(id) = self.db.previews().find_preview(tenant, &token.hash()).await? else { return Ok(None) };
         let version = self.runnable(tenant, id).await?;
-        Ok(match version.filter(|version| version.version.script == endpoint.script) {
-            Some(version) => Some(Arc::new(EndpointTarget { version: Some(version), ..(**endpoint).clone() })),
-            None => Some(Arc::clone(endpoint)),
-        })
+        Ok(Some(match (version, &endpoint.backend) {
+            (Some(version), Backend::Script(script)) if version.version.script == script.id => {
+                let script = ScriptTarget { version: Some(version), ..(**script).clone() };
+                Arc::new(EndpointTarget { backend: Backend::Script(Arc::new(script)), ..(**endpoint).clone() })
+            }
+            (Some(_) | None, Backend::Script(_) | Backend::Table(_)) => Arc::clone(endpoint),
+        }))
     }
 
     pub(crate) async fn runnable(

@@ -7,11 +7,11 @@ use futures::StreamExt as _;
 use crate::{
     db::invocations::{LoggedInvocation, RerunOf},
     domain::{
-        exchange::{AuthMode, HandlerBody},
+        exchange::HandlerBody,
         names::{InvocationId, ScriptName, TenantName, VersionId},
     },
     invoke::{
-        Answer, Call, EndpointTarget, InvokeError, Invoker,
+        Answer, Call, InvokeError, Invoker, ScriptTarget,
         recording::{PendingAnswer, RECORDED_BODY_BYTES_MAX, RecordedAnswer, RecordedRequest, Recording},
     },
 };
@@ -55,18 +55,11 @@ impl Invoker {
         let record = &entry.record;
         let Some(version) = self.0.directory.runnable(routes.tenant_id, version).await? else { return Ok(None) };
         let number = version.version.number;
-        let endpoint = EndpointTarget {
-            id: record.endpoint,
-            auth: AuthMode::Public,
-            script: record.script,
-            script_name: script.clone(),
-            limits: self.0.directory.limits(),
-            record: false,
-            version: Some(version),
-        };
+        let target = Arc::new(ScriptTarget { id: record.script, name: script.clone(), version: Some(version) });
         let id = InvocationId::generate();
         let rerun = Some(RerunOf { invocation: record.id, by: by.to_owned() });
-        let call = Call { routes, endpoint: Arc::new(endpoint), request: request.again(id), rerun };
+        let (limits, request) = (self.0.directory.limits(), request.again(id));
+        let call = Call { routes, endpoint: record.endpoint, script: target, limits, record: false, request, rerun };
         let outcome = self.invoke(call).await.map(|Answer { response, version: _ }| response);
         let (outcome, pending) = PendingAnswer::of(outcome);
         if let Ok(HandlerBody::Rows(mut rows)) = outcome.map(|response| response.body) {

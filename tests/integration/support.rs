@@ -184,7 +184,7 @@ impl TestApp {
         let script =
             self.workspace.db.scripts().find_script(tenant.id, &script.parse().unwrap()).await.unwrap().unwrap();
         let (methods, route) = (methods.parse().unwrap(), route.parse().unwrap());
-        let new = NewEndpoint { methods, route, script: script.id, pinned_version: None, auth, record: false };
+        let new = NewEndpoint::to_script(methods, route, script.id, auth);
         self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
         self.invoker.forget();
     }

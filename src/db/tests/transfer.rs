@@ -56,7 +56,8 @@ async fn fill(db: &Db) {
         let script = ensure_script(db, tenant, "hello").await;
         let first = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
         let second = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
-        let pinned = NewEndpoint { pinned_version: Some(first.id), ..new_endpoint(script, "GET", "/a") };
+        let backend = NewBackend::Script { script, pinned_version: Some(first.id) };
+        let pinned = NewEndpoint { backend, ..new_endpoint(script, "GET", "/a") };
         let endpoint = db.endpoints().create_endpoint(tenant, &pinned).await.unwrap().id;
         db.endpoints().create_endpoint(tenant, &new_endpoint(script, "ANY", "/b")).await.unwrap();
         let seal = |id: ConnectionId| format!("sealed:connection:{id}:url of {name}").into_bytes();
@@ -183,7 +184,7 @@ async fn what_is_moved_to_the_other_kind_and_back_is_the_same() {
             let previous = db.scripts().find_previous_version(tenant.id, script.id).await.unwrap();
             assert_eq!(previous.unwrap().1, 1);
             let endpoints = db.endpoints().list_endpoints(tenant.id).await.unwrap();
-            assert_eq!(endpoints[0].pinned_version, Some(1));
+            assert!(matches!(endpoints[0].backend, Backend::Script { pinned_version: Some(1), .. }), "{endpoints:?}");
             let files = db.versions().list_files(tenant.id, script.live_version.unwrap().0).await.unwrap();
             assert_eq!(files, new_version(script.id).files);
             let dw = db.connections().find_connection(tenant.id, &"dw".parse().unwrap()).await.unwrap().unwrap();

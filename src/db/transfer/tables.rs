@@ -115,7 +115,13 @@ pub(in crate::db) const TABLES: &[Table] = &[
         Part::Tenant,
         Rows::Tenant,
         "id",
-        &[("id", Id), ("name", Text), ("default_connection_id", Late("connection")), ("created_at_ms", Integer)],
+        &[
+            ("id", Id),
+            ("name", Text),
+            ("default_connection_id", Late("connection")),
+            ("created_at_ms", Integer),
+            ("public_document", Integer),
+        ],
     ),
     table(
         "connection",
@@ -204,6 +210,9 @@ pub(in crate::db) const TABLES: &[Table] = &[
             ("version_id", Of("version")),
             ("revision", Integer),
             ("record", Integer),
+            ("source", Text),
+            ("enabled", Integer),
+            ("settings", Text),
         ],
     ),
     table(
