@@ -16,6 +16,7 @@ mod examine;
 mod filling;
 mod json;
 mod mysql;
+mod page;
 mod placeholders;
 mod pool;
 mod postgres;

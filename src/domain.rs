@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod http;
 pub mod limits;
 pub mod names;
+pub mod page;
 pub mod people;
 pub mod percent;
 pub mod preview;

@@ -5,6 +5,7 @@
 
 mod answer;
 mod form;
+mod tables;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,12 +24,16 @@ use crate::{
     domain::{
         Fault,
         client::ClientAddress,
+        endpoint::TableSource,
         exchange::{AuthMode, Caller, HandlerRequest},
         names::{InvocationId, TenantName},
         people::SESSION_COOKIE,
         route::{Lookup, MethodSet, RequestPath},
     },
-    invoke::{Backend, Call, EndpointTarget, InvokeError, Invoker, ScriptTarget, TenantRoutes},
+    invoke::{
+        Backend, Call, EndpointTarget, InvokeError, Invoker, ScriptTarget, TenantRoutes,
+        tables::{TableCall, TableError},
+    },
     problem::{InvalidResponse, Problem, REQUEST_ID, RequestError},
 };
 
@@ -72,6 +77,7 @@ enum Failure {
     Auth(AuthError),
     Invoke(InvokeError),
     Response(InvalidResponse),
+    Table(TableError),
     /// No failure: the methods of a path, for OPTIONS.
     Options(MethodSet),
 }
@@ -105,14 +111,40 @@ impl Ingress {
         let route = self.find_endpoint(&parts).await?;
         let caller = self.identify(&route, &parts.headers).await?;
         let without_body = route.head_as_get;
-        let Backend::Script(script) = &route.endpoint.backend else {
-            return Err(RequestError::UnknownEndpoint.into());
+        let script = match &route.endpoint.backend {
+            Backend::Script(script) => Arc::clone(script),
+            Backend::Table(source) => return self.answer_table(source, &route, &parts, &caller, id).await,
         };
-        let script = Arc::clone(script);
         let body = self.read_body(&route.endpoint, &parts.headers, body).await?;
         let call = handler_call(route, script, parts, body, caller, id).await?;
         let answer = self.invoker.invoke(call).await.map_err(Failure::Invoke)?;
         answer::respond(answer, id, without_body).map_err(Failure::Response)
+    }
+
+    /// Answers with rows of a table.
+    async fn answer_table(
+        &self,
+        source: &TableSource,
+        route: &Routed,
+        parts: &Parts,
+        caller: &Caller,
+        id: InvocationId,
+    ) -> Result<Response, Failure> {
+        let call = TableCall {
+            routes: Arc::clone(&route.routes),
+            endpoint: route.endpoint.id,
+            source: source.clone(),
+            rows: caller.rows().cloned(),
+            limits: route.endpoint.limits,
+            request_id: id,
+            method: parts.method.as_str().to_owned(),
+            path: route.path.clone(),
+        };
+        let known = self.invoker.source_columns(&call).await.map_err(Failure::Table)?;
+        let query = parts.uri.query().unwrap_or_default();
+        let asked = tables::read(source, known, query, &route.path_params, &parts.headers).map_err(Failure::Table)?;
+        let page = self.invoker.read_page(&call, &asked.query, asked.counts).await.map_err(Failure::Table)?;
+        tables::respond(page, &asked, &parts.uri, route.head_as_get).map_err(Failure::Table)
     }
 
     async fn find_endpoint(&self, parts: &Parts) -> Result<Routed, Failure> {
@@ -196,6 +228,7 @@ impl Ingress {
             Failure::Auth(error) => Problem::from(error),
             Failure::Invoke(error) => Problem::from(error),
             Failure::Response(error) => Problem::from(error),
+            Failure::Table(error) => Problem::from(error),
             Failure::Options(methods) => return options(*methods),
         };
         let text = match failure {
@@ -203,6 +236,7 @@ impl Ingress {
             Failure::Auth(error) => error.to_string(),
             Failure::Invoke(error) => error.to_string(),
             Failure::Response(error) => error.to_string(),
+            Failure::Table(error) => error.to_string(),
             Failure::Options(_) => String::new(),
         };
         let (code, error) = (problem.code(), text.as_str());
@@ -216,7 +250,11 @@ impl Ingress {
         if self.settings.dev {
             let traceback = match failure {
                 Failure::Invoke(error) => error.traceback().map(str::to_owned).or(Some(text)),
-                Failure::Request(_) | Failure::Auth(_) | Failure::Response(_) | Failure::Options(_) => Some(text),
+                Failure::Request(_)
+                | Failure::Auth(_)
+                | Failure::Response(_)
+                | Failure::Table(_)
+                | Failure::Options(_) => Some(text),
             };
             problem = problem.with_traceback(traceback.as_deref());
         }

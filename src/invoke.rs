@@ -14,6 +14,7 @@ pub mod recording;
 mod redaction;
 mod rerun;
 mod script_host;
+pub mod tables;
 
 use std::{
     sync::Arc,
@@ -144,6 +145,8 @@ struct Inner {
     recorder: Recorder,
     /// Held while a recording is sealed.
     sealing: Semaphore,
+    /// Held while a page of a table is in memory.
+    pages: Semaphore,
 }
 
 impl Invoker {
@@ -165,9 +168,21 @@ impl Invoker {
         } = parts;
         let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits));
         let (recorder, writing) = Recorder::start(db.clone(), records_kept, records_age);
-        let sealing = Semaphore::new(1);
-        let inner =
-            Inner { db, vault, directory, connections, egress, pool, images, publisher, guests, recorder, sealing };
+        let (sealing, pages) = (Semaphore::new(1), Semaphore::new(tables::PAGES_MAX));
+        let inner = Inner {
+            db,
+            vault,
+            directory,
+            connections,
+            egress,
+            pool,
+            images,
+            publisher,
+            guests,
+            recorder,
+            sealing,
+            pages,
+        };
         (Self(Arc::new(inner)), writing)
     }
 
@@ -257,8 +272,7 @@ struct Trace {
 
 impl Invocation {
     async fn run(mut self, answer: oneshot::Sender<Result<Answer, InvokeError>>) {
-        let started_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        let started_at_ms = i64::try_from(started_at_ms).unwrap_or(i64::MAX);
+        let started_at_ms = now_ms();
         let credentials = credentials(&self.call.request);
         let revealed = Arc::new(Revealed::default());
         let mut record = self.record(started_at_ms);
@@ -499,6 +513,12 @@ fn recorded_log(log: Log, redaction: &Redaction, log_bytes: u64) -> String {
     let mut text = redaction.apply_to_cut(log.text);
     text.push_str(&format!("\n[{} more bytes were printed; {log_bytes} are kept]\n", log.dropped_bytes));
     text
+}
+
+/// Now, in milliseconds since 1970.
+fn now_ms() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How often a host looks for changes that other processes made.

@@ -17,7 +17,7 @@ use crate::{
         names::InvocationId,
         route::{InvalidPath, MethodSet},
     },
-    invoke::InvokeError,
+    invoke::{InvokeError, tables::TableError},
     remote::SessionError,
 };
 
@@ -252,6 +252,23 @@ impl From<&InvokeError> for Problem {
             InvokeError::Db(_) | InvokeError::Host(_) => return Self::host_error(),
         };
         Self { retry_after, ..Self::new(status, error.code(), error.fault(), detail) }
+    }
+}
+
+impl From<&TableError> for Problem {
+    fn from(error: &TableError) -> Self {
+        let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let (detail, fault, seconds) = match error {
+            TableError::Invalid(_) | TableError::TooLarge { .. } => (error.to_string(), Fault::Caller, None),
+            // What a database says is for the tenant, in its log.
+            TableError::NotAllowed(_) => ("you may not read these rows".to_owned(), Fault::Caller, None),
+            TableError::TimedOut(_) => ("the database took too long".to_owned(), Fault::Script, None),
+            TableError::Unavailable(_) => {
+                ("the database cannot be reached right now".to_owned(), Fault::Script, Some(1))
+            }
+            TableError::Misconfigured(_) => ("this endpoint's table cannot be read".to_owned(), Fault::Script, None),
+        };
+        Self { retry_after: seconds.map(Duration::from_secs), ..Self::new(status, error.code(), fault, detail) }
     }
 }
 

@@ -42,6 +42,18 @@ impl Template {
         self.values.push(value);
     }
 
+    /// Appends another template with its values.
+    pub(crate) fn append(&mut self, other: Self) {
+        let offset = self.values.len();
+        for part in other.parts {
+            match part {
+                Part::Text(text) => self.text(&text),
+                Part::Value(number) => self.parts.push(Part::Value(offset + number)),
+            }
+        }
+        self.values.extend(other.values);
+    }
+
     /// The numbers of the gaps (from 0), in the order in which they stand.
     pub(crate) fn gaps(&self) -> impl Iterator<Item = usize> {
         self.parts.iter().filter_map(|part| match part {
@@ -78,7 +90,7 @@ pub(crate) fn parse(dialect: Dialect, sql: String, params: Params) -> Result<Tem
     }
     let mut scanner = Scanner { dialect, sql: &sql, at: 0, style: None, next: 0, found: Template::default() };
     match &names {
-        Some(names) => scanner.scan_named(names)?,
+        Some(names) => scanner.scan_named(|name| names.get(name).copied().ok_or_else(|| unknown_name(name)))?,
         None => scanner.scan_positional(values.len())?,
     }
     let mut template = scanner.found;
@@ -90,6 +102,24 @@ pub(crate) fn parse(dialect: Dialect, sql: String, params: Params) -> Result<Tem
         template.check_all_used()?;
     }
     Ok(template)
+}
+
+/// The names of `:name` placeholders in `sql`, each once.
+pub(crate) fn names(dialect: Dialect, sql: &str) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    let mut scanner = Scanner { dialect, sql, at: 0, style: None, next: 0, found: Template::default() };
+    // Every name is taken, so nothing is refused.
+    _ = scanner.scan_named(|name| {
+        Ok(names.iter().position(|known| known == name).unwrap_or_else(|| {
+            names.push(name.to_owned());
+            names.len() - 1
+        }))
+    });
+    names
+}
+
+fn unknown_name(name: &str) -> SqlError {
+    invalid(format!("`query` has the placeholder `:{}`, `params` has no such name", shown(name)))
 }
 
 impl Template {
@@ -158,7 +188,7 @@ impl<'a> Scanner<'a> {
         self.at += length;
     }
 
-    fn scan_named(&mut self, names: &HashMap<String, usize>) -> Result<(), SqlError> {
+    fn scan_named(&mut self, mut number_of: impl FnMut(&str) -> Result<usize, SqlError>) -> Result<(), SqlError> {
         while !self.rest().is_empty() {
             let rest = self.rest();
             if let Some(length) = opaque_length(self.dialect, rest) {
@@ -166,10 +196,7 @@ impl<'a> Scanner<'a> {
             } else if rest.starts_with("::") || rest.starts_with(":=") {
                 self.copy(2);
             } else if let Some(name) = rest.strip_prefix(':').map(leading_word).filter(|name| starts_word(name)) {
-                let number = names.get(name).ok_or_else(|| {
-                    invalid(format!("`query` has the placeholder `:{}`, `params` has no such name", shown(name)))
-                })?;
-                self.found.parts.push(Part::Value(*number));
+                self.found.parts.push(Part::Value(number_of(name)?));
                 self.at += 1 + name.len();
             } else {
                 self.copy(first_length(rest));

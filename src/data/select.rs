@@ -113,7 +113,7 @@ impl Statement {
 
     /// The column that a value is for, if it is known.
     pub(crate) fn column(&self, value: usize) -> Option<&str> {
-        self.value_columns.get(value).map(String::as_str)
+        self.value_columns.get(value).map(String::as_str).filter(|column| !column.is_empty())
     }
 }
 
@@ -188,7 +188,7 @@ fn table_template(
     Ok(template)
 }
 
-fn write_condition(template: &mut Template, dialect: Dialect, column: &str, value: &Value) {
+pub(crate) fn write_condition(template: &mut Template, dialect: Dialect, column: &str, value: &Value) {
     let Value::Array(choices) = value else {
         if value.is_null() {
             template.text(&format!("{column} IS NULL"));

@@ -136,6 +136,11 @@ id!(
     UserId
 );
 
+impl ScriptId {
+    /// Stands for no script: that of an endpoint which a table answers. No row has this id, so nothing is granted to it.
+    pub const NONE: Self = Self(0);
+}
+
 /// One run of a handler: a version 7 UUID, so ids sort by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

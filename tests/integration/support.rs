@@ -15,13 +15,13 @@ use pqhost::{
     db::{
         connections::ConnectionKind,
         credentials::{Grounds, Holder},
-        endpoints::NewEndpoint,
+        endpoints::{NewBackend, NewEndpoint},
         invocations::{InvocationRecord, LoggedInvocation},
     },
     domain::{
         control_database::ServerDatabase,
         exchange::AuthMode,
-        names::{TenantId, TenantName},
+        names::{ScriptId, TenantId, TenantName},
         people::Role,
         script::SourceFile,
     },
@@ -185,6 +185,16 @@ impl TestApp {
             self.workspace.db.scripts().find_script(tenant.id, &script.parse().unwrap()).await.unwrap().unwrap();
         let (methods, route) = (methods.parse().unwrap(), route.parse().unwrap());
         let new = NewEndpoint::to_script(methods, route, script.id, auth);
+        self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
+        self.invoker.forget();
+    }
+
+    /// Makes an endpoint that a table or a query answers.
+    pub(crate) async fn table_endpoint(&self, tenant: &Tenant, route: &str, source: Value, auth: AuthMode) {
+        let backend = NewBackend::Table(serde_json::from_value(source).unwrap());
+        let route = route.parse().unwrap();
+        let new =
+            NewEndpoint { backend, ..NewEndpoint::to_script("GET".parse().unwrap(), route, ScriptId::NONE, auth) };
         self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
         self.invoker.forget();
     }

@@ -1,0 +1,244 @@
+//! Endpoints that a table or a query answers without a script.
+//!
+//! Owns: reading one page within the limits of any invocation, and its record. Never: HTTP, or what a caller's words mean (see
+//! `ingress`).
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use futures::TryStreamExt as _;
+
+use crate::{
+    db::invocations::InvocationRecord,
+    domain::{
+        endpoint::TableSource,
+        limits::Limits,
+        names::{EndpointId, InvocationId, ScriptId},
+        page::{PageQuery, PageSource},
+        rows::RowScope,
+        sql::{Column, SqlError, SqlErrorCode},
+    },
+    invoke::{Invoker, TenantRoutes, now_ms},
+};
+
+/// Most bytes of one page: it is held in memory while the next page's address is made.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Pages that are in memory at once; further ones wait.
+pub(super) const PAGES_MAX: usize = 64;
+
+/// Time for one page.
+const PAGE_TIME: Duration = Duration::from_secs(10);
+
+/// A request that a table is to answer, and whose caller may call it.
+#[derive(Debug)]
+pub struct TableCall {
+    /// The tenant.
+    pub routes: Arc<TenantRoutes>,
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The table or query.
+    pub source: TableSource,
+    /// The rows that the caller reaches, if not all.
+    pub rows: Option<Arc<RowScope>>,
+    /// What an invocation may use.
+    pub limits: Limits,
+    /// Also the invocation's id.
+    pub request_id: InvocationId,
+    /// Upper case.
+    pub method: String,
+    /// Below the tenant, percent-decoded.
+    pub path: String,
+}
+
+/// What is known of a source before a page of it is asked for.
+#[derive(Debug)]
+pub struct SourceColumns {
+    /// Columns that callers may see, filter and order by; of a query without a list, they are not known.
+    pub visible: Option<Vec<String>>,
+    /// Columns that tell rows apart, if any are known.
+    pub key: Vec<String>,
+    /// Names of the query's placeholders.
+    pub parameters: Vec<String>,
+}
+
+/// A page.
+#[derive(Debug)]
+pub struct Page {
+    /// Its columns.
+    pub columns: Vec<Column>,
+    /// A JSON array of objects.
+    pub rows: Bytes,
+    /// How many there are.
+    pub n_rows: u64,
+    /// How many there are on all pages, if that was asked.
+    pub total: Option<u64>,
+}
+
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The caller asked for what there is not.
+    #[error("{0}")]
+    Invalid(String),
+    /// The caller reaches no rows of this table.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// The page is too large.
+    #[error("the page has more than {limit_bytes} bytes: ask for fewer rows with `limit`")]
+    TooLarge {
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// The database took too long.
+    #[error("{0}")]
+    TimedOut(String),
+    /// The database cannot be reached.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The endpoint's source cannot be read, whoever asks.
+    #[error("{0}")]
+    Misconfigured(String),
+}
+
+impl TableError {
+    /// The stable code that callers see.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid_filter",
+            Self::NotAllowed(_) => "rows_not_allowed",
+            Self::TooLarge { .. } => "page_too_large",
+            Self::TimedOut(_) => "database_timeout",
+            Self::Unavailable(_) => "database_unavailable",
+            Self::Misconfigured(_) => "endpoint_misconfigured",
+        }
+    }
+
+    /// The HTTP status that callers see.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Invalid(_) | Self::TooLarge { .. } => 400,
+            Self::NotAllowed(_) => 403,
+            Self::TimedOut(_) => 504,
+            Self::Unavailable(_) => 503,
+            Self::Misconfigured(_) => 500,
+        }
+    }
+
+    /// An error of the database, about a page that depends on the caller's words or does not.
+    fn of(error: SqlError, is_asked: bool) -> Self {
+        let SqlError { code, message } = error;
+        match code {
+            SqlErrorCode::InvalidArgument | SqlErrorCode::UnknownColumn if is_asked => Self::Invalid(message),
+            // A value that is none of its column's type is refused by the server, in words that may say more than callers are to know.
+            SqlErrorCode::StatementFailed if is_asked => {
+                Self::Invalid("the database takes these values for no filter of their columns".to_owned())
+            }
+            SqlErrorCode::NotAllowed => Self::NotAllowed(message),
+            SqlErrorCode::ResultTooLarge => Self::TooLarge { limit_bytes: PAGE_BYTES_MAX },
+            SqlErrorCode::StatementTimeout => Self::TimedOut(message),
+            SqlErrorCode::Unavailable | SqlErrorCode::Conflict => Self::Unavailable(message),
+            _ => Self::Misconfigured(message),
+        }
+    }
+}
+
+impl Invoker {
+    /// What callers may ask of a table or a query.
+    ///
+    /// # Errors
+    /// If it cannot be found out.
+    pub async fn source_columns(&self, call: &TableCall) -> Result<SourceColumns, TableError> {
+        self.read_source_columns(call).await.map_err(|error| TableError::of(error, false))
+    }
+
+    async fn read_source_columns(&self, call: &TableCall) -> Result<SourceColumns, SqlError> {
+        let TableCall { source: TableSource { schema, table, query, columns, key, .. }, .. } = call;
+        if let Some(sql) = query {
+            let parameters = self.database(call).await?.parameters(sql);
+            return Ok(SourceColumns { visible: columns.clone(), key: key.clone(), parameters });
+        }
+        let source = PageSource::Table { schema: schema.clone(), table: table.clone().unwrap_or_default() };
+        let (all, primary_key) = self.database(call).await?.columns(&source).await?.unwrap_or_default();
+        let visible = Some(columns.clone().unwrap_or(all));
+        let key = if key.is_empty() { primary_key } else { key.clone() };
+        Ok(SourceColumns { visible, key, parameters: Vec::new() })
+    }
+
+    /// Reads a page, and records that.
+    ///
+    /// # Errors
+    /// If there is no page; see [`TableError`].
+    pub async fn read_page(&self, call: &TableCall, query: &PageQuery, counts: bool) -> Result<Page, TableError> {
+        let started = Instant::now();
+        let started_at_ms = now_ms();
+        let page = tokio::time::timeout(PAGE_TIME.min(call.limits.deadline), self.page(call, query, counts)).await;
+        let page = page.unwrap_or_else(|_| Err(TableError::TimedOut("the database took too long".to_owned())));
+        let (status, code, log) = match &page {
+            Ok(_) => (200, None, String::new()),
+            Err(error) => (error.status(), Some(error.code().to_owned()), format!("{error}\n")),
+        };
+        let (n_rows, n_bytes) = page.as_ref().map_or((0, 0), |page| (page.n_rows, page.rows.len() as u64));
+        let record = InvocationRecord {
+            id: call.request_id,
+            tenant: call.routes.tenant_id,
+            script: ScriptId::NONE,
+            version: None,
+            endpoint: call.endpoint,
+            method: call.method.clone(),
+            path: call.path.clone(),
+            status,
+            code,
+            started_at_ms,
+            duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            fuel: 0,
+            dirty_pages: 0,
+            rows: n_rows,
+            answer_bytes: n_bytes,
+            log,
+            traceback: None,
+            rerun: None,
+            recording: None,
+        };
+        self.0.recorder.record(record, None);
+        page
+    }
+
+    async fn page(&self, call: &TableCall, query: &PageQuery, counts: bool) -> Result<Page, TableError> {
+        let _room = self.0.pages.acquire().await;
+        let database = self.database(call).await.map_err(|error| TableError::of(error, false))?;
+        let has_values = matches!(&query.source, PageSource::Query { values, .. } if !values.is_empty());
+        let is_asked = has_values || !query.conditions.is_empty() || query.after.is_some() || query.columns.is_some();
+        let refused = |error| TableError::of(error, is_asked);
+        let cursor = database.page(query).await.map_err(refused)?;
+        let (columns, counter) = (cursor.columns().to_vec(), cursor.row_counter());
+        let mut pieces = std::pin::pin!(cursor.into_json());
+        let mut rows = BytesMut::new();
+        while let Some(piece) = pieces.try_next().await.map_err(refused)? {
+            if rows.len() + piece.len() > PAGE_BYTES_MAX {
+                return Err(TableError::TooLarge { limit_bytes: PAGE_BYTES_MAX });
+            }
+            rows.extend_from_slice(&piece);
+        }
+        let total = match counts {
+            true => Some(database.count(query).await.map_err(refused)?),
+            false => None,
+        };
+        let n_rows = counter.load(std::sync::atomic::Ordering::Relaxed);
+        Ok(Page { columns, rows: rows.freeze(), n_rows, total })
+    }
+
+    /// The source's database, for this caller.
+    async fn database(&self, call: &TableCall) -> Result<crate::data::Database, SqlError> {
+        let TableCall { routes, source, limits, .. } = call;
+        let name = source.connection.as_str();
+        // Connections that are for some scripts only are for none here.
+        let target = self.0.directory.find_target(routes.tenant_id, ScriptId::NONE, name).await?;
+        Ok(self.0.connections.database(target, limits.sql))
+    }
+}

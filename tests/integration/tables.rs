@@ -1,0 +1,297 @@
+//! Endpoints that a table or a query answers, without a script.
+
+use pqhost::domain::exchange::AuthMode;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    data::run,
+    support::{Answer, TestApp},
+};
+
+/// A host with the table `orders` on each kind of database: the kind, the schema, and the host.
+async fn on_each(name: &str) -> Vec<(&'static str, String, TestApp)> {
+    let mut all = Vec::new();
+    for (kind, url) in [
+        ("sqlite", "sqlite:acme"),
+        ("postgres", "postgres://postgres@127.0.0.1:5432/test"),
+        ("mysql", "mysql://root@127.0.0.1:3306/test"),
+    ] {
+        let app = TestApp::new().await;
+        let acme = app.acme().await;
+        app.connection(&acme, "dw_2", url).await;
+        std::fs::create_dir_all(app.workspace.data.sqlite().join("acme")).unwrap();
+        let schema = format!("pqtables_{name}_{}", std::process::id());
+        let (decimal, time) = match kind {
+            "sqlite" => ("INTEGER", "DATETIME"),
+            "postgres" => ("NUMERIC(20, 6)", "TIMESTAMP"),
+            _ => ("DECIMAL(20, 6)", "DATETIME(6)"),
+        };
+        let body = format!(
+            "db.create_schema('dw_2', '{schema}')
+db.execute('dw_2', 'CREATE TABLE {schema}.orders (id INTEGER PRIMARY KEY, status VARCHAR(20) NOT NULL, total {decimal}, note VARCHAR(50), made {time}, paid BOOLEAN)')
+rows = [{{'id': n, 'status': ['open', 'closed', 'Öpen %_!'][n % 3], 'total': None if n % 7 == 0 else n % 11,
+         'note': None if n % 5 == 0 else 'n,\"%d\"' % (n % 4), 'made': '2024-01-%02d 10:00:00' % (1 + n % 28), 'paid': n % 2 == 0}} for n in range(500)]
+db.insert('dw_2', '{schema}', 'orders', rows)
+return []"
+        );
+        run(&app, "make", &body).await;
+        all.push((kind, schema, app));
+    }
+    all
+}
+
+async fn serve(app: &TestApp, route: &str, source: Value) {
+    let acme = app.acme().await;
+    app.table_endpoint(&acme, route, source, AuthMode::Public).await;
+}
+
+fn ids(answer: &Answer) -> Vec<i64> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json().as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn pages_in_any_order_have_each_row_once() {
+    for (kind, schema, app) in on_each("pages").await {
+        serve(&app, "/orders", json!({"connection": "dw_2", "schema": schema, "table": "orders"})).await;
+        let orders = ["", "-id", "total", "-total", "note,-total", "-made,status", "status,-note,total", "paid,-made"];
+        for order in orders {
+            let order_field = if order.is_empty() { String::new() } else { format!("&order={order}") };
+            let mut next = Some(format!("/acme/orders?limit=64{order_field}"));
+            let (mut seen, mut rows) = (Vec::new(), Vec::new());
+            while let Some(path) = next {
+                let answer = app.get(&path).await;
+                seen.extend(ids(&answer));
+                rows.extend(answer.json().as_array().unwrap().clone());
+                let link = answer.headers.get("link").map(|link| link.to_str().unwrap().to_owned());
+                next = link.map(|link| link.trim_start_matches('<').split('>').next().unwrap().to_owned());
+                assert_eq!(next.is_some(), answer.headers.contains_key("x-next-cursor"));
+                assert!(seen.len() <= 600, "{kind} {order}: pages do not end");
+            }
+            let mut sorted = seen.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, (0..500).collect::<Vec<_>>(), "{kind} order={order}: {seen:?}");
+            // NULL is the last in either direction.
+            if let "total" | "-total" = order {
+                let nulls = rows.iter().rev().take_while(|row| row["total"].is_null()).count();
+                assert_eq!(nulls, 500_usize.div_ceil(7), "{kind} {order}");
+            }
+        }
+        drop_schema(&app, kind, &schema).await;
+    }
+}
+
+#[tokio::test]
+async fn filters_mean_the_same_on_each_database() {
+    for (kind, schema, app) in on_each("filters").await {
+        serve(&app, "/orders", json!({"connection": "dw_2", "schema": schema, "table": "orders"})).await;
+        let count = async |query: &str| {
+            let answer = app.get(&format!("/acme/orders?limit=1&count=exact&{query}")).await;
+            assert_eq!(answer.status, 200, "{kind} {query}: {}", answer.body);
+            answer.headers["x-total-count"].to_str().unwrap().parse::<i64>().unwrap()
+        };
+        let expect = |is: &dyn Fn(i64) -> bool| i64::try_from((0..500).filter(|n| is(*n)).count()).unwrap();
+        let null = |n: i64| n % 7 == 0;
+        for (query, expected) in [
+            ("", 500),
+            ("status=eq.open", expect(&|n| n % 3 == 0)),
+            ("status=ne.open", expect(&|n| n % 3 != 0)),
+            ("id=gte.100&id=lt.200", 100),
+            ("id=in.(1,2,999)", 2),
+            ("id=in.()", 0),
+            ("status=in.(%22open%22,closed)", expect(&|n| n % 3 != 2)),
+            ("total=is.null", expect(&null)),
+            ("total=is.not_null", expect(&|n| !null(n))),
+            ("total=gt.5.5", expect(&|n| !null(n) && n % 11 > 5)),
+            ("paid=is.true", 250),
+            ("paid=eq.false", 250),
+            ("status=like.*pen*", expect(&|n| n % 3 != 1)),
+            ("status=like.*%25_!", expect(&|n| n % 3 == 2)),
+            ("status=like.o_en", 0),
+            ("made=lte.2024-01-02T10:00:00", if kind == "sqlite" { -1 } else { expect(&|n| n % 28 < 2) }),
+            ("note=eq.n,%221%22", expect(&|n| n % 5 != 0 && n % 4 == 1)),
+            ("status=eq.' OR '1'='1", 0),
+            ("status=eq.%22%3B DROP TABLE orders --", 0),
+        ] {
+            if expected >= 0 {
+                assert_eq!(count(query).await, expected, "{kind}: {query}");
+            }
+        }
+        let answer = app.get("/acme/orders?select=id,status&id=eq.7").await;
+        assert_eq!(answer.json(), json!([{"id": 7, "status": "closed"}]), "{kind}");
+        for (query, code) in [
+            ("id=eq.abc", "invalid_filter"),
+            ("made=gt.never", if kind == "postgres" { "invalid_filter" } else { "" }),
+            ("nope=eq.1", "invalid_filter"),
+            ("id", "invalid_filter"),
+            ("order=nope", "invalid_filter"),
+            ("select=id,nope", "invalid_filter"),
+            ("select=status", "invalid_filter"),
+            ("limit=99999", "invalid_filter"),
+            ("cursor=AAAA", "invalid_filter"),
+            ("status=eq.%00", "invalid_filter"),
+        ] {
+            let answer = app.get(&format!("/acme/orders?limit=500&{query}").replace("limit=500&limit", "limit")).await;
+            if kind == "sqlite" && query == "id=eq.abc" {
+                assert_eq!(answer.json(), json!([]), "SQLite compares anything with anything");
+            } else if !code.is_empty() {
+                assert_eq!(answer.problem(), (400, code.to_owned()), "{kind}: {query}");
+                assert!(!answer.body.contains("SELECT"), "{}", answer.body);
+            }
+        }
+        drop_schema(&app, kind, &schema).await;
+    }
+}
+
+#[tokio::test]
+async fn csv_and_json_hold_the_same() {
+    for (kind, schema, app) in on_each("csv").await {
+        serve(&app, "/orders", json!({"connection": "dw_2", "schema": schema, "table": "orders", "page_rows": 500}))
+            .await;
+        let json = app.get("/acme/orders").await;
+        let csv = app.get("/acme/orders?format=csv").await;
+        assert_eq!(csv.headers["content-type"], "text/csv; charset=utf-8");
+        let accepted = app.request(Method::GET, "/acme/orders").header("accept", "text/csv, */*");
+        assert_eq!(Answer::of(accepted).await.body, csv.body);
+        let mut reader = csv::Reader::from_reader(csv.body.as_bytes());
+        let names: Vec<_> = reader.headers().unwrap().iter().map(str::to_owned).collect();
+        let rows = json.json();
+        let rows = rows.as_array().unwrap();
+        assert_eq!(names, rows[0].as_object().unwrap().keys().cloned().collect::<Vec<_>>(), "{kind}");
+        let records: Vec<_> = reader.records().map(Result::unwrap).collect();
+        assert_eq!(records.len(), 500);
+        for (record, row) in records.iter().zip(rows) {
+            for (cell, name) in record.iter().zip(&names) {
+                let expected = match &row[name] {
+                    Value::Null => String::new(),
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                if !row[name].is_f64() {
+                    assert_eq!(cell, expected, "{kind} {name}");
+                }
+            }
+        }
+        let head = Answer::of(app.request(Method::HEAD, "/acme/orders")).await;
+        assert_eq!((head.status, head.body.as_str()), (200, ""));
+        drop_schema(&app, kind, &schema).await;
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_changes_from_a_table_to_a_script_and_back_at_one_address() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.accounts(&acme).await;
+    let source = json!({"connection": "dw_2", "schema": "salesforce", "table": "accounts", "columns": ["id", "name"]});
+    app.table_endpoint(&acme, "/accounts/{id}", source.clone(), AuthMode::Public).await;
+    let rows = json!([{"id": 2, "name": "Bôb"}]);
+    let answer = app.get("/acme/accounts/2").await;
+    assert_eq!(answer.json(), rows);
+    assert_eq!(app.get("/acme/accounts/2?revenue=is.null").await.problem().1, "invalid_filter", "it is not visible");
+
+    let record = app.invocation(&acme, answer.headers["x-request-id"].to_str().unwrap()).await;
+    assert_eq!((record.status, record.rows, record.answer_bytes), (200, 1, answer.body.len() as u64));
+    assert_eq!(record.path, "/accounts/2");
+
+    let token = app.api_token(&acme, pqhost::domain::people::Role::Author).await;
+    let list = format!("{}/api/v1/tenants/acme/endpoints", app.control_url);
+    let listed = Answer::of(app.client.get(&list).bearer_auth(&token)).await.json();
+    let id =
+        listed["items"].as_array().unwrap().iter().find(|one| one["route"] == "/accounts/{id}").unwrap()["id"].clone();
+    app.try_publish(&acme, "accounts", "def handler(request): return {'id': request['path_params']['id']}")
+        .await
+        .unwrap();
+    let put = async |body: Value| {
+        let answer = Answer::of(app.client.put(format!("{list}/{id}")).bearer_auth(&token).json(&body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    };
+    let base = json!({"methods": "GET", "route": "/accounts/{id}", "auth": "public"});
+    let with = |name: &str, value: Value| {
+        let mut body = base.clone();
+        body[name] = value;
+        body
+    };
+    put(with("script", json!("accounts"))).await;
+    assert_eq!(app.get("/acme/accounts/2").await.json(), json!({"id": "2"}));
+    put(with("source", source)).await;
+    assert_eq!(app.get("/acme/accounts/2").await.json(), rows);
+    let mut off = with("script", json!("accounts"));
+    off["enabled"] = json!(false);
+    put(off).await;
+    assert_eq!(app.get("/acme/accounts/2").await.problem(), (404, "endpoint_disabled".to_owned()));
+}
+
+#[tokio::test]
+async fn a_query_takes_its_values_from_the_address() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.accounts(&acme).await;
+    let sql = "SELECT id, name, id * 10 AS tens FROM salesforce.accounts WHERE id >= :least -- and so on";
+    let source = json!({"connection": "dw_2", "query": sql, "key": ["id"]});
+    app.table_endpoint(&acme, "/few", source, AuthMode::Public).await;
+    let get = async |query: &str| app.get(&format!("/acme/few?{query}")).await;
+    assert_eq!(ids(&get("least=2").await), [2, 3]);
+    assert_eq!(ids(&get("least=2&tens=lt.30").await), [2]);
+    assert_eq!(ids(&get("least=0&order=-tens&limit=2").await), [3, 2]);
+    let next = get("least=0&order=-tens&limit=2").await.headers["x-next-cursor"].to_str().unwrap().to_owned();
+    assert_eq!(ids(&get(&format!("least=0&order=-tens&limit=2&cursor={next}")).await), [1]);
+    assert_eq!(get("").await.problem(), (400, "invalid_filter".to_owned()));
+    assert_eq!(get("least=0&tens=eq.20) OR (1=1").await.json(), json!([]));
+    // What changes is no query, whatever it is called.
+    app.table_endpoint(
+        &acme,
+        "/worse",
+        json!({"connection": "dw_2", "query": "DELETE FROM salesforce.accounts"}),
+        AuthMode::Public,
+    )
+    .await;
+    let answer = app.get("/acme/worse").await;
+    assert_eq!(answer.problem(), (500, "endpoint_misconfigured".to_owned()));
+    assert_eq!(ids(&get("least=0").await), [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_says_so_and_shows_nothing() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.accounts(&acme).await;
+    app.connection(&acme, "gone", "postgres://me:hunter2@127.0.0.1:1/none").await;
+    for (name, source, expected) in [
+        (
+            "missing",
+            json!({"connection": "dw_2", "schema": "salesforce", "table": "nope"}),
+            (500, "endpoint_misconfigured"),
+        ),
+        ("away", json!({"connection": "gone", "table": "t"}), (503, "database_unavailable")),
+        ("never", json!({"connection": "unknown", "table": "t"}), (500, "endpoint_misconfigured")),
+        (
+            "broken",
+            json!({"connection": "dw_2", "query": "SELECT secret FROM nowhere"}),
+            (500, "endpoint_misconfigured"),
+        ),
+    ] {
+        app.table_endpoint(&acme, &format!("/{name}"), source, AuthMode::Public).await;
+        let answer = app.get(&format!("/acme/{name}")).await;
+        assert_eq!(answer.problem(), (expected.0, expected.1.to_owned()), "{name}");
+        for secret in ["nope", "nowhere", "hunter2", "127.0.0.1", "unknown"] {
+            assert!(!answer.body.contains(secret), "{}", answer.body);
+        }
+    }
+    let closed = json!({"connection": "dw_2", "schema": "salesforce", "table": "accounts"});
+    app.table_endpoint(&acme, "/closed", closed, AuthMode::Jwt).await;
+    assert_eq!(app.get("/acme/closed").await.problem(), (401, "unauthorized".to_owned()));
+    let token = app.token(&acme).await;
+    let answer = Answer::of(app.request(Method::GET, "/acme/closed").bearer_auth(&token)).await;
+    assert_eq!(ids(&answer), [1, 2, 3]);
+    assert_eq!(app.post("/acme/closed", "").await.problem(), (405, "method_not_allowed".to_owned()));
+}
+
+/// A SQLite schema is a file, which goes with its host's folder.
+async fn drop_schema(app: &TestApp, kind: &str, schema: &str) {
+    let cascade = if kind == "postgres" { " CASCADE" } else { "" };
+    if kind != "sqlite" {
+        run(app, "drop", &format!("db.execute('dw_2', 'DROP SCHEMA {schema}{cascade}')\nreturn []")).await;
+    }
+}
