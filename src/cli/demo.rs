@@ -1,4 +1,4 @@
-//! `pqhost demo`: a tenant with a table, three endpoints and a token.
+//! `pqhost demo`: a tenant with a table, four endpoints and a token.
 
 use std::path::Path;
 
@@ -28,6 +28,9 @@ const EXAMPLES: [(&str, &str, AuthMode, &str); 3] = [
     ("accounts", "GET,POST", AuthMode::Jwt, include_str!("../../examples/accounts/handler.py")),
     ("webhook", "POST", AuthMode::Public, include_str!("../../examples/webhook/handler.py")),
 ];
+
+/// Route of the endpoint that serves the table without a script.
+const TABLE_ROUTE: &str = "/table";
 
 pub(super) async fn demo(data: DataDir, args: ListenArgs, output: Output) -> Result<()> {
     let mut config = Config::new(data);
@@ -76,6 +79,11 @@ async fn set_up(client: &Client, data: &DataDir) -> Result<()> {
             client.post(&in_tenant(&tenant, &["endpoints"]), &endpoint).await?;
         }
     }
+    if !endpoints.iter().any(|endpoint| endpoint["route"] == TABLE_ROUTE) {
+        let source = json!({ "connection": CONNECTION, "schema": "salesforce", "table": "accounts" });
+        let endpoint = json!({ "methods": "GET", "route": TABLE_ROUTE, "source": source });
+        client.post(&in_tenant(&tenant, &["endpoints"]), &endpoint).await?;
+    }
     Ok(())
 }
 
@@ -109,25 +117,28 @@ async fn announce(ready: &Ready, client: &Client, output: Output) -> Result<()> 
     let token = token["token"].as_str().context("the host gave no token")?;
     let ingress = ready.ingress_url();
     let url = |route: &str| format!("{ingress}/{TENANT}{route}");
-    let endpoints: Vec<_> = EXAMPLES
+    let mut endpoints: Vec<_> = EXAMPLES
         .iter()
         .map(|(script, methods, auth, _)| {
             let route = format!("/{script}");
             json!({ "method": methods, "route": route, "url": url(&route), "auth": auth, "script": script })
         })
         .collect();
+    endpoints.push(json!({ "method": "GET", "route": TABLE_ROUTE, "url": url(TABLE_ROUTE), "auth": AuthMode::Jwt }));
     let sentence = format!(
         "pqhost demo is ready. Callers: {ingress}  Operators: {control}\n\n\
          TOKEN={token}\n\n\
          curl -H \"Authorization: JWT $TOKEN\" {hello}?name=you\n\
          curl -H \"Authorization: JWT $TOKEN\" {accounts}\n\
          curl -H \"Authorization: JWT $TOKEN\" '{accounts}?industry=Software'\n\
+         curl -H \"Authorization: JWT $TOKEN\" '{table}?industry=eq.Software&order=-revenue&limit=3'\n\
          BODY='{{\"event\":\"paid\"}}'; curl -d \"$BODY\" -H \"X-Signature: $(printf %s \"$BODY\" | openssl dgst -sha256 -hmac demo-secret -r | cut -d' ' -f1)\" {webhook}\n\n\
          The scripts are in examples/. What they print: pqhost logs {TENANT} --data {data}\n\
          Stop with Ctrl-C.",
         control = ready.control_url(),
         hello = url("/hello"),
         accounts = url("/accounts"),
+        table = url(TABLE_ROUTE),
         webhook = url("/webhook"),
         data = ready.host.workspace.data.path().display(),
     );
