@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from importlib.metadata import distributions
 from pathlib import Path
 
+import callers
 import cases
 import rows
 import servers
@@ -24,12 +25,24 @@ import tenants
 from load import CONNECTIONS, LOAD_CORE, SERVER_CORE, BenchError
 
 RESULTS = servers.HERE / "results"
-BENCHMARKS = ("hello", "accounts", "wide", "touched", "insert", "memory", "publish", "tenants")
-LOADED = ("hello", "accounts", "wide", "touched", "insert")
-ON_TABLES = {"accounts", "wide", "touched", "insert", "memory"}
-BESIDE_AXUM = {"wide", "insert"}
+BENCHMARKS = (
+    "hello",
+    "cached",
+    "accounts",
+    "table",
+    "wide",
+    "touched",
+    "insert",
+    "memory",
+    "publish",
+    "tokens",
+    "tenants",
+)
+LOADED = ("hello", "cached", "accounts", "table", "wide", "touched", "insert")
+ON_TABLES = {"accounts", "table", "wide", "touched", "insert", "memory"}
+BESIDE_AXUM = {"table", "wide", "insert"}
 # What pqhost alone does.
-WITHOUT_PEERS = {"memory", "publish", "tenants"}
+WITHOUT_PEERS = {"memory", "publish", "tokens", "tenants"}
 # The log shows at most this many invocations, and first calls are read from it.
 SCRIPTS_MAX = 1000
 # Processes that compute before the run starts. More, and the numbers say more about them than about the servers.
@@ -120,7 +133,7 @@ def measure(options, work):
     results = {}
     data = work / "data"
     asked = set(options.only)
-    if asked - {"publish", "tenants"}:
+    if asked - {"publish", "tokens", "tenants"}:
         with ExitStack() as running:
             measure_requests(options, running, data, results)
     if "publish" in asked and not options.peers_only:
@@ -128,6 +141,10 @@ def measure(options, work):
         # A host of its own: memory that load left free would hide what scripts cost.
         with started_before(options, data) as host:
             results["publish"] = cases.publish(host.wait(), options)
+    if "tokens" in asked and not options.peers_only:
+        options.progress("tokens")
+        with started_before(options, data) as host:
+            results["tokens"] = callers.tokens(host.wait(), options)
     if "tenants" in asked and not options.peers_only:
         options.progress("tenants")
         results["tenants"] = tenants.tenants(options)
@@ -162,6 +179,7 @@ def measure_requests(options, running, data, results):
     axum = start(servers.axum(options.axum, work, tables.env), path="/wide") if BESIDE_AXUM & asked else None
     host = None if options.peers_only else start(started_before(options, data))
     run("hello", cases.hello, host, fastapi, flask)
+    run("cached", callers.cached, host, fastapi)
     if tables:
         results["postgresql"] = tables.server_version
         reading = host and rows.Host(host, tables, options)
@@ -169,6 +187,7 @@ def measure_requests(options, running, data, results):
             # Before load has left anything with the allocator.
             run("memory", rows.memory, reading)
         run("accounts", rows.accounts, reading, fastapi)
+        run("table", callers.table, reading, axum)
         run("wide", rows.wide, reading, fastapi, axum)
         run("touched", rows.touched, reading, fastapi)
         run("insert", rows.insert, reading, fastapi, axum)
@@ -176,6 +195,8 @@ def measure_requests(options, running, data, results):
 
 def print_table(report):
     loaded = [target | {"benchmark": name} for name in LOADED if name in report for target in report[name]["targets"]]
+    routing = report.get("tenants", {}).get("routing", {}).get("targets", [])
+    loaded += [target | {"benchmark": "routing"} for target in routing]
     if loaded:
         print(f"\n{'benchmark':<10} {'server':<34} {'requests/s':>11} {'CPU us':>8} {'p50 ms':>8} {'p99 ms':>8}")
     for target in loaded:

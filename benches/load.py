@@ -27,7 +27,7 @@ class BenchError(Exception):
 class Target:
     """One server's URL under load, and its rounds so far."""
 
-    def __init__(self, name, server, url, token=None, body=None, connections=CONNECTIONS):
+    def __init__(self, name, server, url, token=None, body=None, connections=CONNECTIONS, paths=None):
         self.name = name
         self.server = server
         self.url = url
@@ -35,6 +35,8 @@ class Target:
         # JSON to POST; without it, requests are GETs.
         self.body = body
         self.connections = connections
+        # A file of lines `PATH TOKEN`, which are asked for in turn.
+        self.paths = paths
         self.rounds = []
 
     def command(self, seconds, token):
@@ -43,7 +45,9 @@ class Target:
         if token:
             command += ["-H", f"Authorization: JWT {token}"]
         command += ["-s", str(REPORT), self.url]
-        return [*command, "--", self.body] if self.body else command
+        if self.paths:
+            return [*command, "--", "paths", str(self.paths)]
+        return [*command, "--", "post", self.body] if self.body else command
 
     def shown_command(self, seconds):
         """As it may be written to a file: without the token."""

@@ -1,9 +1,21 @@
--- With an argument, requests are POSTs of this JSON.
+-- `post JSON`: requests are POSTs of this. `paths FILE`: its lines, `PATH TOKEN`, are asked for in turn.
+local lines, at = {}, 0
+
 function init(arguments)
-  if arguments[1] then
+  if arguments[1] == "post" then
     wrk.method = "POST"
-    wrk.body = arguments[1]
+    wrk.body = arguments[2]
     wrk.headers["Content-Type"] = "application/json"
+  elseif arguments[1] == "paths" then
+    for line in io.lines(arguments[2]) do
+      local path, token = line:match("^(%S+) (%S+)$")
+      -- Made once, so that making it costs nothing under load.
+      lines[#lines + 1] = wrk.format("GET", path, { ["Authorization"] = "JWT " .. token, ["Host"] = wrk.headers["Host"] })
+    end
+    request = function()
+      at = at % #lines + 1
+      return lines[at]
+    end
   end
 end
 

@@ -152,6 +152,7 @@ class Pqhost(Server):
     def wait(self):
         announced = self._announced()
         self.token = announced["token"]
+        self.control = announced["control"]
         self.base = f"{announced['ingress']}/{self.TENANT}"
         return self
 
@@ -204,7 +205,8 @@ class Serving(Pqhost):
     def ready(self):
         """Waits here, so that of two hosts one after the other starts."""
         try:
-            self.control = self._announced()["control"]
+            announced = self._announced()
+            self.control, self.ingress = announced["control"], announced["ingress"]
         except BaseException:
             self.__exit__()
             raise

@@ -12,6 +12,7 @@ import statistics
 import time
 from urllib.parse import urlsplit
 
+import callers
 import servers
 from cases import script_of_50_lines, spread
 from compare import check
@@ -51,8 +52,8 @@ INSERT INTO version_file (tenant_id, version_id, position, name, content)
     SELECT v.tenant_id, v.id, f.position, f.name, f.content
     FROM version_file f JOIN hello h ON f.version_id = h.id, version v JOIN tenant t ON t.id = v.tenant_id
     WHERE t.name LIKE 'tenant%';
-INSERT INTO endpoint (tenant_id, methods, route, script_id, auth, created_at_ms)
-    SELECT s.tenant_id, 'GET', '/' || s.name, s.id, 'public', :now
+INSERT INTO endpoint (tenant_id, methods, route, script_id, auth, settings, created_at_ms)
+    SELECT s.tenant_id, 'GET', '/' || s.name, s.id, 'jwt', '{"cache":{"ttl":3600}}', :now
     FROM script s JOIN tenant t ON t.id = s.tenant_id WHERE t.name LIKE 'tenant%';
 INSERT INTO invocation (tenant_id, id, script_id, version_id, endpoint_id, method, path, status, started_at_ms,
                         duration_us, fuel, dirty_pages, row_count, log)
@@ -88,6 +89,11 @@ def tenants(options):
         publish = measure_publishing(apis)
         result["publish_ms"] = {name: spread(times) for name, times in publish.items()}
         result["memory"] |= {"one, measured": one.memory(), "many, measured": many.memory()}
+        options.progress("routing")
+        settings = {"cache": {"ttl": 3600}}
+        endpoint = {"methods": "GET", "route": "/cached", "script": "hello", "settings": settings}
+        apis["one"].call("POST", "/tenants/demo/endpoints", endpoint)
+        routing = callers.routing(one, many, apis, count, options)
         result["start_seconds"] = {"one": one.start_seconds, "many": many.start_seconds}
     ratio = statistics.median(publish["many"]) / statistics.median(publish["one"])
     result["checks"] = [
@@ -97,7 +103,9 @@ def tenants(options):
     result["checks"] += [
         check(f"{count:,} tenants: publish vs one", ratio, PUBLISH_RATIO_MAX, unit="x"),
         check(f"{count:,} tenants: start", result["start_seconds"]["many"], START_SECONDS_MAX, unit=" s"),
+        *routing.pop("checks"),
     ]
+    result["routing"] = routing
     return result
 
 

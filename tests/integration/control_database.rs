@@ -5,6 +5,7 @@ use std::process::Command;
 use pqhost::{
     app::{StartError, Workspace},
     config::DataDir,
+    db::endpoints::{Backend, NewEndpoint},
     domain::{control_database::ServerDatabase, exchange::AuthMode},
     vault::VaultError,
 };
@@ -111,6 +112,18 @@ async fn hosts_that_share_a_database_see_each_others_changes() {
         }
     }
     assert!(one.workspace.db.change_counter().await.unwrap() <= counter + 1);
+
+    // An endpoint that is switched off on one.
+    let endpoints = one.workspace.db.endpoints().list_endpoints(acme.id).await.unwrap();
+    let hello = endpoints.iter().find(|endpoint| endpoint.route == "/hello").unwrap();
+    let Backend::Script { id: script, .. } = hello.backend else { panic!("{hello:?}") };
+    let (methods, route) = (hello.methods.parse().unwrap(), hello.route.parse().unwrap());
+    let off = NewEndpoint { enabled: false, ..NewEndpoint::to_script(methods, route, script, AuthMode::Public) };
+    one.workspace.db.endpoints().update_endpoint(acme.id, hello.id, &off, None).await.unwrap();
+    for app in [&one, &other] {
+        let answer = app.until("/acme/hello", |answer| answer.status == 404).await;
+        assert_eq!(answer.problem().1, "endpoint_disabled");
+    }
     drop((one, other));
     schema.drop().await;
 }

@@ -12,7 +12,7 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::{AssertSqlSafe, FromRow, PgPool, SqlSafeStr as _, SqlStr, postgres::PgPoolOptions};
 use tokio::net::TcpListener;
@@ -24,6 +24,7 @@ const CONNECTIONS: u32 = 8;
 /// The statements, with the schema of this run in them.
 #[derive(Debug)]
 struct Statements {
+    accounts: SqlStr,
     wide: SqlStr,
     insert: SqlStr,
 }
@@ -48,6 +49,17 @@ struct Wide {
     #[serde(serialize_with = "rfc3339")]
     updated_at: DateTime<Utc>,
     reference: Uuid,
+}
+
+#[derive(Debug, Serialize, FromRow)]
+struct Account {
+    id: i32,
+    name: String,
+    industry: Option<String>,
+    revenue: Option<f64>,
+    active: bool,
+    #[serde(serialize_with = "iso8601")]
+    created_at: NaiveDateTime,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +88,10 @@ fn rfc3339<S: Serializer>(moment: &DateTime<Utc>, serializer: S) -> Result<S::Ok
     serializer.serialize_str(&moment.to_rfc3339())
 }
 
+fn iso8601<S: Serializer>(moment: &NaiveDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&moment.format("%Y-%m-%dT%H:%M:%S"))
+}
+
 type Answer<T> = Result<Json<T>, (StatusCode, String)>;
 
 fn failed(error: sqlx::Error) -> (StatusCode, String) {
@@ -84,6 +100,10 @@ fn failed(error: sqlx::Error) -> (StatusCode, String) {
 
 async fn list_wide(State(Peer { pool, statements }): State<Peer>) -> Answer<Vec<Wide>> {
     sqlx::query_as(statements.wide.clone()).fetch_all(&pool).await.map(Json).map_err(failed)
+}
+
+async fn list_accounts(State(Peer { pool, statements }): State<Peer>) -> Answer<Vec<Account>> {
+    sqlx::query_as(statements.accounts.clone()).fetch_all(&pool).await.map(Json).map_err(failed)
 }
 
 async fn create_order(State(Peer { pool, statements }): State<Peer>, Json(new): Json<NewOrder>) -> Answer<Order> {
@@ -98,6 +118,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Made by the harness from characters that need no quoting.
     let schema = env::var("BENCH_SCHEMA")?;
     let statements = Statements {
+        accounts: AssertSqlSafe(format!("SELECT * FROM {schema}.accounts ORDER BY id LIMIT 1000")).into_sql_str(),
         wide: AssertSqlSafe(format!("SELECT * FROM {schema}.wide")).into_sql_str(),
         insert: AssertSqlSafe(format!(
             "INSERT INTO {schema}.orders (customer, quantity, price) VALUES ($1, $2, $3) RETURNING *"
@@ -106,6 +127,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let pool = PgPoolOptions::new().max_connections(CONNECTIONS).connect(&env::var("BENCH_POSTGRES")?).await?;
     let router = Router::new()
+        .route("/accounts", get(list_accounts))
         .route("/wide", get(list_wide))
         .route("/orders", post(create_order))
         .with_state(Peer { pool, statements: Arc::new(statements) });
