@@ -19,6 +19,7 @@ mod mysql;
 mod placeholders;
 mod pool;
 mod postgres;
+mod scope;
 mod select;
 mod server;
 mod sqlite;

@@ -46,6 +46,7 @@ use crate::{
         limits::Limits,
         names::{ScriptId, ScriptName, TenantId, TenantName},
         preview::PreviewToken,
+        rows::RowScope,
         sql::SqlError,
     },
     egress::Egress,
@@ -212,6 +213,7 @@ impl Inner {
         limits: Limits,
         cursors: Arc<Cursors>,
         revealed: Arc<Revealed>,
+        rows: Option<Arc<RowScope>>,
     ) -> ScriptHost {
         ScriptHost {
             db: self.db.clone(),
@@ -230,6 +232,7 @@ impl Inner {
             transactions: Transactions::default(),
             egress: Arc::clone(&self.egress),
             n_requests: 0,
+            rows,
             started: Instant::now(),
         }
     }
@@ -357,7 +360,8 @@ impl Invocation {
         let limits = self.call.endpoint.limits;
         let Call { routes, endpoint, request, rerun: _ } = &self.call;
         let script = (endpoint.script, endpoint.script_name.clone());
-        let host = self.inner.script_host(routes, script, limits, Arc::clone(cursors), Arc::clone(revealed));
+        let rows = request.caller.rows().cloned();
+        let host = self.inner.script_host(routes, script, limits, Arc::clone(cursors), Arc::clone(revealed), rows);
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);
         }

@@ -62,6 +62,18 @@ pub enum Caller {
     Key(KeyHolder),
 }
 
+impl Caller {
+    /// The rows that it reaches, if not all that the script does.
+    #[must_use]
+    pub fn rows(&self) -> Option<&Arc<RowScope>> {
+        match self {
+            Self::Public => None,
+            Self::Token(bearer) => bearer.rows.as_ref(),
+            Self::Key(holder) => holder.rows.as_ref(),
+        }
+    }
+}
+
 /// The bearer of a token, of this tenant or of an outside issuer that it trusts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenBearer {
