@@ -9,6 +9,7 @@ mod deploy;
 mod dev;
 mod diff;
 mod invocations;
+mod keys;
 mod login;
 mod logs;
 mod migrate;
@@ -63,6 +64,7 @@ pub fn main() -> ExitCode {
             Command::Endpoint(command) => nouns::endpoint(&target, command, output).await,
             Command::Invocation(command) => invocations::invocation(&target, command, output).await,
             Command::Token(command) => nouns::token(&target, command, output).await,
+            Command::Key(command) => keys::key(&target, command, output).await,
             Command::Secret(command) => secrets::secret(&target, command, output).await,
             Command::Vault(VaultCommand::Rotate) => secrets::rotate(&target.data(), output).await,
             Command::Vault(VaultCommand::CreateKey { file }) => secrets::create_key(&file, output),

@@ -12,6 +12,7 @@ pub mod names;
 pub mod people;
 pub mod percent;
 pub mod preview;
+pub mod rate_limit;
 pub mod route;
 pub mod rows;
 pub mod script;
