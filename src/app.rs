@@ -235,7 +235,7 @@ impl Host {
     }
 }
 
-/// Drops caches when another process, or this one, has changed the control database.
+/// Drops caches when another process, or this one, has changed the control database; and writes down which keys were used.
 async fn watch(db: Db, invoker: Invoker, auth: Arc<Authenticator>) {
     let mut seen = None;
     loop {
@@ -247,6 +247,9 @@ async fn watch(db: Db, invoker: Invoker, auth: Arc<Authenticator>) {
                 seen = Some(counter);
             }
             Err(error) => tracing::error!(%error, "cannot look for changes of the control database"),
+        }
+        if let Err(error) = auth.keys.write_uses().await {
+            tracing::warn!(%error, "the uses of consumer keys cannot be noted"); // a full disk keeps nobody from calling
         }
         tokio::time::sleep(CHANGE_POLL).await;
     }

@@ -1,8 +1,9 @@
-//! Who is calling: tokens (JWT) of tenants' callers; users, passwords and API tokens of the control API (`people`).
+//! Who is calling: tokens (JWT) and keys of tenants' callers; users, passwords and API tokens of the control API (`people`).
 //!
 //! Owns: issuing and verifying tokens, the tenants' signing keys, passwords. Never: decides which endpoints need a token (see `ingress`).
 //! Invariants: the key fixes the algorithm, never the token's header; a token whose row is missing or revoked is refused.
 
+pub mod keys;
 pub mod people;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
+    auth::keys::ConsumerKeys,
     db::{
         Db, DbError,
         signing_keys::SigningKey,
@@ -30,6 +32,7 @@ use crate::{
     domain::{
         exchange::TokenBearer,
         names::{EndpointId, TenantId, TenantName},
+        rows::Unresolved,
         secret::Secret,
     },
     vault::{Vault, VaultError},
@@ -67,6 +70,21 @@ pub enum AuthError {
     /// The token is for another endpoint.
     #[error("the token is for another endpoint")]
     TokenNotForEndpoint,
+    /// No consumer key was sent where one is needed.
+    #[error("no consumer key was sent")]
+    MissingKey,
+    /// The consumer key is not valid here and now.
+    #[error("the consumer key is not valid: {reason}")]
+    InvalidKey {
+        /// For logs.
+        reason: &'static str,
+    },
+    /// The consumer key is for other endpoints or methods.
+    #[error("the consumer key is for another endpoint or method")]
+    KeyNotForEndpoint,
+    /// A row filter has no value for the caller, who may then reach no rows at all. The text is for logs.
+    #[error(transparent)]
+    NoRows(#[from] Unresolved),
     /// The lifetime is beyond what a date can hold.
     #[error("the token cannot be valid that long")]
     InvalidExpiry,
@@ -142,6 +160,8 @@ struct Claims<'a> {
 /// Issues and verifies tokens.
 #[derive(Debug)]
 pub struct Authenticator {
+    /// Keys of consumers.
+    pub keys: ConsumerKeys,
     db: Db,
     vault: Arc<Vault>,
     verified: moka::sync::Cache<blake3::Hash, VerifiedToken>,
@@ -154,13 +174,14 @@ impl Authenticator {
     #[must_use]
     pub fn new(db: Db, vault: Arc<Vault>) -> Self {
         let verified = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        Self { db, vault, verified, forgotten: AtomicU64::new(0) }
+        Self { keys: ConsumerKeys::new(db.clone()), db, vault, verified, forgotten: AtomicU64::new(0) }
     }
 
     /// Reads keys and revocations anew from now on.
     pub fn forget(&self) {
         self.forgotten.fetch_add(1, Ordering::SeqCst);
         self.verified.invalidate_all();
+        self.keys.forget();
     }
 
     /// Issues a token of the tenant; its first one makes its signing key. `db` tells who does.

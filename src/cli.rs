@@ -10,6 +10,7 @@ mod dev;
 mod diff;
 mod endpoints;
 mod invocations;
+mod keys;
 mod login;
 mod logs;
 mod migrate;
@@ -64,6 +65,7 @@ pub fn main() -> ExitCode {
             Command::Endpoint(command) => endpoints::endpoint(&target, command, output).await,
             Command::Invocation(command) => invocations::invocation(&target, command, output).await,
             Command::Token(command) => nouns::token(&target, command, output).await,
+            Command::Key(command) => keys::key(&target, command, output).await,
             Command::Secret(command) => secrets::secret(&target, command, output).await,
             Command::Vault(VaultCommand::Rotate) => secrets::rotate(&target.data(), output).await,
             Command::Vault(VaultCommand::CreateKey { file }) => secrets::create_key(&file, output),

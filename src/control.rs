@@ -8,6 +8,7 @@ mod access;
 mod api_tokens;
 mod audit;
 mod connections;
+mod consumer_keys;
 pub(crate) mod diff;
 mod document;
 mod egress;

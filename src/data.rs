@@ -20,6 +20,7 @@ mod page;
 mod placeholders;
 mod pool;
 mod postgres;
+mod scope;
 mod select;
 mod server;
 mod sqlite;

@@ -25,6 +25,7 @@ use crate::{
         audit::AuditLog,
         connect::{Connector, Pool, Purpose},
         connections::Connections,
+        consumer_keys::ConsumerKeys,
         credentials::Credentials,
         drafts::Drafts,
         egress::Egress,
@@ -51,6 +52,7 @@ use crate::{
 pub mod audit;
 mod connect;
 pub mod connections;
+pub mod consumer_keys;
 pub mod credentials;
 pub mod drafts;
 pub mod egress;
@@ -221,6 +223,12 @@ impl Db {
     #[must_use]
     pub fn endpoints(&self) -> Endpoints<'_> {
         Endpoints(self)
+    }
+
+    /// Keys of consumers.
+    #[must_use]
+    pub fn consumer_keys(&self) -> ConsumerKeys<'_> {
+        ConsumerKeys(self)
     }
 
     /// Tokens that were issued.

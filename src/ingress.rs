@@ -5,6 +5,7 @@
 
 mod answer;
 mod form;
+mod rate;
 mod tables;
 
 use std::{sync::Arc, time::Duration};
@@ -20,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, head
 use http_body_util::{BodyExt as _, Limited};
 
 use crate::{
-    auth::{AuthError, Authenticator},
+    auth::{AuthError, Authenticator, keys::VerifiedKey},
     domain::{
         Fault,
         client::ClientAddress,
@@ -30,6 +31,7 @@ use crate::{
         people::SESSION_COOKIE,
         route::{Lookup, MethodSet, RequestPath},
     },
+    ingress::rate::{Counted, RateLimits},
     invoke::{
         Backend, Call, EndpointTarget, InvokeError, Invoker, ScriptTarget, TenantRoutes,
         tables::{TableCall, TableError},
@@ -42,6 +44,9 @@ const URL_BYTES_MAX: usize = 8 << 10;
 
 /// Time for a body to arrive. A phone on a bad line sends 2 MiB in half of it.
 const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// The field of a consumer key, beside `Authorization`.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What can be set.
 #[derive(Debug, Clone, Copy)]
@@ -63,11 +68,12 @@ struct Ingress {
     invoker: Invoker,
     auth: Arc<Authenticator>,
     settings: Settings,
+    rates: RateLimits,
 }
 
 /// Answers every path of the ingress listener.
 pub fn router(invoker: Invoker, auth: Arc<Authenticator>, settings: Settings) -> Router {
-    Router::new().fallback(serve).with_state(Arc::new(Ingress { invoker, auth, settings }))
+    Router::new().fallback(serve).with_state(Arc::new(Ingress { invoker, auth, settings, rates: RateLimits::new() }))
 }
 
 /// Anything that keeps a request from its answer.
@@ -109,7 +115,7 @@ impl Ingress {
     async fn answer(&self, request: Request, id: InvocationId) -> Result<Response, Failure> {
         let (parts, body) = request.into_parts();
         let route = self.find_endpoint(&parts).await?;
-        let caller = self.identify(&route, &parts.headers).await?;
+        let caller = self.identify(&route, &parts.method, &parts.headers).await?;
         let without_body = route.head_as_get;
         let script = match &route.endpoint.backend {
             Backend::Script(script) => Arc::clone(script),
@@ -182,12 +188,8 @@ impl Ingress {
         Ok(Routed { routes, endpoint, path, path_params, head_as_get })
     }
 
-    async fn identify(&self, route: &Routed, headers: &HeaderMap) -> Result<Caller, Failure> {
-        let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
-        let authorization = authorizations.next();
-        if authorizations.next().is_some() {
-            return Err(RequestError::RepeatedHeader("Authorization").into());
-        }
+    async fn identify(&self, route: &Routed, method: &Method, headers: &HeaderMap) -> Result<Caller, Failure> {
+        let authorization = only(headers, &header::AUTHORIZATION, "Authorization")?;
         match route.endpoint.auth {
             AuthMode::Public => Ok(Caller::Public),
             AuthMode::Jwt => {
@@ -196,7 +198,17 @@ impl Ingress {
                 let token = verified.map_err(Failure::Auth)?;
                 Ok(Caller::Token(token.bearer()))
             }
-            AuthMode::Key => Err(Failure::Auth(AuthError::MissingToken)),
+            AuthMode::Key => {
+                let text = presented_key(authorization, only(headers, &API_KEY, "X-API-Key")?)?;
+                let (tenant, endpoint) = (route.routes.tenant_id, route.endpoint.id);
+                let verified = self.auth.keys.verify(tenant, endpoint, method.as_str(), text).await;
+                let VerifiedKey { holder, rate_limit } = verified.map_err(Failure::Auth)?;
+                if let Some(limit) = rate_limit {
+                    let checked = self.rates.check(Counted::Key(Arc::clone(&holder.id)), limit);
+                    checked.map_err(|retry_after| RequestError::RateLimited { retry_after })?;
+                }
+                Ok(Caller::Key(holder))
+            }
         }
     }
 
@@ -259,6 +271,40 @@ impl Ingress {
             problem = problem.with_traceback(traceback.as_deref());
         }
         problem.into_response(id)
+    }
+}
+
+/// The value of a field that may be sent once.
+fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    shown: &'static str,
+) -> Result<Option<&'a HeaderValue>, RequestError> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(RequestError::RepeatedHeader(shown));
+    }
+    Ok(first)
+}
+
+/// The consumer key in either of two fields; in both it is sent twice, whatever they say.
+fn presented_key<'a>(
+    authorization: Option<&'a HeaderValue>,
+    api_key: Option<&'a HeaderValue>,
+) -> Result<&'a str, Failure> {
+    let missing = Failure::Auth(AuthError::MissingKey);
+    match (authorization, api_key) {
+        (Some(_), Some(_)) => Err(RequestError::RepeatedHeader("Authorization or X-API-Key").into()),
+        (None, Some(value)) => value.to_str().map(str::trim).map_err(|_| missing),
+        (Some(value), None) => {
+            let Some((scheme, key)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+                return Err(missing);
+            };
+            let is_known = ["bearer", "key"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+            if is_known { Ok(key.trim()) } else { Err(missing) }
+        }
+        (None, None) => Err(missing),
     }
 }
 

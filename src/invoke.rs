@@ -47,6 +47,7 @@ use crate::{
         limits::Limits,
         names::{EndpointId, ScriptId, ScriptName, TenantId, TenantName},
         preview::PreviewToken,
+        rows::RowScope,
         sql::SqlError,
     },
     egress::Egress,
@@ -233,6 +234,7 @@ impl Inner {
         limits: Limits,
         cursors: Arc<Cursors>,
         revealed: Arc<Revealed>,
+        rows: Option<Arc<RowScope>>,
     ) -> ScriptHost {
         ScriptHost {
             db: self.db.clone(),
@@ -251,6 +253,7 @@ impl Inner {
             transactions: Transactions::default(),
             egress: Arc::clone(&self.egress),
             n_requests: 0,
+            rows,
             started: Instant::now(),
         }
     }
@@ -377,7 +380,8 @@ impl Invocation {
         let limits = self.call.limits;
         let Call { routes, script, request, .. } = &self.call;
         let script = (script.id, script.name.clone());
-        let host = self.inner.script_host(routes, script, limits, Arc::clone(cursors), Arc::clone(revealed));
+        let rows = request.caller.rows().cloned();
+        let host = self.inner.script_host(routes, script, limits, Arc::clone(cursors), Arc::clone(revealed), rows);
         if let Err(error) = lease.slot().begin(Some(Box::new(host)), &limits) {
             return (Err(InvokeError::Host(error.to_string())), None);
         }

@@ -74,6 +74,12 @@ pub enum RequestError {
     /// The connection broke, or the body's framing is wrong.
     #[error("the body cannot be read")]
     BodyBroken,
+    /// The caller has called too often.
+    #[error("too many requests: try again in {} s", retry_after.as_secs().max(1))]
+    RateLimited {
+        /// When one more is let through.
+        retry_after: Duration,
+    },
     /// A form that is none.
     #[error("the form cannot be read: {0}")]
     InvalidForm(String),
@@ -192,10 +198,12 @@ impl From<&RequestError> for Problem {
             RequestError::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             RequestError::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             RequestError::BodyBroken => (StatusCode::BAD_REQUEST, "body_broken"),
+            RequestError::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             RequestError::InvalidForm(_) => (StatusCode::BAD_REQUEST, "invalid_form"),
         };
-        let allow = match error {
-            RequestError::MethodNotAllowed(methods) => Some(*methods),
+        let (allow, retry_after) = match error {
+            RequestError::MethodNotAllowed(methods) => (Some(*methods), None),
+            RequestError::RateLimited { retry_after } => (None, Some(*retry_after)),
             RequestError::UnknownEndpoint
             | RequestError::DisabledEndpoint
             | RequestError::InvalidPath(_)
@@ -206,9 +214,9 @@ impl From<&RequestError> for Problem {
             | RequestError::BodyTooLarge { .. }
             | RequestError::BodyTimeout { .. }
             | RequestError::BodyBroken
-            | RequestError::InvalidForm(_) => None,
+            | RequestError::InvalidForm(_) => (None, None),
         };
-        Self { allow, ..Self::new(status, code, Fault::Caller, error.to_string()) }
+        Self { allow, retry_after, ..Self::new(status, code, Fault::Caller, error.to_string()) }
     }
 }
 
@@ -222,6 +230,18 @@ impl From<&AuthError> for Problem {
             }
             AuthError::TokenNotForEndpoint => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", Fault::Caller, "this token is for another endpoint")
+            }
+            AuthError::MissingKey | AuthError::InvalidKey { .. } => {
+                let detail = "this endpoint needs a valid consumer key: send `X-API-Key: <key>`";
+                Self::new(StatusCode::UNAUTHORIZED, "unauthorized", Fault::Caller, detail)
+            }
+            AuthError::KeyNotForEndpoint => {
+                let detail = "this key is for another endpoint or method";
+                Self::new(StatusCode::FORBIDDEN, "forbidden", Fault::Caller, detail)
+            }
+            AuthError::NoRows(_) => {
+                let detail = "what is known of you does not say which rows you may see: ask whoever gave you access";
+                Self::new(StatusCode::FORBIDDEN, "row_filter_unresolved", Fault::Caller, detail)
             }
             AuthError::InvalidExpiry | AuthError::Db(_) | AuthError::Vault(_) | AuthError::Signing(_) => {
                 Self::host_error()

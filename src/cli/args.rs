@@ -2,6 +2,7 @@
 
 mod authoring;
 pub(super) mod endpoints;
+mod keys;
 pub(super) mod local;
 mod serving;
 
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 pub(super) use crate::cli::args::{
     authoring::{DiffArgs, InvocationCommand, Switch},
     endpoints::EndpointCommand,
+    keys::{KeyArgs, KeyCommand},
     serving::{DevArgs, ListenArgs, ServeArgs},
 };
 use crate::{
@@ -78,6 +80,9 @@ pub(super) enum Command {
     /// Tokens that callers of a tenant's endpoints present
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Keys that consumers of a tenant's endpoints present, and the rows that these reach
+    #[command(subcommand)]
+    Key(KeyCommand),
     /// Secrets that a tenant's scripts read with `pq.get_secret`
     #[command(subcommand)]
     Secret(SecretCommand),

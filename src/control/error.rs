@@ -52,11 +52,14 @@ impl From<PeopleError> for ApiError {
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::InvalidExpiry => Self::Invalid(error.to_string()),
+            AuthError::InvalidExpiry | AuthError::NoRows(_) => Self::Invalid(error.to_string()),
             AuthError::Db(error) => error.into(),
             AuthError::MissingToken
             | AuthError::InvalidToken { .. }
             | AuthError::TokenNotForEndpoint
+            | AuthError::MissingKey
+            | AuthError::InvalidKey { .. }
+            | AuthError::KeyNotForEndpoint
             | AuthError::Vault(_)
             | AuthError::Signing(_) => Self::Host(error.to_string()),
         }

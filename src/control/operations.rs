@@ -15,7 +15,7 @@ use utoipa_axum::{
 };
 
 use crate::control::{
-    Control, Needs, PREFIX, access, api_tokens, audit, connections, document, egress, endpoints,
+    Control, Needs, PREFIX, access, api_tokens, audit, connections, consumer_keys, document, egress, endpoints,
     idempotency::{self, Answer},
     invocations, previews, programs, reruns, scripts, secrets, sessions, state, tables, tenants, tokens, users,
     versions,
@@ -110,6 +110,11 @@ fn around_scripts(operations: Operations) -> Operations {
         .add(Needs::Owner, routes!(tokens::list_tokens))
         .issue(Needs::Owner, routes!(tokens::create_token))
         .add(Needs::Owner, routes!(tokens::revoke_token))
+        .add(Needs::Owner, routes!(consumer_keys::list_consumer_keys))
+        .issue(Needs::Owner, routes!(consumer_keys::create_consumer_key))
+        .add(Needs::Owner, routes!(consumer_keys::show_consumer_key))
+        .add(Needs::Owner, routes!(consumer_keys::replace_consumer_key))
+        .add(Needs::Owner, routes!(consumer_keys::revoke_consumer_key))
         // What they reach.
         .add(Needs::Viewer, routes!(connections::list_connections))
         .add(Needs::Owner, routes!(connections::create_connection))

@@ -106,11 +106,12 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// `UnknownTable`, `UnknownSchema`, or what the database says.
+    /// `UnknownTable`, `UnknownSchema`, `NotAllowed` for what a restricted caller may not reach, or what the database says.
     pub async fn describe(&self, name: &TableName) -> Result<Vec<TableColumn>, SqlError> {
         self.check_name(&name.database)?;
-        self.tables().forget(name);
-        Ok(self.table(name).await?.columns.clone())
+        let granted = self.grant(name.clone())?;
+        self.tables().forget(granted.name());
+        Ok(self.table(granted.name()).await?.columns.clone())
     }
 
     /// The table, remembered or read now. Inside of a transaction, which may yet be undone, nothing is remembered.
@@ -171,7 +172,7 @@ impl Database {
         Ok(!known.is_empty())
     }
 
-    /// All schemas with their tables and views, as far as the connection may see them.
+    /// All schemas with their tables and views, as far as the connection may see them, and the caller may reach them.
     ///
     /// # Errors
     ///
@@ -182,6 +183,9 @@ impl Database {
         let rows: Vec<TableRow> = self.rows(catalog(template)).await?;
         let mut schemas: Vec<Schema> = Vec::new();
         for TableRow { schema, table } in rows {
+            if !self.shows(&schema, table.as_deref()) {
+                continue;
+            }
             if schemas.last().is_none_or(|last| last.name != schema) {
                 schemas.push(Schema { name: schema, tables: Vec::new() });
             }
@@ -198,6 +202,9 @@ impl Database {
     ///
     /// What the database says.
     pub async fn lists(&self, schema: &str, table: &str) -> Result<bool, SqlError> {
+        if !self.shows(schema, Some(table)) {
+            return Ok(false);
+        }
         let (left, right) = match self.dialect() {
             Dialect::MySql => ("l.`schema` = ", " AND l.`table` = "),
             Dialect::Postgres | Dialect::Sqlite => ("l.\"schema\" = ", " AND l.\"table\" = "),

@@ -13,6 +13,7 @@ use crate::{
         Database,
         catalog::{Table, without_key},
         placeholders::Template,
+        scope::{Granted, write_exact},
         select::{Dialect, Form, Statement, VALUES_MAX, invalid, quoted, quoted_table, shown, shown_table},
     },
     domain::sql::{Action, Change, SqlError, SqlErrorCode, TableName},
@@ -33,58 +34,96 @@ impl Database {
     /// # Errors
     ///
     /// `InvalidArgument` for values that are none of their column's type, a key that is not the table's, a table without
-    /// primary key; `UnknownRow` when the key names no row; what the database says.
+    /// primary key; `UnknownRow` when the key names no row; `NotAllowed` for what a restricted caller may not reach; what the
+    /// database says.
     pub async fn change(&self, change: Change) -> Result<Vec<u8>, SqlError> {
         let Change { table: name, action } = change;
         self.check_name(&name.database)?;
+        let granted = self.grant(name)?;
         let is_remembered = !self.is_inside();
-        match self.try_change(&name, &action).await {
+        match self.try_change(&granted, &action).await {
             // The table may have changed since it was read. Nothing was done: the names did not fit.
             Err(error)
                 if is_remembered && matches!(error.code, SqlErrorCode::UnknownColumn | SqlErrorCode::UnknownTable) =>
             {
-                self.tables().forget(&name);
-                self.try_change(&name, &action).await
+                self.tables().forget(granted.name());
+                self.try_change(&granted, &action).await
             }
             result => result,
         }
     }
 
-    async fn try_change(&self, name: &TableName, action: &Action) -> Result<Vec<u8>, SqlError> {
+    async fn try_change(&self, granted: &Granted, action: &Action) -> Result<Vec<u8>, SqlError> {
+        let own = self.own(granted, action).await?;
+        let action = own.as_ref().unwrap_or(action);
         if self.dialect() == Dialect::MySql {
-            return self.change_in_mysql(name, action).await;
+            return self.change_in_mysql(granted, action).await;
         }
         match action {
-            Action::Insert { rows } => self.insert(name, rows).await,
+            Action::Insert { rows } => self.insert(granted, rows).await,
             Action::Update { key, values } => {
-                if values.is_empty() {
-                    return Err(invalid("`update` needs at least one column to change"));
-                }
-                let key = self.key(name, key).await?;
-                match self.update(name, &key, values).await? {
+                let key = self.key(granted.name(), key).await?;
+                match self.update(granted, &key, values).await? {
                     Some(rows) => Ok(rows),
-                    None => Err(unknown_row(name, &key)),
+                    None => Err(unknown_row(granted.name(), &key)),
                 }
             }
-            Action::Upsert { key, values } => self.upsert(name, self.key(name, key).await?, values).await,
+            Action::Upsert { key, values } => {
+                let key = self.key(granted.name(), key).await?;
+                if granted.only().is_some() {
+                    return self.upsert_own(granted, &key, values).await;
+                }
+                self.upsert(granted, key, values).await
+            }
             Action::Delete { key } => {
-                let key = self.key(name, key).await?;
-                let mut writer = Writer::new(self.dialect(), name)?;
-                writer.text("DELETE FROM ").table().text(" AS t0").key(&key)?.text(" RETURNING *");
+                let key = self.key(granted.name(), key).await?;
+                let mut writer = Writer::new(self.dialect(), granted)?;
+                writer.text("DELETE FROM ").table().text(" AS t0 WHERE ").key("t0.", &key)?.text(" RETURNING *");
                 match self.json(writer.statement()).await? {
-                    (_, 0) => Err(unknown_row(name, &key)),
+                    (_, 0) => Err(unknown_row(granted.name(), &key)),
                     (rows, _) => Ok(rows),
                 }
             }
         }
     }
 
-    async fn insert(&self, name: &TableName, rows: &[Row]) -> Result<Vec<u8>, SqlError> {
+    /// A change of a filtered table, with what is inserted as the caller's own, and what it changes left so. `None` if the
+    /// table is not filtered.
+    ///
+    /// # Errors
+    /// Those of a change; `NotAllowed` if a row would become another caller's.
+    async fn own(&self, granted: &Granted, action: &Action) -> Result<Option<Action>, SqlError> {
+        if let Action::Update { values, .. } = action
+            && values.is_empty()
+        {
+            return Err(invalid("`update` needs at least one column to change"));
+        }
+        if granted.only().is_none() {
+            return Ok(None);
+        }
+        let table = self.table(granted.name()).await?;
+        let Some(own) = granted.own(&table, self.dialect())? else { return Ok(None) };
+        Ok(Some(match action {
+            Action::Insert { rows } => {
+                check_insert(rows)?;
+                Action::Insert { rows: rows.iter().map(|row| own.inserted(row)).collect::<Result<_, _>>()? }
+            }
+            Action::Update { key, values } => Action::Update { key: key.clone(), values: own.changed(values)? },
+            Action::Upsert { key, values } => {
+                let named = self.key(granted.name(), key).await?;
+                own.changed(&named)?; // the key of a new row must be the caller's, too
+                Action::Upsert { key: key.clone(), values: own.changed(values)? }
+            }
+            Action::Delete { key } => Action::Delete { key: key.clone() },
+        }))
+    }
+
+    async fn insert(&self, granted: &Granted, rows: &[Row]) -> Result<Vec<u8>, SqlError> {
         let columns = check_insert(rows)?;
         let is_even = rows.iter().all(|row| row.len() == columns.len());
         // Only then is it needed what the missing columns default to.
-        let table = if is_even { None } else { Some(self.table(name).await?) };
-        let mut writer = Writer::new(self.dialect(), name)?;
+        let table = if is_even { None } else { Some(self.table(granted.name()).await?) };
+        let mut writer = Writer::new(self.dialect(), granted)?;
         if columns.is_empty() {
             writer.text("INSERT INTO ").table().text(" DEFAULT VALUES RETURNING *");
         } else {
@@ -96,23 +135,20 @@ impl Database {
     }
 
     /// Changes columns of one row; `None` if there is no such row.
-    async fn update(&self, name: &TableName, key: &Row, values: &Row) -> Result<Option<Vec<u8>>, SqlError> {
-        let mut writer = Writer::new(self.dialect(), name)?;
-        writer.text("UPDATE ").table().text(" AS t0 SET ");
-        for (nth, (column, value)) in values.iter().enumerate() {
-            writer.text(if nth == 0 { "" } else { ", " }).name(column)?.text(" = ").value(column, value);
-        }
-        writer.key(key)?.text(" RETURNING *");
+    async fn update(&self, granted: &Granted, key: &Row, values: &Row) -> Result<Option<Vec<u8>>, SqlError> {
+        let mut writer = Writer::new(self.dialect(), granted)?;
+        writer.update().table().text(" AS t0 SET ").assignments(values, |_, value| value.clone())?;
+        writer.text(" WHERE ").key("t0.", key)?.text(" RETURNING *");
         check_values(self.dialect(), &writer)?;
         let (rows, n_rows) = self.json(writer.statement()).await?;
         Ok((n_rows > 0).then_some(rows))
     }
 
     /// Tries an update first, because an insert would need the columns that an existing row keeps.
-    async fn upsert(&self, name: &TableName, key: Row, values: &Row) -> Result<Vec<u8>, SqlError> {
+    async fn upsert(&self, granted: &Granted, key: Row, values: &Row) -> Result<Vec<u8>, SqlError> {
         let (values, row) = new_row(&key, values)?;
         if !values.is_empty()
-            && let Some(rows) = self.update(name, &key, &values).await?
+            && let Some(rows) = self.update(granted, &key, &values).await?
         {
             return Ok(rows);
         }
@@ -121,10 +157,27 @@ impl Database {
         let all: Vec<&str> = row.keys().map(String::as_str).collect();
         // Without a column to change, the row is given back by changing nothing.
         let changed = if columns.is_empty() { &key_columns } else { &columns };
-        let mut writer = Writer::new(self.dialect(), name)?;
+        let mut writer = Writer::new(self.dialect(), granted)?;
         writer.insert(&all, &[&row], None)?;
         writer.on_conflict(&key_columns, changed, None)?.text(" RETURNING *");
         Ok(self.json(writer.statement()).await?.0)
+    }
+
+    /// An upsert into a filtered table: a row of others with the same key is in the way of the new one, and stays as it is.
+    async fn upsert_own(&self, granted: &Granted, key: &Row, values: &Row) -> Result<Vec<u8>, SqlError> {
+        let (values, row) = new_row(key, values)?;
+        if let Some(rows) = self.update(granted, key, &values).await? {
+            return Ok(rows);
+        }
+        let table = self.table(granted.name()).await?;
+        let Some(own) = granted.own(&table, self.dialect())? else { return Err(unknown_row(granted.name(), key)) };
+        match self.insert(granted, &[own.inserted(&row)?]).await {
+            // Two upserts at once both found no row; the second finds the row of the first now.
+            Err(error) if error.code == SqlErrorCode::ConstraintViolated && !self.is_inside() => {
+                self.update(granted, key, &values).await?.ok_or(error)
+            }
+            result => result,
+        }
     }
 
     /// The primary key that `given` means, column to value.
@@ -230,21 +283,23 @@ fn check_values(dialect: Dialect, writer: &Writer<'_>) -> Result<(), SqlError> {
 /// Writes a statement that changes one table.
 pub(super) struct Writer<'a> {
     dialect: Dialect,
-    name: &'a TableName,
+    granted: &'a Granted,
     quoted: String,
     template: Template,
     columns: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(dialect: Dialect, name: &'a TableName) -> Result<Self, SqlError> {
-        let quoted = quoted_table(dialect, name.schema.as_deref(), &name.table)?;
-        Ok(Self { dialect, name, quoted, template: Template::default(), columns: Vec::new() })
+    pub(super) fn new(dialect: Dialect, granted: &'a Granted) -> Result<Self, SqlError> {
+        let TableName { database: _, schema, table } = granted.name();
+        let quoted = quoted_table(dialect, schema.as_deref(), table)?;
+        Ok(Self { dialect, granted, quoted, template: Template::default(), columns: Vec::new() })
     }
 
     pub(super) fn statement(self) -> Statement {
-        let Self { dialect: _, name, quoted: _, template, columns } = self;
-        let form = Form::Change { schema: name.schema.clone(), table: name.table.clone() };
+        let Self { dialect: _, granted, quoted: _, template, columns } = self;
+        let TableName { database: _, schema, table } = granted.name().clone();
+        let form = Form::Change { schema, table };
         Statement::ours(template, columns, form)
     }
 
@@ -276,20 +331,50 @@ impl<'a> Writer<'a> {
         self
     }
 
+    /// The row of this key, if it is the caller's.
+    fn key(&mut self, alias: &str, key: &Row) -> Result<&mut Self, SqlError> {
+        self.equals(alias, key)?.own(alias)
+    }
+
     /// Each column of the key is this.
-    fn equals(&mut self, key: &Row) -> Result<&mut Self, SqlError> {
+    fn equals(&mut self, alias: &str, key: &Row) -> Result<&mut Self, SqlError> {
         for (nth, (column, value)) in key.iter().enumerate() {
-            self.text(if nth == 0 { "" } else { " AND " }).name(column)?.text(" = ").value(column, value);
+            self.text(if nth == 0 { "" } else { " AND " }).text(alias);
+            self.name(column)?.text(" = ").value(column, value);
         }
         Ok(self)
     }
 
-    /// `WHERE` the key is this.
-    fn key(&mut self, key: &Row) -> Result<&mut Self, SqlError> {
-        for (nth, (column, value)) in key.iter().enumerate() {
-            self.text(if nth == 0 { " WHERE t0." } else { " AND t0." }).name(column)?.text(" = ").value(column, value);
+    /// `AND` the row is the caller's.
+    fn own(&mut self, alias: &str) -> Result<&mut Self, SqlError> {
+        if let Some(only) = self.granted.only() {
+            self.text(" AND ");
+            write_exact(&mut self.template, &mut self.columns, self.dialect, alias, only)?;
         }
         Ok(self)
+    }
+
+    /// What is set in an update. Nothing is the filter's column, to what it is.
+    fn assignments(&mut self, values: &Row, fitting: impl Fn(&str, &Value) -> Value) -> Result<&mut Self, SqlError> {
+        for (nth, (column, value)) in values.iter().enumerate() {
+            self.text(if nth == 0 { "" } else { ", " })
+                .name(column)?
+                .text(" = ")
+                .value(column, &fitting(column, value));
+        }
+        if let (true, Some(only)) = (values.is_empty(), self.granted.only()) {
+            self.name(&only.column)?.text(" = ").name(&only.column)?;
+        }
+        Ok(self)
+    }
+
+    /// `UPDATE`. A constraint of SQLite may say that the rows in the way of others' are deleted: not those of other callers.
+    fn update(&mut self) -> &mut Self {
+        self.text(if self.keeps_others() { "UPDATE OR ABORT " } else { "UPDATE " })
+    }
+
+    fn keeps_others(&self) -> bool {
+        self.dialect == Dialect::Sqlite && self.granted.only().is_some()
     }
 
     /// `INSERT INTO … VALUES …`. What a row does not name gets its default, which `table` tells.
@@ -303,7 +388,8 @@ impl<'a> Writer<'a> {
             let message = "the rows name too many different columns for one statement: insert in parts";
             return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
         }
-        self.text("INSERT INTO ").table().text(" (").names(columns)?.text(") VALUES ");
+        self.text(if self.keeps_others() { "INSERT OR ABORT INTO " } else { "INSERT INTO " });
+        self.table().text(" (").names(columns)?.text(") VALUES ");
         for (nth, row) in rows.iter().enumerate() {
             self.text(if nth == 0 { "(" } else { ", (" });
             for (nth, column) in columns.iter().enumerate() {

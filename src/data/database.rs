@@ -13,7 +13,8 @@ use crate::{
         catalog::TableCache,
         cursor::{self, Cursor},
         mysql, postgres,
-        select::{self, Dialect, Form, Statement, first_word},
+        scope::Scope,
+        select::{self, Asked, Dialect, Form, Statement, first_word},
         sqlite,
         transaction::{self, Author, Transaction},
     },
@@ -33,9 +34,11 @@ pub struct Database {
     name: ConnectionName,
     limits: SqlLimits,
     transaction: Option<Transaction>,
+    scope: Scope,
 }
 
 impl Database {
+    /// For statements that may reach everything; see [`scoped`](Self::scoped).
     pub(super) fn new(
         pool: AnyPool,
         tables: Arc<TableCache>,
@@ -43,7 +46,7 @@ impl Database {
         name: ConnectionName,
         limits: SqlLimits,
     ) -> Self {
-        Self { pool, tables, runtime, name, limits, transaction: None }
+        Self { pool, tables, runtime, name, limits, transaction: None, scope: Scope::All }
     }
 
     /// The same database, with every statement in a transaction.
@@ -52,10 +55,15 @@ impl Database {
         Self { transaction: Some(transaction), ..self }
     }
 
+    /// The same database, within narrower bounds.
+    pub(super) fn within(self, scope: Scope) -> Self {
+        Self { scope, ..self }
+    }
+
     /// The same database, for statements outside of a transaction.
     pub(super) fn again(&self) -> Self {
-        let Self { pool, tables, runtime, name, limits, transaction: _ } = self;
-        Self::new(pool.clone(), Arc::clone(tables), runtime.clone(), name.clone(), *limits)
+        let Self { pool, tables, runtime, name, limits, transaction: _, scope } = self;
+        Self::new(pool.clone(), Arc::clone(tables), runtime.clone(), name.clone(), *limits).within(scope.clone())
     }
 
     /// Starts a statement and waits for its first rows, its end or its error.
@@ -65,11 +73,11 @@ impl Database {
     /// # Errors
     ///
     /// Arguments of the wrong form, what the database says, `StatementTimeout` after `limits.statement_time` without a
-    /// row, `Unavailable` when no connection can be had.
+    /// row, `Unavailable` when no connection can be had; `NotAllowed` for what a restricted caller may not reach.
     pub async fn fetch(&self, select: Select) -> Result<Cursor, SqlError> {
         self.check_name(&select.database)?;
         let is_stream = select.stream;
-        let statement = Statement::new(self.dialect(), select)?;
+        let statement = self.statement(select)?;
         let changes_tables = match statement.form {
             Form::Query { .. } => changes_tables(&statement.template.render(|_| String::new())),
             Form::Table { .. } | Form::Change { .. } => false,
@@ -79,6 +87,17 @@ impl Database {
             self.tables.forget_all();
         }
         cursor.map(|cursor| if is_stream { cursor.into_stream() } else { cursor })
+    }
+
+    /// What a script's `fetch` runs.
+    fn statement(&self, select: Select) -> Result<Statement, SqlError> {
+        match select::asked(&select)? {
+            Asked::Table(name) => Statement::of_table(self.dialect(), &self.grant(name)?, select),
+            Asked::Query => {
+                self.check_open("a statement of your own (`query`, `execute`)")?;
+                Statement::of_author(self.dialect(), select)
+            }
+        }
     }
 
     /// What kind of database it is.
@@ -171,6 +190,23 @@ impl Database {
     /// Checks the database name that a script gave.
     pub(super) fn check_name(&self, given: &str) -> Result<(), SqlError> {
         select::check_database(given, &self.name, self.pool.database())
+    }
+
+    pub(super) fn connection(&self) -> &ConnectionName {
+        &self.name
+    }
+
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The schema of a table whose schema is not named, as far as the host knows.
+    pub(super) fn default_schema(&self) -> &str {
+        match self.dialect() {
+            Dialect::MySql => self.pool.database(),
+            Dialect::Postgres => "public",
+            Dialect::Sqlite => "main",
+        }
     }
 
     pub(super) fn dialect(&self) -> Dialect {

@@ -12,10 +12,11 @@ use crate::{
         Database,
         change::{COLUMNS_MAX, Writer},
         placeholders::Template,
+        scope::Granted,
         select::{Dialect, Form, Statement, invalid, quoted, shown},
         sqlite,
     },
-    domain::sql::{NewTable, SqlError, SqlErrorCode, TableName},
+    domain::sql::{NewTable, SqlError, SqlErrorCode},
 };
 
 /// A type of a column, in no database's words.
@@ -156,6 +157,7 @@ impl Database {
     /// transaction; what the database says.
     pub async fn create_schema(&self, database: &str, schema: &str) -> Result<(), SqlError> {
         self.check_name(database)?;
+        self.check_open("`create_schema`")?;
         let name = quoted(self.dialect(), "schema", schema)?;
         if let Some(pool) = self.sqlite() {
             if self.is_inside() {
@@ -183,6 +185,7 @@ impl Database {
     pub async fn create_table(&self, new: NewTable) -> Result<(), SqlError> {
         let NewTable { table: name, mut fields, mut key } = new;
         self.check_name(&name.database)?;
+        let granted = self.grant_whole(name, "create_table", "it is there already")?;
         if fields.is_empty() {
             if key.len() > 1 {
                 return Err(invalid("`create_table` needs `fields` for a primary key of several columns"));
@@ -195,15 +198,15 @@ impl Database {
             .into_iter()
             .map(|(column, r#type)| Ok((column, FieldType::parse(&r#type)?)))
             .collect::<Result<Vec<_>, SqlError>>()?;
-        self.tables().forget(&name);
-        self.json(create_statement(self.dialect(), &name, &fields, &key, false)?).await.map(|_| ())
+        self.tables().forget(granted.name());
+        self.json(create_statement(self.dialect(), &granted, &fields, &key, false)?).await.map(|_| ())
     }
 }
 
 /// `CREATE TABLE`.
 pub(super) fn create_statement(
     dialect: Dialect,
-    name: &TableName,
+    granted: &Granted,
     fields: &[(String, FieldType)],
     key: &[String],
     unless_exists: bool,
@@ -214,7 +217,7 @@ pub(super) fn create_statement(
     if let Some(unknown) = key.iter().find(|column| !fields.iter().any(|(field, _)| field == *column)) {
         return Err(invalid(format!("`pk` names `{}`, which is none of the fields", shown(unknown))));
     }
-    let mut writer = Writer::new(dialect, name)?;
+    let mut writer = Writer::new(dialect, granted)?;
     writer.text(if unless_exists { "CREATE TABLE IF NOT EXISTS " } else { "CREATE TABLE " }).table().text(" (");
     let is_numbered = |column: &str, r#type: FieldType| r#type.is_number() && key.len() == 1 && key[0] == column;
     for (nth, (column, r#type)) in fields.iter().enumerate() {
@@ -253,11 +256,11 @@ fn numbered(dialect: Dialect, r#type: FieldType) -> String {
 /// `ALTER TABLE … ADD COLUMN`.
 pub(super) fn add_column_statement(
     dialect: Dialect,
-    name: &TableName,
+    granted: &Granted,
     column: &str,
     r#type: FieldType,
 ) -> Result<Statement, SqlError> {
-    let mut writer = Writer::new(dialect, name)?;
+    let mut writer = Writer::new(dialect, granted)?;
     writer.text("ALTER TABLE ").table().text(" ADD COLUMN ").name(column)?.text(" ").text(&r#type.sql(dialect));
     Ok(writer.statement())
 }

@@ -5,13 +5,14 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     data::{
         Cursor, Database,
         catalog::Table,
         placeholders::{self, Template},
+        scope::{Granted, write_exact},
         select::{Dialect, Form, QUERY_BYTES_MAX, Statement, invalid, quoted, quoted_table, shown, write_condition},
     },
     domain::{
@@ -30,21 +31,19 @@ impl Database {
     ///
     /// `UnknownColumn` and `InvalidArgument` for what the caller asked; else as [`fetch`](Self::fetch).
     pub async fn page(&self, query: &PageQuery) -> Result<Cursor, SqlError> {
-        let table = self.table_of(&query.source).await?;
-        let mut writer = Writer::new(self.dialect(), table.as_deref());
+        let mut writer = self.writer(&query.source).await?;
         writer.text("SELECT ");
         match &query.columns {
             Some(columns) => writer.columns(columns)?,
             None => writer.text("*"),
         }
-        writer.source(&query.source)?;
-        writer.conditions(&query.conditions)?;
+        writer.rows(query)?;
         if let Some(after) = &query.after {
             writer.after(&query.order, after)?;
         }
         writer.order(&query.order)?;
         writer.text(&format!(" LIMIT {}", query.limit));
-        self.run(writer.statement(&query.source)).await
+        self.run(writer.statement()).await
     }
 
     /// How many rows there are on all pages.
@@ -57,26 +56,24 @@ impl Database {
         struct Counted {
             n: u64,
         }
-        let table = self.table_of(&query.source).await?;
-        let mut writer = Writer::new(self.dialect(), table.as_deref());
+        let mut writer = self.writer(&query.source).await?;
         writer.text("SELECT COUNT(*) AS n");
-        writer.source(&query.source)?;
-        writer.conditions(&query.conditions)?;
-        let rows: Vec<Counted> = self.rows(writer.statement(&query.source)).await?;
+        writer.rows(query)?;
+        let rows: Vec<Counted> = self.rows(writer.statement()).await?;
         rows.first().map(|row| row.n).ok_or_else(|| {
             SqlError::new(SqlErrorCode::StatementFailed, "the database did not count") // no database does that
         })
     }
 
-    /// The columns of a source in the database's order, and those of its primary key. Of a query neither is known.
+    /// The columns of a table in the database's order, and those of its primary key.
     ///
     /// # Errors
     ///
-    /// `UnknownTable`, `UnknownSchema`, or what the database says.
-    pub async fn columns(&self, source: &PageSource) -> Result<Option<(Vec<String>, Vec<String>)>, SqlError> {
-        let Some(table) = self.table_of(source).await? else { return Ok(None) };
+    /// `UnknownTable`, `UnknownSchema`, `NotAllowed`, or what the database says.
+    pub async fn columns(&self, name: TableName) -> Result<(Vec<String>, Vec<String>), SqlError> {
+        let table = self.table(self.grant(name)?.name()).await?;
         let columns = table.columns.iter().map(|column| column.name.clone()).collect();
-        Ok(Some((columns, table.key().into_iter().map(str::to_owned).collect())))
+        Ok((columns, table.key().into_iter().map(str::to_owned).collect()))
     }
 
     /// Names of the `:name` placeholders in an author's query, each once.
@@ -85,37 +82,62 @@ impl Database {
         placeholders::names(self.dialect(), sql)
     }
 
-    async fn table_of(&self, source: &PageSource) -> Result<Option<Arc<Table>>, SqlError> {
-        match source {
-            PageSource::Table { schema, table } => {
-                let name = TableName { database: String::new(), schema: schema.clone(), table: table.clone() };
-                Ok(Some(self.table(&name).await?))
+    /// Looks the source up, as far as the caller may reach it.
+    async fn writer<'a>(&self, source: &'a PageSource) -> Result<Writer<'a>, SqlError> {
+        let from = match source {
+            PageSource::Table(name) => {
+                let granted = self.grant(name.clone())?;
+                let table = self.table(granted.name()).await?;
+                From::Table { granted, table }
             }
-            PageSource::Query { .. } => Ok(None),
-        }
+            PageSource::Query { sql, values } => {
+                self.check_open("a query")?;
+                From::Query { sql, values }
+            }
+        };
+        Ok(Writer {
+            dialect: self.dialect(),
+            from,
+            template: Template::default(),
+            value_columns: Vec::new(),
+            has_where: false,
+        })
     }
+}
+
+/// Where the rows are.
+enum From<'a> {
+    Table { granted: Granted, table: Arc<Table> },
+    Query { sql: &'a str, values: &'a Map<String, Value> },
 }
 
 struct Writer<'a> {
     dialect: Dialect,
-    table: Option<&'a Table>,
+    from: From<'a>,
     template: Template,
-    /// The column that each value is for; empty for those of a query's own placeholders.
+    /// The column that each value is for; empty where that is not known.
     value_columns: Vec<String>,
     has_where: bool,
 }
 
-impl<'a> Writer<'a> {
-    fn new(dialect: Dialect, table: Option<&'a Table>) -> Self {
-        Self { dialect, table, template: Template::default(), value_columns: Vec::new(), has_where: false }
-    }
-
-    fn statement(self, source: &PageSource) -> Statement {
-        let form = match source {
-            PageSource::Table { schema, table } => Form::Table { schema: schema.clone(), table: table.clone() },
-            PageSource::Query { .. } => Form::Query { offset: 0, limit: None },
+impl Writer<'_> {
+    fn statement(self) -> Statement {
+        let form = match self.from {
+            From::Table { granted, .. } => {
+                let TableName { schema, table, .. } = granted.name().clone();
+                Form::Table { schema, table }
+            }
+            From::Query { .. } => Form::Query { offset: 0, limit: None },
         };
         Statement { decimals: true, ..Statement::ours(self.template, self.value_columns, form) }
+    }
+
+    /// The table, of which a query's columns are not known.
+    fn table(&self) -> Option<&Table> {
+        match &self.from {
+            From::Table { table, .. } => Some(table),
+            From::Query { .. } => None,
+        }
     }
 
     fn text(&mut self, sql: &str) {
@@ -124,7 +146,7 @@ impl<'a> Writer<'a> {
 
     /// A column of the source, by its quoted name.
     fn column(&self, argument: &str, name: &str) -> Result<String, SqlError> {
-        if self.table.is_some_and(|table| table.column(name, self.dialect).is_none()) {
+        if self.table().is_some_and(|table| table.column(name, self.dialect).is_none()) {
             return Err(SqlError::new(SqlErrorCode::UnknownColumn, format!("unknown column `{}`", shown(name))));
         }
         Ok(format!("t0.{}", quoted(self.dialect, argument, name)?))
@@ -139,24 +161,32 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn source(&mut self, source: &PageSource) -> Result<(), SqlError> {
+    /// The source's rows that fulfil the conditions, and that the caller may reach.
+    fn rows(&mut self, query: &PageQuery) -> Result<(), SqlError> {
         self.text(" FROM ");
-        match source {
-            PageSource::Table { schema, table } => {
-                self.text(&quoted_table(self.dialect, schema.as_deref(), table)?);
-                self.text(" AS t0");
+        let only = match &self.from {
+            From::Table { granted, .. } => {
+                let TableName { schema, table, .. } = granted.name();
+                let (table, only) = (quoted_table(self.dialect, schema.as_deref(), table)?, granted.only().cloned());
+                self.text(&format!("{table} AS t0"));
+                only
             }
-            PageSource::Query { sql, values } => {
+            From::Query { sql, values } => {
                 if sql.len() > QUERY_BYTES_MAX || sql.contains('\0') {
                     return Err(invalid("`query` is too long, or contains a NUL character"));
                 }
                 // On a line of its own, so that a comment at its end does not take the rest.
-                let sql = sql.trim().trim_end_matches(';');
-                let (sql, params) = (format!("(\n{sql}\n) AS t0"), Params::Named(values.clone()));
-                let query = placeholders::parse(self.dialect, sql, params)?;
+                let sql = format!("(\n{}\n) AS t0", sql.trim().trim_end_matches(';'));
+                let query = placeholders::parse(self.dialect, sql, Params::Named((*values).clone()))?;
                 self.template.append(query);
                 self.value_columns.resize(self.template.values.len(), String::new());
+                None
             }
+        };
+        self.conditions(&query.conditions)?;
+        if let Some(only) = only {
+            self.and();
+            write_exact(&mut self.template, &mut self.value_columns, self.dialect, "t0.", &only)?;
         }
         Ok(())
     }
@@ -204,7 +234,7 @@ impl<'a> Writer<'a> {
 
     /// A text as a value of the column, where its type makes a difference that binding does not know of.
     fn read(&self, column: &str, text: &str) -> Value {
-        let known = self.table.and_then(|table| table.column(column, self.dialect));
+        let known = self.table().and_then(|table| table.column(column, self.dialect));
         let r#type = known.map(|column| column.data_type.to_ascii_lowercase()).unwrap_or_default();
         let is_boolean = r#type.starts_with("bool") || r#type == "tinyint(1)";
         match (is_boolean, text) {
@@ -229,7 +259,7 @@ impl<'a> Writer<'a> {
     }
 
     fn may_be_null(&self, column: &str) -> bool {
-        self.table.and_then(|table| table.column(column, self.dialect)).is_none_or(|column| column.nullable)
+        self.table().and_then(|table| table.column(column, self.dialect)).is_none_or(|column| column.nullable)
     }
 
     fn order(&mut self, order: &[OrderBy]) -> Result<(), SqlError> {

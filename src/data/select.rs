@@ -11,10 +11,11 @@ use crate::{
     data::{
         json::Shape,
         placeholders::{self, Template},
+        scope::{Granted, write_exact},
     },
     domain::{
         names::ConnectionName,
-        sql::{Params, Select, SqlError, SqlErrorCode},
+        sql::{Params, Select, SqlError, SqlErrorCode, TableName},
     },
 };
 
@@ -57,13 +58,60 @@ pub(crate) enum Form {
     Change { schema: Option<String>, table: String },
 }
 
+/// What a script's `fetch` is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Rows of this table.
+    Table(TableName),
+    /// The rows of a statement.
+    Query,
+}
+
+/// What a `fetch` is for: one thing.
+pub(crate) fn asked(select: &Select) -> Result<Asked, SqlError> {
+    let Select { database, schema, table, query, .. } = select;
+    match (table, query) {
+        (Some(table), None) => {
+            let (database, schema, table) = (database.clone(), schema.clone(), table.clone());
+            Ok(Asked::Table(TableName { database, schema, table }))
+        }
+        (None, Some(_)) => Ok(Asked::Query),
+        (Some(_), Some(_)) => Err(invalid("give a table or a `query`, not both")),
+        (None, None) => Err(invalid("give a table or a `query`")),
+    }
+}
+
 impl Statement {
-    /// Checks the arguments and writes the SQL.
-    pub(crate) fn new(dialect: Dialect, select: Select) -> Result<Self, SqlError> {
+    /// Checks the arguments of a table read and writes its SQL.
+    pub(crate) fn of_table(dialect: Dialect, granted: &Granted, select: Select) -> Result<Self, SqlError> {
         let Select {
             database: _,
-            schema,
-            table,
+            schema: _,
+            table: _,
+            query: _,
+            params,
+            filter,
+            order_by,
+            limit,
+            offset,
+            decimals,
+            lists,
+            stream: _,
+        } = select;
+        if params != Params::None {
+            return Err(invalid("`params` go with `query`, not with a table: use `where`"));
+        }
+        let (template, value_columns) = table_template(dialect, granted, &filter, &order_by, limit, offset)?;
+        let TableName { database: _, schema, table } = granted.name().clone();
+        Ok(Self { template, value_columns, form: Form::Table { schema, table }, decimals, shape: shape(lists) })
+    }
+
+    /// Checks the arguments of an author's statement.
+    pub(crate) fn of_author(dialect: Dialect, select: Select) -> Result<Self, SqlError> {
+        let Select {
+            database: _,
+            schema: _,
+            table: _,
             query,
             params,
             filter,
@@ -74,36 +122,22 @@ impl Statement {
             lists,
             stream: _,
         } = select;
-        let shape = if lists { Shape::List } else { Shape::Object };
-        match (table, query) {
-            (Some(table), None) => {
-                if params != Params::None {
-                    return Err(invalid("`params` go with `query`, not with a table: use `where`"));
-                }
-                let value_columns = filter_columns(&filter, dialect);
-                let template = table_template(dialect, schema.as_deref(), &table, &filter, &order_by, limit, offset)?;
-                Ok(Self { template, value_columns, form: Form::Table { schema, table }, decimals, shape })
-            }
-            (None, Some(query)) => {
-                if !filter.is_empty() || !order_by.is_empty() {
-                    return Err(invalid("`where` and `order_by` go with a table: write them into the `query`"));
-                }
-                if query.len() > QUERY_BYTES_MAX {
-                    return Err(invalid(format!("`query` is longer than {QUERY_BYTES_MAX} bytes")));
-                }
-                if query.contains('\0') {
-                    return Err(invalid("`query` contains a NUL character"));
-                }
-                if query.trim().is_empty() {
-                    return Err(invalid("`query` is empty"));
-                }
-                let template = placeholders::parse(dialect, query, params)?;
-                let form = Form::Query { offset: offset.unwrap_or(0), limit };
-                Ok(Self { template, value_columns: Vec::new(), form, decimals, shape })
-            }
-            (Some(_), Some(_)) => Err(invalid("give a table or a `query`, not both")),
-            (None, None) => Err(invalid("give a table or a `query`")),
+        let query = query.unwrap_or_default();
+        if !filter.is_empty() || !order_by.is_empty() {
+            return Err(invalid("`where` and `order_by` go with a table: write them into the `query`"));
         }
+        if query.len() > QUERY_BYTES_MAX {
+            return Err(invalid(format!("`query` is longer than {QUERY_BYTES_MAX} bytes")));
+        }
+        if query.contains('\0') {
+            return Err(invalid("`query` contains a NUL character"));
+        }
+        if query.trim().is_empty() {
+            return Err(invalid("`query` is empty"));
+        }
+        let template = placeholders::parse(dialect, query, params)?;
+        let form = Form::Query { offset: offset.unwrap_or(0), limit };
+        Ok(Self { template, value_columns: Vec::new(), form, decimals, shape: shape(lists) })
     }
 
     /// A statement of our own.
@@ -115,6 +149,10 @@ impl Statement {
     pub(crate) fn column(&self, value: usize) -> Option<&str> {
         self.value_columns.get(value).map(String::as_str).filter(|column| !column.is_empty())
     }
+}
+
+fn shape(lists: bool) -> Shape {
+    if lists { Shape::List } else { Shape::Object }
 }
 
 /// The first word of SQL text in lower case, after comments and parentheses: what kind of statement it is.
@@ -142,23 +180,30 @@ pub(crate) fn check_database(given: &str, connection: &ConnectionName, real: &st
     ))
 }
 
+/// The SQL of a table read, and the columns of its first values.
 fn table_template(
     dialect: Dialect,
-    schema: Option<&str>,
-    table: &str,
+    granted: &Granted,
     filter: &serde_json::Map<String, Value>,
     order_by: &[String],
     limit: Option<u64>,
     offset: Option<u64>,
-) -> Result<Template, SqlError> {
+) -> Result<(Template, Vec<String>), SqlError> {
+    let TableName { database: _, schema, table } = granted.name();
     let mut template = Template::default();
+    let mut value_columns = filter_columns(filter, dialect);
     // Columns are named with the alias, because SQLite takes a lone "name" that is no column for a text.
     template.text("SELECT * FROM ");
-    template.text(&quoted_table(dialect, schema, table)?);
+    template.text(&quoted_table(dialect, schema.as_deref(), table)?);
     template.text(" AS t0");
     for (nth, (column, value)) in filter.iter().enumerate() {
         template.text(if nth == 0 { " WHERE " } else { " AND " });
         write_condition(&mut template, dialect, &format!("t0.{}", quoted(dialect, "where", column)?), value);
+    }
+    if let Some(only) = granted.only() {
+        // Each condition of the script's is closed in itself, so this one holds for all rows.
+        template.text(if filter.is_empty() { " WHERE " } else { " AND " });
+        write_exact(&mut template, &mut value_columns, dialect, "t0.", only)?;
     }
     if order_by.len() > ORDER_BY_MAX {
         return Err(invalid(format!("`order_by` has more than {ORDER_BY_MAX} columns")));
@@ -185,7 +230,7 @@ fn table_template(
     if template.values.len() > VALUES_MAX {
         return Err(invalid(format!("`where` has more than {VALUES_MAX} values")));
     }
-    Ok(template)
+    Ok((template, value_columns))
 }
 
 pub(crate) fn write_condition(template: &mut Template, dialect: Dialect, column: &str, value: &Value) {
@@ -304,17 +349,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::data::scope::Scope;
 
     fn table(select: Select) -> Select {
         Select { table: Some("t".into()), ..select }
     }
 
+    fn statement(dialect: Dialect, select: Select) -> Result<Statement, SqlError> {
+        match asked(&select)? {
+            Asked::Table(name) => Statement::of_table(dialect, &Scope::All.table(name)?, select),
+            Asked::Query => Statement::of_author(dialect, select),
+        }
+    }
+
     fn sql(dialect: Dialect, select: Select) -> String {
-        Statement::new(dialect, select).unwrap().template.render(|n| format!("${}", n + 1))
+        statement(dialect, select).unwrap().template.render(|n| format!("${}", n + 1))
     }
 
     fn error(select: Select) -> String {
-        let error = Statement::new(Dialect::Postgres, select).unwrap_err();
+        let error = statement(Dialect::Postgres, select).unwrap_err();
         assert_eq!(error.code, SqlErrorCode::InvalidArgument);
         error.message
     }
@@ -336,7 +389,7 @@ mod tests {
         );
         let filter = json!({"a`b": 1, "n": null, "c": ["x", null, "y"], "e": []}).as_object().unwrap().clone();
         let select = Select { schema: Some("s`.t--".into()), filter, offset: Some(7), ..Select::default() };
-        let statement = Statement::new(Dialect::MySql, table(select)).unwrap();
+        let statement = statement(Dialect::MySql, table(select)).unwrap();
         assert_eq!(
             statement.template.render(|_| "?".to_owned()),
             "SELECT * FROM `s``.t--`.`t` AS t0 WHERE t0.`a``b` = ? AND t0.`n` IS NULL \

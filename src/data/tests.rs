@@ -8,6 +8,7 @@ mod mysql;
 mod mysql_sessions;
 mod mysql_writes;
 mod postgres_types;
+mod scope;
 mod transactions;
 mod types;
 mod writes;

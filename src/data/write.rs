@@ -12,6 +12,7 @@ use crate::{
         catalog::Table,
         change::{Writer, columns_of, text_of, values_max},
         define::{FieldType, add_column_statement, create_statement},
+        scope::Granted,
         select::{Dialect, IDENTIFIER_BYTES_MAX, invalid, shown, shown_table},
         transaction::Author,
     },
@@ -37,6 +38,7 @@ impl Database {
     pub async fn write(&self, write: TableWrite) -> Result<u64, SqlError> {
         let TableWrite { table: name, records, types, key } = write;
         self.check_name(&name.database)?;
+        let granted = self.grant_whole(name, "write", "use `insert`, `update` or `upsert`")?;
         let types = declared_types(&types)?;
         let n_records = records.len() as u64;
         if records.is_empty() {
@@ -47,10 +49,10 @@ impl Database {
         }
         let mut attempt = 1;
         loop {
-            let result = self.try_write(&name, &records, &types, &key).await;
+            let result = self.try_write(&granted, &records, &types, &key).await;
             match result {
                 Err(error) if attempt < ATTEMPTS && !self.is_inside() && is_outdated(error.code) => {
-                    self.tables().forget(&name);
+                    self.tables().forget(granted.name());
                     attempt += 1;
                 }
                 result => return result.map(|()| n_records),
@@ -60,11 +62,12 @@ impl Database {
 
     async fn try_write(
         &self,
-        name: &TableName,
+        granted: &Granted,
         records: &[Row],
         types: &HashMap<String, FieldType>,
         key: &[String],
     ) -> Result<(), SqlError> {
+        let name = granted.name();
         let columns = columns_of(records)?;
         let inferred = inferred_types(records);
         let type_of =
@@ -81,7 +84,7 @@ impl Database {
                 let mut declared: Vec<_> = declared.map(|column| (column.to_owned(), types[column])).collect();
                 declared.sort_by(|one, other| one.0.cmp(&other.0));
                 fields.append(&mut declared);
-                match self.json(create_statement(self.dialect(), name, &fields, key, true)?).await {
+                match self.json(create_statement(self.dialect(), granted, &fields, key, true)?).await {
                     // PostgreSQL's way to say that somebody else has just created it.
                     Err(error) if error.code == SqlErrorCode::ConstraintViolated && !self.is_inside() => {}
                     result => _ = result?,
@@ -97,7 +100,7 @@ impl Database {
             if column.is_empty() || column.len() > IDENTIFIER_BYTES_MAX {
                 return Err(invalid(format!("`{}` cannot be the name of a column", shown(column))));
             }
-            match self.json(add_column_statement(self.dialect(), name, column, type_of(column))?).await {
+            match self.json(add_column_statement(self.dialect(), granted, column, type_of(column))?).await {
                 // Somebody else has just added it.
                 Err(error) if error.code == SqlErrorCode::AlreadyExists && !self.is_inside() => {}
                 result => _ = result?,
@@ -109,18 +112,19 @@ impl Database {
             self.tables().forget(name);
             self.table(name).await?
         };
-        self.put_records(name, records, &columns, &table, key).await
+        self.put_records(granted, records, &columns, &table, key).await
     }
 
     /// Inserts or replaces, in one transaction when it takes several statements.
     async fn put_records(
         &self,
-        name: &TableName,
+        granted: &Granted,
         records: &[Row],
         columns: &[&str],
         table: &Table,
         key: &[String],
     ) -> Result<(), SqlError> {
+        let name = granted.name();
         let table_key = table.key();
         let key = effective_key(name, &table_key, key)?;
         // A key that the database numbers may be left out, by all records or by none.
@@ -142,7 +146,7 @@ impl Database {
         let key: Vec<&str> = key.iter().map(String::as_str).collect();
         let changed: Vec<&str> = columns.iter().copied().filter(|column| !key.contains(column)).collect();
         let statement = |chunk: &[&Row]| {
-            let mut writer = Writer::new(self.dialect(), name)?;
+            let mut writer = Writer::new(self.dialect(), granted)?;
             writer.insert(columns, chunk, Some(table))?;
             if is_keyed {
                 writer.on_conflict(&key, &changed, Some(table))?;

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::domain::{
     limits::{HEADROOM_BYTES, Limits},
     names::ConnectionName,
+    sql::TableName,
 };
 
 /// Longest description, in bytes.
@@ -337,6 +338,13 @@ fn check_fields(field: &'static str, names: &[String]) -> Result<(), InvalidSett
 }
 
 impl TableSource {
+    /// The table; of a query, an empty name.
+    #[must_use]
+    pub fn table_name(&self) -> TableName {
+        let Self { schema, table, .. } = self;
+        TableName { database: String::new(), schema: schema.clone(), table: table.clone().unwrap_or_default() }
+    }
+
     /// Checks what the types do not.
     ///
     /// # Errors

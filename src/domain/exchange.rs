@@ -63,13 +63,13 @@ pub enum Caller {
 }
 
 impl Caller {
-    /// The rows that it reaches, if not all.
+    /// The rows that it reaches, if not all that the script does.
     #[must_use]
     pub fn rows(&self) -> Option<&Arc<RowScope>> {
         match self {
             Self::Public => None,
-            Self::Token(token) => token.rows.as_ref(),
-            Self::Key(key) => key.rows.as_ref(),
+            Self::Token(bearer) => bearer.rows.as_ref(),
+            Self::Key(holder) => holder.rows.as_ref(),
         }
     }
 }

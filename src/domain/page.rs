@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::domain::sql::TableName;
+
 /// One page of a table, or of the rows that a query gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PageQuery {
@@ -23,12 +25,7 @@ pub struct PageQuery {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PageSource {
     /// A table or view.
-    Table {
-        /// Its schema; the database's default if absent.
-        schema: Option<String>,
-        /// Its name.
-        table: String,
-    },
+    Table(TableName),
     /// An author's statement that reads.
     Query {
         /// In the database's own dialect.

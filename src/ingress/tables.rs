@@ -96,9 +96,9 @@ pub(super) fn read(
     };
     let order = read_order(order.as_deref(), &key, check)?;
     let after = cursor.map(|cursor| read_cursor(&cursor, &order)).transpose()?;
-    let page_source = match (&source.table, &source.query) {
-        (_, Some(sql)) => PageSource::Query { sql: sql.clone(), values },
-        (table, None) => PageSource::Table { schema: source.schema.clone(), table: table.clone().unwrap_or_default() },
+    let page_source = match &source.query {
+        Some(sql) => PageSource::Query { sql: sql.clone(), values },
+        None => PageSource::Table(source.table_name()),
     };
     let limit = read_limit(limit.as_deref(), source)?;
     let counts = match count.as_deref() {

@@ -65,7 +65,9 @@ impl Invoker {
         let found = self.0.db.scripts().find_script(routes.tenant_id, script).await?;
         let limits = self.0.directory.limits();
         let (cursors, revealed) = (Arc::default(), Arc::default());
-        Ok(found
-            .map(|script| Detached(self.0.script_host(&routes, (script.id, script.name), limits, cursors, revealed))))
+        // An author's program has no caller whose rows it could be kept to.
+        Ok(found.map(|script| {
+            Detached(self.0.script_host(&routes, (script.id, script.name), limits, cursors, revealed, None))
+        }))
     }
 }

@@ -206,6 +206,7 @@ async fn sweep_expired(db: &Db) {
     let (now, failure) = (now_ms(), "what has expired cannot be deleted");
     repeat(|| db.credentials().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
     repeat(|| db.tokens().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
+    repeat(|| db.consumer_keys().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
     repeat(|| db.previews().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
     repeat(|| db.idempotency().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
 }

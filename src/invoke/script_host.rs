@@ -15,6 +15,7 @@ use crate::{
     domain::{
         limits::Limits,
         names::{ScriptId, ScriptName},
+        rows::RowScope,
     },
     egress::Egress,
     invoke::{
@@ -44,6 +45,8 @@ pub(super) struct ScriptHost {
     pub(super) transactions: Transactions,
     pub(super) egress: Arc<Egress>,
     pub(super) n_requests: u32,
+    /// The rows that the caller may reach, if not all.
+    pub(super) rows: Option<Arc<RowScope>>,
     /// When the handler began; outside of a sandbox, when the call did.
     pub(super) started: Instant,
 }

@@ -158,13 +158,13 @@ impl Invoker {
     }
 
     async fn read_source_columns(&self, call: &TableCall) -> Result<SourceColumns, SqlError> {
-        let TableCall { source: TableSource { schema, table, query, columns, key, .. }, .. } = call;
+        let source = &call.source;
+        let TableSource { query, columns, key, .. } = source;
         if let Some(sql) = query {
             let parameters = self.database(call).await?.parameters(sql);
             return Ok(SourceColumns { visible: columns.clone(), key: key.clone(), parameters });
         }
-        let source = PageSource::Table { schema: schema.clone(), table: table.clone().unwrap_or_default() };
-        let (all, primary_key) = self.database(call).await?.columns(&source).await?.unwrap_or_default();
+        let (all, primary_key) = self.database(call).await?.columns(source.table_name()).await?;
         let visible = Some(columns.clone().unwrap_or(all));
         let key = if key.is_empty() { primary_key } else { key.clone() };
         Ok(SourceColumns { visible, key, parameters: Vec::new() })
@@ -235,10 +235,10 @@ impl Invoker {
 
     /// The source's database, for this caller.
     async fn database(&self, call: &TableCall) -> Result<crate::data::Database, SqlError> {
-        let TableCall { routes, source, limits, .. } = call;
+        let TableCall { routes, source, rows, limits, .. } = call;
         let name = source.connection.as_str();
         // Connections that are for some scripts only are for none here.
         let target = self.0.directory.find_target(routes.tenant_id, ScriptId::NONE, name).await?;
-        Ok(self.0.connections.database(target, limits.sql))
+        self.0.connections.database(target, limits.sql).scoped(rows.as_deref())
     }
 }

@@ -9,6 +9,7 @@ use crate::{
         Database,
         catalog::Table,
         change::{Row, Writer, check_insert, check_values, new_row, unknown_row},
+        scope::Granted,
         select::{Dialect, Form, Statement, invalid},
         transaction::Author,
     },
@@ -17,16 +18,16 @@ use crate::{
 
 impl Database {
     /// As `try_change`. What is refused in between, leaves nothing.
-    pub(super) async fn change_in_mysql(&self, name: &TableName, action: &Action) -> Result<Vec<u8>, SqlError> {
+    pub(super) async fn change_in_mysql(&self, granted: &Granted, action: &Action) -> Result<Vec<u8>, SqlError> {
         // Outside of the transaction, so that it is remembered.
-        let table = self.table(name).await?;
+        let table = self.table(granted.name()).await?;
         if self.is_inside() {
-            return self.change_around(name, &table, action).await;
+            return self.change_around(granted, &table, action).await;
         }
-        match self.change_in_transaction(name, &table, action).await {
+        match self.change_in_transaction(granted, &table, action).await {
             // Two upserts at once both found no row; the second finds the row of the first now.
             Err(error) if matches!(action, Action::Upsert { .. }) && error.code == SqlErrorCode::ConstraintViolated => {
-                self.change_in_transaction(name, &table, action).await
+                self.change_in_transaction(granted, &table, action).await
             }
             result => result,
         }
@@ -34,45 +35,47 @@ impl Database {
 
     async fn change_in_transaction(
         &self,
-        name: &TableName,
+        granted: &Granted,
         table: &Table,
         action: &Action,
     ) -> Result<Vec<u8>, SqlError> {
         let transaction = self.begin_for(Author::Host).await?;
         let inside = self.again().inside(transaction.clone());
         // Dropping the transaction rolls it back.
-        let rows = inside.change_around(name, table, action).await?;
+        let rows = inside.change_around(granted, table, action).await?;
         drop(inside);
         transaction.commit().await?;
         Ok(rows)
     }
 
-    async fn change_around(&self, name: &TableName, table: &Table, action: &Action) -> Result<Vec<u8>, SqlError> {
+    async fn change_around(&self, granted: &Granted, table: &Table, action: &Action) -> Result<Vec<u8>, SqlError> {
+        let name = granted.name();
         match action {
-            Action::Insert { rows } => self.insert_and_read(name, table, rows).await,
+            Action::Insert { rows } => self.insert_and_read(granted, table, rows).await,
             Action::Update { key, values } => {
-                if values.is_empty() {
-                    return Err(invalid("`update` needs at least one column to change"));
-                }
                 let key = comparable(self.key(name, key).await?, table);
-                self.locked(name, &key).await?.ok_or_else(|| unknown_row(name, &key))?;
-                self.update_and_read(name, table, &key, values).await
+                self.locked(granted, &key).await?.ok_or_else(|| unknown_row(name, &key))?;
+                self.update_and_read(granted, table, &key, values).await
             }
             Action::Upsert { key, values } => {
                 let key = self.key(name, key).await?;
                 let (values, row) = new_row(&key, values)?;
+                let row = match granted.own(table, self.dialect())? {
+                    Some(own) => own.inserted(&row)?,
+                    None => row,
+                };
                 let key = comparable(key, table);
-                match self.locked(name, &key).await? {
+                match self.locked(granted, &key).await? {
                     Some(rows) if values.is_empty() => Ok(rows),
-                    Some(_) => self.update_and_read(name, table, &key, &values).await,
-                    None => self.insert_and_read(name, table, &[row]).await,
+                    Some(_) => self.update_and_read(granted, table, &key, &values).await,
+                    None => self.insert_and_read(granted, table, &[row]).await,
                 }
             }
             Action::Delete { key } => {
                 let key = comparable(self.key(name, key).await?, table);
-                let rows = self.locked(name, &key).await?.ok_or_else(|| unknown_row(name, &key))?;
-                let mut writer = Writer::new(self.dialect(), name)?;
-                writer.text("DELETE FROM ").table().text(" WHERE ").equals(&key)?;
+                let rows = self.locked(granted, &key).await?.ok_or_else(|| unknown_row(name, &key))?;
+                let mut writer = Writer::new(self.dialect(), granted)?;
+                writer.text("DELETE FROM ").table().text(" WHERE ").key("", &key)?;
                 self.json(writer.statement()).await?;
                 Ok(rows)
             }
@@ -80,31 +83,24 @@ impl Database {
     }
 
     /// The row of a key, which nobody else changes until the transaction ends.
-    async fn locked(&self, name: &TableName, key: &Row) -> Result<Option<Vec<u8>>, SqlError> {
-        let mut writer = Writer::new(self.dialect(), name)?;
-        writer.text("SELECT * FROM ").table().text(" WHERE ").equals(key)?.text(" FOR UPDATE");
-        let (rows, n_rows) = self.json(reading(writer, name)).await?;
+    async fn locked(&self, granted: &Granted, key: &Row) -> Result<Option<Vec<u8>>, SqlError> {
+        let mut writer = Writer::new(self.dialect(), granted)?;
+        writer.text("SELECT * FROM ").table().text(" WHERE ").key("", key)?.text(" FOR UPDATE");
+        let (rows, n_rows) = self.json(reading(writer, granted.name())).await?;
         Ok((n_rows > 0).then_some(rows))
     }
 
     /// Changes a row that is there, perhaps its key too.
     async fn update_and_read(
         &self,
-        name: &TableName,
+        granted: &Granted,
         table: &Table,
         key: &Row,
         values: &Row,
     ) -> Result<Vec<u8>, SqlError> {
-        let mut writer = Writer::new(self.dialect(), name)?;
-        writer.text("UPDATE ").table().text(" SET ");
-        for (nth, (column, value)) in values.iter().enumerate() {
-            writer
-                .text(if nth == 0 { "" } else { ", " })
-                .name(column)?
-                .text(" = ")
-                .value(column, &fitting(value, column, table));
-        }
-        writer.text(" WHERE ").equals(key)?;
+        let mut writer = Writer::new(self.dialect(), granted)?;
+        writer.update().table().text(" SET ").assignments(values, |column, value| fitting(value, column, table))?;
+        writer.text(" WHERE ").key("", key)?;
         check_values(self.dialect(), &writer)?;
         self.json(writer.statement()).await?;
         let mut new_key = key.clone();
@@ -113,13 +109,13 @@ impl Database {
                 *value = new.clone();
             }
         }
-        Ok(self.locked(name, &new_key).await?.unwrap_or_else(|| b"[]".to_vec()))
+        Ok(self.locked(granted, &new_key).await?.unwrap_or_else(|| b"[]".to_vec()))
     }
 
     /// Inserts rows and reads them, in the order of their keys.
-    async fn insert_and_read(&self, name: &TableName, table: &Table, rows: &[Row]) -> Result<Vec<u8>, SqlError> {
+    async fn insert_and_read(&self, granted: &Granted, table: &Table, rows: &[Row]) -> Result<Vec<u8>, SqlError> {
         let columns = check_insert(rows)?;
-        let mut writer = Writer::new(self.dialect(), name)?;
+        let mut writer = Writer::new(self.dialect(), granted)?;
         if columns.is_empty() {
             writer.text("INSERT INTO ").table().text(" () VALUES ()");
         } else {
@@ -133,12 +129,12 @@ impl Database {
             return Err(invalid("`insert` of several rows: all of them or none must name the primary key"));
         }
         self.json(writer.statement()).await?;
-        let mut reader = Writer::new(self.dialect(), name)?;
-        reader.text("SELECT * FROM ").table().text(" WHERE ");
+        let mut reader = Writer::new(self.dialect(), granted)?;
+        reader.text("SELECT * FROM ").table().text(" WHERE (");
         if !key.is_empty() && n_named == rows.len() {
             for (nth, row) in rows.iter().enumerate() {
                 let key = key.iter().map(|column| ((*column).to_owned(), row[*column].clone())).collect();
-                reader.text(if nth == 0 { "(" } else { " OR (" }).equals(&comparable(key, table))?.text(")");
+                reader.text(if nth == 0 { "(" } else { " OR (" }).equals("", &comparable(key, table))?.text(")");
             }
         } else if let ([key], true) = (&key[..], is_numbered(table)) {
             // The numbers of one INSERT follow each other.
@@ -149,8 +145,8 @@ impl Database {
             // Nothing tells these rows from others.
             return serde_json::to_vec(rows).map_err(|_| invalid("the rows cannot be given back"));
         }
-        reader.text(" ORDER BY ").names(&key)?;
-        Ok(self.json(reading(reader, name)).await?.0)
+        reader.text(")").own("")?.text(" ORDER BY ").names(&key)?;
+        Ok(self.json(reading(reader, granted.name())).await?.0)
     }
 }
 

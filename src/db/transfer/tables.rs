@@ -95,6 +95,7 @@ const fn table(
 const fn found_by(table: &str) -> &'static str {
     match table.as_bytes() {
         b"version_file" => " AND version_id IN (SELECT id FROM version WHERE tenant_id = $1)",
+        b"consumer_key_endpoint" => " AND key_id IN (SELECT id FROM consumer_key WHERE tenant_id = $1)",
         b"token_endpoint" => " AND token_id IN (SELECT id FROM token WHERE tenant_id = $1)",
         b"script_draft" => " AND script_id IN (SELECT id FROM script WHERE tenant_id = $1)",
         _ => "",
@@ -298,6 +299,35 @@ pub(in crate::db) const TABLES: &[Table] = &[
         Rows::Tenant,
         "token_id, endpoint_id",
         &[("token_id", Text), ("tenant_id", Of("tenant")), ("endpoint_id", Of("endpoint"))],
+    ),
+    table(
+        "consumer_key",
+        Part::Callers,
+        Rows::Tenant,
+        "id",
+        &[
+            ("id", Text),
+            ("tenant_id", Of("tenant")),
+            ("name", Text),
+            ("hash", Text),
+            ("methods", Text),
+            ("restricted", Integer),
+            ("attributes", Text),
+            ("row_filters", Text),
+            ("rate_limit", Text),
+            ("revision", Integer),
+            ("created_at_ms", Integer),
+            ("expires_at_ms", Integer),
+            ("last_used_at_ms", Integer),
+            ("revoked_at_ms", Integer),
+        ],
+    ),
+    table(
+        "consumer_key_endpoint",
+        Part::Callers,
+        Rows::Tenant,
+        "key_id, endpoint_id",
+        &[("key_id", Text), ("tenant_id", Of("tenant")), ("endpoint_id", Of("endpoint"))],
     ),
     table(
         "preview",

@@ -75,11 +75,11 @@ impl ScriptHost {
         Ok(self.n_statements)
     }
 
-    /// The database that a statement is for, and the statement's number.
+    /// The database that a statement is for, as far as the caller may reach it, and the statement's number.
     async fn database(&mut self, place: &Place) -> Result<(Database, u32), SqlError> {
         let number = self.count_statement()?;
         let target = self.directory.find_target(self.routes.tenant_id, self.script, &place.connection).await?;
-        let database = self.connections.database(target, self.limits.sql);
+        let database = self.connections.database(target, self.limits.sql).scoped(self.rows.as_deref())?;
         let Some(id) = place.transaction else { return Ok((database, number)) };
         let open = self.transactions.0.get(&id).filter(|open| open.connection == place.connection);
         let Some(open) = open else {
@@ -120,7 +120,11 @@ impl ScriptHost {
                 let target = self.directory.find_target(tenant, script, &name).await?;
                 vec![(target.connection, target.name)]
             }
-            None => self.directory.list_connections(tenant, script).await?,
+            None => {
+                let mut all = self.directory.list_connections(tenant, script).await?;
+                all.retain(|(_, name)| self.rows.as_ref().is_none_or(|rows| rows.names(name)));
+                all
+            }
         };
         let mut databases = Vec::new();
         for (id, name) in known {

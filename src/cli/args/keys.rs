@@ -1,0 +1,172 @@
+//! Flags of consumer keys.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{ArgGroup, Args, Subcommand};
+
+use crate::{
+    cli::args::parse_duration,
+    domain::{
+        names::TenantName,
+        rate_limit::RateLimit,
+        route::MethodSet,
+        rows::{FilterValue, RowFilter, Scalar, check_filters},
+    },
+};
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum KeyCommand {
+    /// Create a key; its text is shown once
+    Create {
+        tenant: TenantName,
+        /// How long it is valid, for example 12h or 30d
+        #[arg(long, value_name = "TIME", default_value = "365d", value_parser = parse_duration)]
+        expires: Duration,
+        #[command(flatten)]
+        terms: KeyArgs,
+    },
+    /// Replace what a key is for; its text and its expiry stay
+    Replace {
+        tenant: TenantName,
+        id: String,
+        #[command(flatten)]
+        terms: KeyArgs,
+    },
+    /// Show a key without its text
+    Show { tenant: TenantName, id: String },
+    /// Revoke a key
+    Revoke { tenant: TenantName, id: String },
+    /// List keys
+    List { tenant: TenantName },
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("reach").required(true).multiple(true))]
+pub(in crate::cli) struct KeyArgs {
+    /// Whose it is, for people
+    #[arg(long, default_value = "")]
+    pub(in crate::cli) name: String,
+    /// Route of an endpoint that it is for; may be repeated [default: all endpoints]
+    #[arg(long = "endpoint", value_name = "ROUTE")]
+    pub(in crate::cli) endpoints: Vec<String>,
+    /// Methods that it is for, for example GET,POST [default: all]
+    #[arg(long)]
+    pub(in crate::cli) methods: Option<MethodSet>,
+    /// What is known of its holder, for example `customer=17` or `region=west`; may be repeated
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = parse_attribute)]
+    pub(in crate::cli) attributes: Vec<(String, serde_json::Value)>,
+    /// Rows that it reaches, whatever scripts ask for; may be repeated. COLUMN must equal `attribute:NAME`, `claim:NAME`, `text:TEXT`
+    /// or `number:N`
+    #[arg(long, value_name = "CONNECTION[:[SCHEMA.]TABLE[:COLUMN=VALUE]]", group = "reach", value_parser = parse_rows)]
+    pub(in crate::cli) rows: Vec<RowFilter>,
+    /// The same as a JSON list, from a file
+    #[arg(long, value_name = "FILE", group = "reach", conflicts_with = "rows")]
+    pub(in crate::cli) rows_from: Option<PathBuf>,
+    /// It reaches no database at all
+    #[arg(long, group = "reach", conflicts_with_all = ["rows", "rows_from"])]
+    pub(in crate::cli) no_rows: bool,
+    /// It reaches all rows that scripts reach
+    #[arg(long, group = "reach", conflicts_with_all = ["rows", "rows_from", "no_rows"])]
+    pub(in crate::cli) all_rows: bool,
+    /// How often it may be used on each host, for example 100/60s [default: without limit]
+    #[arg(long, value_name = "REQUESTS/TIME", value_parser = parse_rate)]
+    pub(in crate::cli) rate: Option<RateLimit>,
+}
+
+/// `NAME=VALUE`; a value that reads as a whole number is one.
+fn parse_attribute(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    let number = value.parse::<i64>().ok().filter(|number| number.to_string() == value);
+    Ok((name.to_owned(), number.map_or_else(|| value.into(), serde_json::Value::from)))
+}
+
+/// `100/60s`.
+fn parse_rate(text: &str) -> Result<RateLimit, String> {
+    let (requests, time) = text.split_once('/').ok_or("write it as REQUESTS/TIME, for example 100/60s")?;
+    let requests = requests.parse().map_err(|error| format!("`{requests}`: {error}"))?;
+    let seconds = u32::try_from(parse_duration(time)?.as_secs()).unwrap_or(u32::MAX);
+    RateLimit::new(requests, seconds).map_err(|error| error.to_string())
+}
+
+/// `CONNECTION[:[SCHEMA.]TABLE[:COLUMN=VALUE]]`.
+fn parse_rows(text: &str) -> Result<RowFilter, String> {
+    let mut parts = text.splitn(3, ':');
+    let connection = parts.next().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
+    let (schema, table) = match parts.next() {
+        Some(table) => match table.split_once('.') {
+            Some((schema, table)) => (Some(schema.to_owned()), Some(table.to_owned())),
+            None => (None, Some(table.to_owned())),
+        },
+        None => (None, None),
+    };
+    let (column, equals) = match parts.next() {
+        Some(condition) => {
+            let (column, value) = condition.split_once('=').ok_or("write the condition as COLUMN=VALUE")?;
+            (Some(column.to_owned()), Some(parse_value(value)?))
+        }
+        None => (None, None),
+    };
+    let filter = RowFilter { connection, schema, table, column, equals };
+    check_filters(std::slice::from_ref(&filter)).map_err(|error| error.to_string())?;
+    Ok(filter)
+}
+
+fn parse_value(text: &str) -> Result<FilterValue, String> {
+    let unknown = || format!("`{text}` is none of attribute:NAME, claim:NAME, text:TEXT, number:N");
+    let (kind, value) = text.split_once(':').ok_or_else(unknown)?;
+    Ok(match kind {
+        "attribute" => FilterValue::Attribute(value.to_owned()),
+        "claim" => FilterValue::Claim(value.to_owned()),
+        "text" => FilterValue::Value(Scalar::Text(value.to_owned())),
+        "number" => FilterValue::Value(Scalar::Integer(value.parse().map_err(|error| format!("`{value}`: {error}"))?)),
+        _ => return Err(unknown()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn row_filters_are_written_in_one_word() {
+        for (text, filter) in [
+            ("dw", json!({"connection": "dw"})),
+            ("dw:orders", json!({"connection": "dw", "table": "orders"})),
+            ("dw:public.orders", json!({"connection": "dw", "schema": "public", "table": "orders"})),
+            (
+                "dw:public.orders:customer_id=attribute:customer",
+                json!({"connection": "dw", "schema": "public", "table": "orders", "column": "customer_id",
+                    "equals": {"attribute": "customer"}}),
+            ),
+            (
+                "dw:orders:url=text:https://a=b",
+                json!({"connection": "dw", "table": "orders", "column": "url", "equals": {"value": "https://a=b"}}),
+            ),
+            (
+                "dw:orders:c=number:-5",
+                json!({"connection": "dw", "table": "orders", "column": "c", "equals": {"value": -5}}),
+            ),
+        ] {
+            assert_eq!(json!(parse_rows(text).unwrap()), filter, "{text}");
+        }
+        for bad in
+            ["", "dw:", "dw:.t", "dw:t:c", "dw:t:c=17", "dw:t:c=number:x", "dw:t:=number:1", "dw:t:c=text:", "a b:t"]
+        {
+            assert!(parse_rows(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn attributes_and_rates_are_what_they_look_like() {
+        assert_eq!(parse_attribute("customer=17").unwrap().1, json!(17));
+        assert_eq!(parse_attribute("customer=017").unwrap().1, json!("017"));
+        assert_eq!(parse_attribute("a=b=c").unwrap(), ("a".to_owned(), json!("b=c")));
+        assert!(parse_attribute("customer").is_err());
+        assert_eq!(parse_rate("100/1m").unwrap(), RateLimit::new(100, 60).unwrap());
+        for bad in ["100", "0/60s", "x/60s", "1/9999d", "-1/60s"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
+        }
+    }
+}
