@@ -4,6 +4,7 @@
 //! words errors (see `problem`).
 
 mod answer;
+mod cors;
 mod form;
 
 use std::{sync::Arc, time::Duration};
@@ -23,11 +24,13 @@ use crate::{
     domain::{
         Fault,
         client::ClientAddress,
+        endpoint::CorsPolicy,
         exchange::{AuthMode, Caller, HandlerRequest},
         names::{InvocationId, TenantName},
         people::SESSION_COOKIE,
         route::{Lookup, MethodSet, RequestPath},
     },
+    ingress::cors::Preflight,
     invoke::{Backend, Call, EndpointTarget, InvokeError, Invoker, ScriptTarget, TenantRoutes},
     problem::{InvalidResponse, Problem, REQUEST_ID, RequestError},
 };
@@ -72,8 +75,6 @@ enum Failure {
     Auth(AuthError),
     Invoke(InvokeError),
     Response(InvalidResponse),
-    /// No failure: the methods of a path, for OPTIONS.
-    Options(MethodSet),
 }
 
 impl From<RequestError> for Failure {
@@ -86,8 +87,19 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
     let id = InvocationId::generate();
     // HTTP/1.1 leaves the body out by itself.
     let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
-    let mut response = match ingress.answer(request, id).await {
-        Ok(response) => response,
+    let (parts, body) = request.into_parts();
+    let mut response = match ingress.find(&parts).await {
+        Ok(Found::Endpoint(route)) => {
+            let endpoint = Arc::clone(&route.endpoint);
+            let origin = cors::origin(&parts.headers);
+            let answer = ingress.answer(route, parts, body, id).await;
+            let mut response = answer.unwrap_or_else(|failure| ingress.fail(&failure, id));
+            if let Some(policy) = &endpoint.settings.cors {
+                cors::apply(policy, origin.as_ref(), response.headers_mut());
+            }
+            response
+        }
+        Ok(Found::Answer(response)) => response,
         Err(failure) => ingress.fail(&failure, id),
     };
     if without_body {
@@ -100,9 +112,7 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
 }
 
 impl Ingress {
-    async fn answer(&self, request: Request, id: InvocationId) -> Result<Response, Failure> {
-        let (parts, body) = request.into_parts();
-        let route = self.find_endpoint(&parts).await?;
+    async fn answer(&self, route: Routed, parts: Parts, body: Body, id: InvocationId) -> Result<Response, Failure> {
         let caller = self.identify(&route, &parts.headers).await?;
         let without_body = route.head_as_get;
         let Backend::Script(script) = &route.endpoint.backend else {
@@ -115,7 +125,7 @@ impl Ingress {
         answer::respond(answer, id, without_body).map_err(Failure::Response)
     }
 
-    async fn find_endpoint(&self, parts: &Parts) -> Result<Routed, Failure> {
+    async fn find(&self, parts: &Parts) -> Result<Found, Failure> {
         let url = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         if url.len() > URL_BYTES_MAX {
             return Err(RequestError::UrlTooLong { limit_bytes: URL_BYTES_MAX, seen_bytes: url.len() }.into());
@@ -131,10 +141,15 @@ impl Ingress {
         let tenant: TenantName = path.tenant().parse().map_err(|_| RequestError::UnknownEndpoint)?;
         let routes = self.invoker.find_routes(&tenant).await.map_err(Failure::Invoke)?;
         let routes = routes.ok_or(RequestError::UnknownEndpoint)?;
+        if let Some(preflight) = Preflight::of(&parts.method, &parts.headers)
+            && let Some(answer) = preflight.answer(|method| policy_of(&routes, method, &path))
+        {
+            return Ok(Found::Answer(answer));
+        }
         let (mut endpoint, path_params, head_as_get) = match routes.table.find(parts.method.as_str(), &path) {
             Lookup::Found(found) => (Arc::clone(found.target), found.params, found.head_as_get),
             Lookup::MethodNotAllowed(methods) if parts.method == Method::OPTIONS => {
-                return Err(Failure::Options(methods));
+                return Ok(Found::Answer(options(methods)));
             }
             Lookup::MethodNotAllowed(methods) => return Err(RequestError::MethodNotAllowed(methods).into()),
             Lookup::Unknown => return Err(RequestError::UnknownEndpoint.into()),
@@ -147,7 +162,7 @@ impl Ingress {
             endpoint = previewed.ok_or(RequestError::UnknownEndpoint)?;
         }
         let path = path.below_tenant();
-        Ok(Routed { routes, endpoint, path, path_params, head_as_get })
+        Ok(Found::Endpoint(Routed { routes, endpoint, path, path_params, head_as_get }))
     }
 
     async fn identify(&self, route: &Routed, headers: &HeaderMap) -> Result<Caller, Failure> {
@@ -196,14 +211,12 @@ impl Ingress {
             Failure::Auth(error) => Problem::from(error),
             Failure::Invoke(error) => Problem::from(error),
             Failure::Response(error) => Problem::from(error),
-            Failure::Options(methods) => return options(*methods),
         };
         let text = match failure {
             Failure::Request(error) => error.to_string(),
             Failure::Auth(error) => error.to_string(),
             Failure::Invoke(error) => error.to_string(),
             Failure::Response(error) => error.to_string(),
-            Failure::Options(_) => String::new(),
         };
         let (code, error) = (problem.code(), text.as_str());
         match problem.fault() {
@@ -216,12 +229,20 @@ impl Ingress {
         if self.settings.dev {
             let traceback = match failure {
                 Failure::Invoke(error) => error.traceback().map(str::to_owned).or(Some(text)),
-                Failure::Request(_) | Failure::Auth(_) | Failure::Response(_) | Failure::Options(_) => Some(text),
+                Failure::Request(_) | Failure::Auth(_) | Failure::Response(_) => Some(text),
             };
             problem = problem.with_traceback(traceback.as_deref());
         }
         problem.into_response(id)
     }
+}
+
+/// What a request has found.
+#[derive(Debug)]
+enum Found {
+    Endpoint(Routed),
+    /// What the host says itself.
+    Answer(Response),
 }
 
 /// An endpoint that a request has found.
@@ -267,6 +288,12 @@ async fn handler_call(
     };
     let EndpointTarget { id: endpoint, limits, record, .. } = *endpoint;
     Ok(Call { routes, endpoint, script, limits, record, request, rerun: None })
+}
+
+/// What the endpoint that answers `method` at `path` lets browsers do.
+fn policy_of<'r>(routes: &'r TenantRoutes, method: &Method, path: &RequestPath<'_>) -> Option<&'r CorsPolicy> {
+    let Lookup::Found(found) = routes.table.find(method.as_str(), path) else { return None };
+    found.target.settings.cors.as_ref().filter(|_| found.target.enabled)
 }
 
 /// A header field as a handler sees it: without the cookie of somebody who is logged in to the control API.

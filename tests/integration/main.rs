@@ -8,6 +8,7 @@ mod commands;
 mod contract;
 mod control;
 mod control_database;
+mod cors;
 mod crypto;
 mod custom_auth;
 mod data;
