@@ -4,8 +4,11 @@
 //! words errors (see `problem`).
 
 mod answer;
+mod cache;
 mod cors;
+mod etag;
 mod form;
+mod rate;
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,6 +21,7 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
+use tokio::task::JoinError;
 
 use crate::{
     auth::{AuthError, Authenticator},
@@ -30,7 +34,11 @@ use crate::{
         people::SESSION_COOKIE,
         route::{Lookup, MethodSet, RequestPath},
     },
-    ingress::cors::Preflight,
+    ingress::{
+        cache::{AnswerCache, Question},
+        cors::Preflight,
+        rate::{Counted, RateLimits},
+    },
     invoke::{Backend, Call, EndpointTarget, InvokeError, Invoker, ScriptTarget, TenantRoutes},
     problem::{InvalidResponse, Problem, REQUEST_ID, RequestError},
 };
@@ -61,11 +69,20 @@ struct Ingress {
     invoker: Invoker,
     auth: Arc<Authenticator>,
     settings: Settings,
+    answers: Arc<AnswerCache<Failure>>,
+    rates: RateLimits,
 }
 
 /// Answers every path of the ingress listener.
 pub fn router(invoker: Invoker, auth: Arc<Authenticator>, settings: Settings) -> Router {
-    Router::new().fallback(serve).with_state(Arc::new(Ingress { invoker, auth, settings }))
+    let answers = Arc::new(AnswerCache::new());
+    Router::new().fallback(serve).with_state(Arc::new(Ingress {
+        invoker,
+        auth,
+        settings,
+        answers,
+        rates: RateLimits::new(),
+    }))
 }
 
 /// Anything that keeps a request from its answer.
@@ -75,6 +92,12 @@ enum Failure {
     Auth(AuthError),
     Invoke(InvokeError),
     Response(InvalidResponse),
+}
+
+impl From<JoinError> for Failure {
+    fn from(_: JoinError) -> Self {
+        Self::Invoke(InvokeError::Host("the task of a request died".to_owned()))
+    }
 }
 
 impl From<RequestError> for Failure {
@@ -112,9 +135,39 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
 }
 
 impl Ingress {
-    async fn answer(&self, route: Routed, parts: Parts, body: Body, id: InvocationId) -> Result<Response, Failure> {
-        let caller = self.identify(&route, &parts.headers).await?;
-        let without_body = route.head_as_get;
+    async fn answer(
+        self: &Arc<Self>,
+        route: Routed,
+        parts: Parts,
+        body: Body,
+        id: InvocationId,
+    ) -> Result<Response, Arc<Failure>> {
+        let caller = self.identify(&route.routes, &route.endpoint, &parts.headers).await?;
+        if let Some(limit) = route.endpoint.settings.rate_limit {
+            let client = parts.extensions.get::<ClientAddress>().copied();
+            let counted = Counted::of(&route.endpoint, limit.per, &caller, client);
+            let checked = self.rates.check(&counted, limit);
+            checked.map_err(|retry_after| Failure::from(RequestError::RateLimited { retry_after }))?;
+        }
+        let Some(question) = Question::of(&route, &parts, &body, &caller) else {
+            let without_body = route.head_as_get;
+            return Ok(self.run(route, parts, body, caller, id, without_body).await?);
+        };
+        let ingress = Arc::clone(self);
+        let run = |id| async move { ingress.run(route, parts, body, caller, id, false).await };
+        self.answers.answer(question, id, run).await
+    }
+
+    /// Lets the endpoint answer. With `without_body`, for HEAD: what GET would say, without its body.
+    async fn run(
+        &self,
+        route: Routed,
+        parts: Parts,
+        body: Body,
+        caller: Caller,
+        id: InvocationId,
+        without_body: bool,
+    ) -> Result<Response, Failure> {
         let Backend::Script(script) = &route.endpoint.backend else {
             return Err(RequestError::UnknownEndpoint.into());
         };
@@ -157,25 +210,31 @@ impl Ingress {
         if !endpoint.enabled {
             return Err(RequestError::DisabledEndpoint.into());
         }
+        let is_preview = preview.is_some();
         if let Some(token) = preview {
             let previewed = self.invoker.preview(routes.tenant_id, &token, &endpoint).await.map_err(Failure::Invoke)?;
             endpoint = previewed.ok_or(RequestError::UnknownEndpoint)?;
         }
         let path = path.below_tenant();
-        Ok(Found::Endpoint(Routed { routes, endpoint, path, path_params, head_as_get }))
+        Ok(Found::Endpoint(Routed { routes, endpoint, path, path_params, head_as_get, is_preview }))
     }
 
-    async fn identify(&self, route: &Routed, headers: &HeaderMap) -> Result<Caller, Failure> {
+    async fn identify(
+        &self,
+        routes: &TenantRoutes,
+        endpoint: &EndpointTarget,
+        headers: &HeaderMap,
+    ) -> Result<Caller, Failure> {
         let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
         let authorization = authorizations.next();
         if authorizations.next().is_some() {
             return Err(RequestError::RepeatedHeader("Authorization").into());
         }
-        match route.endpoint.auth {
+        match endpoint.auth {
             AuthMode::Public => Ok(Caller::Public),
             AuthMode::Jwt => {
-                let TenantRoutes { tenant_id, tenant, .. } = &*route.routes;
-                let verified = self.auth.verify(*tenant_id, tenant, route.endpoint.id, authorization).await;
+                let TenantRoutes { tenant_id, tenant, .. } = routes;
+                let verified = self.auth.verify(*tenant_id, tenant, endpoint.id, authorization).await;
                 let token = verified.map_err(Failure::Auth)?;
                 Ok(Caller::Token(token.bearer()))
             }
@@ -254,6 +313,7 @@ struct Routed {
     path: String,
     path_params: Vec<(String, String)>,
     head_as_get: bool,
+    is_preview: bool,
 }
 
 async fn handler_call(
@@ -266,7 +326,7 @@ async fn handler_call(
 ) -> Result<Call, Failure> {
     let form = form::parse(&parts.headers, &body).await?;
     let client = parts.extensions.get::<ClientAddress>();
-    let Routed { routes, endpoint, path, path_params, head_as_get } = route;
+    let Routed { routes, endpoint, path, path_params, head_as_get, is_preview: _ } = route;
     let method = if head_as_get { Method::GET } else { parts.method };
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());

@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 
+/// Bytes of a tag before they are written in hexadecimal: no two answers have the same one by chance.
+const TAG_BYTES: usize = 16;
+
 /// The answers that a caller says it has.
 #[derive(Debug)]
 pub(super) struct Conditions(Vec<HeaderValue>);
@@ -23,8 +26,9 @@ impl Conditions {
 pub(super) fn of(content_type: Option<&HeaderValue>, body: &Bytes) -> HeaderValue {
     let mut hasher = blake3::Hasher::new();
     hasher.update(content_type.map_or(&[], HeaderValue::as_bytes)).update(&[0]).update(body);
-    let [half, ..] = hasher.finalize().as_bytes().as_chunks::<16>().0 else { unreachable!("a hash has 32 bytes") };
-    HeaderValue::try_from(format!("\"{}\"", hex::encode(half))).expect("hexadecimal is visible ASCII")
+    let mut tag = [0; TAG_BYTES];
+    hasher.finalize_xof().fill(&mut tag);
+    HeaderValue::try_from(format!("\"{}\"", hex::encode(tag))).expect("hexadecimal is visible ASCII")
 }
 
 /// The tag without its mark of weakness, which does not matter here: nobody asks for parts of an answer.

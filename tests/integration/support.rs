@@ -253,6 +253,19 @@ impl TestApp {
         self.invoker.forget();
     }
 
+    /// What `run` gives when the host begins without answers and sees no change meanwhile, after which it begins anew.
+    pub(crate) async fn undisturbed<T>(&self, tenant: &Tenant, run: impl AsyncFn() -> T) -> T {
+        let generation = async || self.invoker.find_routes(&tenant.name).await.unwrap().unwrap().generation;
+        loop {
+            self.forget();
+            let before = generation().await;
+            let given = run().await;
+            if generation().await == before {
+                return given;
+            }
+        }
+    }
+
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
     }

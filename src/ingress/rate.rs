@@ -1,0 +1,161 @@
+//! How often an endpoint may be asked.
+//!
+//! Owns: the counters, one for each caller or for all of an endpoint. Never: identifies callers.
+//!
+//! Each host process counts for itself, from when it started.
+
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
+use moka::policy::EvictionPolicy;
+use serde_json::Value;
+
+use crate::{
+    domain::{
+        client::ClientAddress,
+        endpoint::{EndpointRateLimit, RatePer},
+        exchange::{Caller, KeyHolder, TokenBearer},
+        names::EndpointId,
+    },
+    invoke::EndpointTarget,
+};
+
+/// Counters that are remembered. One takes about 300 bytes. Whoever was silent for longest is forgotten, and begins anew.
+const COUNTERS_MAX: u64 = 50_000;
+
+/// A counter that is not used for this long is forgotten: by then the slowest limit has let in all that it lets in at once.
+const IDLE: Duration = Duration::from_secs(86_400);
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Counted {
+    endpoint: EndpointId,
+    /// An endpoint that is changed begins anew.
+    revision: i64,
+    whose: Whose,
+}
+
+impl Counted {
+    pub(super) fn of(endpoint: &EndpointTarget, per: RatePer, caller: &Caller, client: Option<ClientAddress>) -> Self {
+        let whose = match per {
+            RatePer::Caller => Whose::of(caller, client),
+            RatePer::Endpoint => Whose::Everybodys,
+        };
+        Self { endpoint: endpoint.id, revision: endpoint.revision, whose }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Everybodys,
+    /// A network's, of callers of whom nothing else is known.
+    Network(Option<IpAddr>),
+    Token {
+        issuer: Arc<str>,
+        id: Arc<str>,
+    },
+    /// Of an outside issuer that gives its tokens no ids; without a subject its tokens count together.
+    Subject {
+        issuer: Arc<str>,
+        subject: Option<Arc<str>>,
+    },
+    Key(Arc<str>),
+}
+
+impl Whose {
+    fn of(caller: &Caller, client: Option<ClientAddress>) -> Self {
+        match caller {
+            Caller::Public => Self::Network(client.map(ClientAddress::network)),
+            Caller::Token(TokenBearer { id: Some(id), issuer, .. }) => {
+                Self::Token { issuer: Arc::clone(issuer), id: Arc::clone(id) }
+            }
+            Caller::Token(TokenBearer { id: None, issuer, claims, .. }) => {
+                let subject = claims.get("sub").and_then(Value::as_str).map(Arc::from);
+                Self::Subject { issuer: Arc::clone(issuer), subject }
+            }
+            Caller::Key(KeyHolder { id, .. }) => Self::Key(Arc::clone(id)),
+        }
+    }
+}
+
+/// Counts requests.
+#[derive(Debug)]
+pub(super) struct RateLimits(moka::sync::Cache<Counted, Arc<DefaultDirectRateLimiter>>);
+
+impl RateLimits {
+    pub(super) fn new() -> Self {
+        // The default policy would keep newcomers out of a full cache, and their requests uncounted.
+        let policy = EvictionPolicy::lru();
+        Self(moka::sync::Cache::builder().max_capacity(COUNTERS_MAX).time_to_idle(IDLE).eviction_policy(policy).build())
+    }
+
+    /// Counts a request, unless it is one too many.
+    ///
+    /// # Errors
+    /// The time after which there is room for another.
+    pub(super) fn check(&self, counted: &Counted, limit: EndpointRateLimit) -> Result<(), Duration> {
+        let counter = self.0.get_with_by_ref(counted, || Arc::new(RateLimiter::direct(quota(limit))));
+        counter.check().map_err(|not_before| not_before.wait_time_from(counter.clock().now()))
+    }
+}
+
+/// All requests of the limit at once, and room for the next one after its share of the time.
+fn quota(limit: EndpointRateLimit) -> Quota {
+    let EndpointRateLimit { requests, seconds, per: _ } = limit;
+    let requests = NonZeroU32::new(requests).unwrap_or(NonZeroU32::MIN);
+    let share = Duration::from_secs(seconds.into()) / requests.get();
+    // A share of less than a nanosecond is none that anybody could exceed.
+    let share = share.max(Duration::from_nanos(1));
+    Quota::with_period(share).expect("it is at least a nanosecond").allow_burst(requests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(text: &str) -> Option<ClientAddress> {
+        Some(ClientAddress(text.parse().unwrap()))
+    }
+
+    #[test]
+    fn any_limit_that_may_be_set_can_be_counted() {
+        for requests in [1, 2, 3, 1_000_000, u32::MAX] {
+            for seconds in [1, 60, 86_400] {
+                let quota = quota(EndpointRateLimit { requests, seconds, per: RatePer::Caller });
+                assert_eq!(quota.burst_size().get(), requests);
+                RateLimiter::direct(quota).check().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn callers_are_who_they_are_and_not_where_they_come_from() {
+        let token = |id: Option<&str>, issuer: &str, subject: &str| {
+            let claims = serde_json::json!({"sub": subject}).as_object().cloned().unwrap();
+            let (id, claims) = (id.map(Into::into), Arc::new(claims));
+            Caller::Token(TokenBearer { id, issuer: issuer.into(), claims, methods: None, rows: None })
+        };
+        let key =
+            |id: &str| Caller::Key(KeyHolder { id: id.into(), attributes: Arc::default(), methods: None, rows: None });
+        let public = [client("192.0.2.1"), client("192.0.2.2"), client("2001:db8::1"), client("2001:db8:0:1::1"), None];
+        let mut all: Vec<_> = public.into_iter().map(|client| Whose::of(&Caller::Public, client)).collect();
+        let callers = [
+            token(Some("1"), "pqhost", "ann"),
+            token(Some("2"), "pqhost", "ann"),
+            token(Some("1"), "outside", "ann"),
+            token(None, "outside", "ann"),
+            token(None, "outside", "bob"),
+            key("1"),
+            key("2"),
+        ];
+        for caller in &callers {
+            assert_eq!(Whose::of(caller, client("192.0.2.1")), Whose::of(caller, client("192.0.2.9")));
+            all.push(Whose::of(caller, None));
+        }
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[index + 1..].contains(one), "{one:?}");
+        }
+        let neighbours = ["2001:db8::1", "2001:db8::ffff:1"].map(|text| Whose::of(&Caller::Public, client(text)));
+        assert_eq!(neighbours[0], neighbours[1]);
+    }
+}
