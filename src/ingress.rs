@@ -6,6 +6,7 @@
 mod answer;
 mod cache;
 mod cors;
+mod document;
 mod etag;
 mod form;
 mod rate;
@@ -37,6 +38,7 @@ use crate::{
     ingress::{
         cache::{AnswerCache, Question},
         cors::Preflight,
+        document::Documents,
         rate::{Counted, RateLimits},
     },
     invoke::{Backend, Call, EndpointTarget, InvokeError, Invoker, ScriptTarget, TenantRoutes},
@@ -71,18 +73,13 @@ struct Ingress {
     settings: Settings,
     answers: Arc<AnswerCache<Failure>>,
     rates: RateLimits,
+    documents: Documents,
 }
 
 /// Answers every path of the ingress listener.
 pub fn router(invoker: Invoker, auth: Arc<Authenticator>, settings: Settings) -> Router {
-    let answers = Arc::new(AnswerCache::new());
-    Router::new().fallback(serve).with_state(Arc::new(Ingress {
-        invoker,
-        auth,
-        settings,
-        answers,
-        rates: RateLimits::new(),
-    }))
+    let (answers, rates, documents) = (Arc::new(AnswerCache::new()), RateLimits::new(), Documents::new());
+    Router::new().fallback(serve).with_state(Arc::new(Ingress { invoker, auth, settings, answers, rates, documents }))
 }
 
 /// Anything that keeps a request from its answer.
@@ -122,6 +119,9 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
             }
             response
         }
+        Ok(Found::Document(routes)) => {
+            ingress.document(routes, &parts).await.unwrap_or_else(|failure| ingress.fail(&failure, id))
+        }
         Ok(Found::Answer(response)) => response,
         Err(failure) => ingress.fail(&failure, id),
     };
@@ -142,7 +142,7 @@ impl Ingress {
         body: Body,
         id: InvocationId,
     ) -> Result<Response, Arc<Failure>> {
-        let caller = self.identify(&route.routes, &route.endpoint, &parts.headers).await?;
+        let caller = self.identify(&route.routes, &route.endpoint, &parts.method, &parts.headers).await?;
         if let Some(limit) = route.endpoint.settings.rate_limit {
             let client = parts.extensions.get::<ClientAddress>().copied();
             let counted = Counted::of(&route.endpoint, limit.per, &caller, client);
@@ -194,6 +194,9 @@ impl Ingress {
         let tenant: TenantName = path.tenant().parse().map_err(|_| RequestError::UnknownEndpoint)?;
         let routes = self.invoker.find_routes(&tenant).await.map_err(Failure::Invoke)?;
         let routes = routes.ok_or(RequestError::UnknownEndpoint)?;
+        if preview.is_none() && document::is_asked_for(&parts.method, &path, &routes) {
+            return Ok(Found::Document(routes));
+        }
         if let Some(preflight) = Preflight::of(&parts.method, &parts.headers)
             && let Some(answer) = preflight.answer(|method| policy_of(&routes, method, &path))
         {
@@ -223,6 +226,7 @@ impl Ingress {
         &self,
         routes: &TenantRoutes,
         endpoint: &EndpointTarget,
+        method: &Method,
         headers: &HeaderMap,
     ) -> Result<Caller, Failure> {
         let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
@@ -235,8 +239,13 @@ impl Ingress {
             AuthMode::Jwt => {
                 let TenantRoutes { tenant_id, tenant, .. } = routes;
                 let verified = self.auth.verify(*tenant_id, tenant, endpoint.id, authorization).await;
-                let token = verified.map_err(Failure::Auth)?;
-                Ok(Caller::Token(token.bearer()))
+                let bearer = verified.map_err(Failure::Auth)?.bearer();
+                match bearer.methods {
+                    Some(methods) if !methods.allows(method.as_str()) => {
+                        Err(Failure::Auth(AuthError::TokenNotForEndpoint))
+                    }
+                    Some(_) | None => Ok(Caller::Token(bearer)),
+                }
             }
             AuthMode::Key => Err(Failure::Auth(AuthError::MissingToken)),
         }
@@ -300,6 +309,8 @@ impl Ingress {
 #[derive(Debug)]
 enum Found {
     Endpoint(Routed),
+    /// The description of a tenant's endpoints.
+    Document(Arc<TenantRoutes>),
     /// What the host says itself.
     Answer(Response),
 }

@@ -139,6 +139,12 @@ impl Problem {
         self
     }
 
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {

@@ -14,6 +14,7 @@ mod crypto;
 mod custom_auth;
 mod data;
 mod deploy;
+mod documents;
 mod egress;
 mod fidelity;
 mod freshness;
