@@ -4,7 +4,12 @@
 //! words errors (see `problem`).
 
 mod answer;
+mod cache;
+mod cors;
+mod document;
+mod etag;
 mod form;
+mod identify;
 mod rate;
 mod tables;
 
@@ -19,23 +24,27 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt as _, Limited};
+use tokio::task::JoinError;
 
 use crate::{
-    auth::{AuthError, Authenticator, keys::VerifiedKey},
+    auth::{AuthError, Authenticator},
     domain::{
         Fault,
         client::ClientAddress,
-        endpoint::TableSource,
-        exchange::{AuthMode, Caller, HandlerRequest},
+        endpoint::CorsPolicy,
+        exchange::{Caller, HandlerRequest},
         names::{InvocationId, TenantName},
         people::SESSION_COOKIE,
         route::{Lookup, MethodSet, RequestPath},
     },
-    ingress::rate::{Counted, RateLimits},
-    invoke::{
-        Backend, Call, EndpointTarget, InvokeError, Invoker, ScriptTarget, TenantRoutes,
-        tables::{TableCall, TableError},
+    ingress::{
+        cache::{AnswerCache, Question},
+        cors::Preflight,
+        document::Documents,
+        identify::Identified,
+        rate::RateLimits,
     },
+    invoke::{Backend, Call, EndpointTarget, InvokeError, Invoker, ScriptTarget, TenantRoutes, tables::TableError},
     problem::{InvalidResponse, Problem, REQUEST_ID, RequestError},
 };
 
@@ -44,9 +53,6 @@ const URL_BYTES_MAX: usize = 8 << 10;
 
 /// Time for a body to arrive. A phone on a bad line sends 2 MiB in half of it.
 const BODY_TIME: Duration = Duration::from_secs(30);
-
-/// The field of a consumer key, beside `Authorization`.
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What can be set.
 #[derive(Debug, Clone, Copy)]
@@ -68,12 +74,15 @@ struct Ingress {
     invoker: Invoker,
     auth: Arc<Authenticator>,
     settings: Settings,
+    answers: Arc<AnswerCache<Failure>>,
     rates: RateLimits,
+    documents: Documents,
 }
 
 /// Answers every path of the ingress listener.
 pub fn router(invoker: Invoker, auth: Arc<Authenticator>, settings: Settings) -> Router {
-    Router::new().fallback(serve).with_state(Arc::new(Ingress { invoker, auth, settings, rates: RateLimits::new() }))
+    let (answers, rates, documents) = (Arc::new(AnswerCache::new()), RateLimits::new(), Documents::new());
+    Router::new().fallback(serve).with_state(Arc::new(Ingress { invoker, auth, settings, answers, rates, documents }))
 }
 
 /// Anything that keeps a request from its answer.
@@ -84,8 +93,12 @@ enum Failure {
     Invoke(InvokeError),
     Response(InvalidResponse),
     Table(TableError),
-    /// No failure: the methods of a path, for OPTIONS.
-    Options(MethodSet),
+}
+
+impl From<JoinError> for Failure {
+    fn from(_: JoinError) -> Self {
+        Self::Invoke(InvokeError::Host("the task of a request died".to_owned()))
+    }
 }
 
 impl From<RequestError> for Failure {
@@ -98,8 +111,22 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
     let id = InvocationId::generate();
     // HTTP/1.1 leaves the body out by itself.
     let without_body = request.method() == Method::HEAD && request.version() == Version::HTTP_2;
-    let mut response = match ingress.answer(request, id).await {
-        Ok(response) => response,
+    let (parts, body) = request.into_parts();
+    let mut response = match ingress.find(&parts).await {
+        Ok(Found::Endpoint(route)) => {
+            let endpoint = Arc::clone(&route.endpoint);
+            let origin = cors::origin(&parts.headers);
+            let answer = ingress.answer(route, parts, body, id).await;
+            let mut response = answer.unwrap_or_else(|failure| ingress.fail(&failure, id));
+            if let Some(policy) = &endpoint.settings.cors {
+                cors::apply(policy, origin.as_ref(), response.headers_mut());
+            }
+            response
+        }
+        Ok(Found::Document(routes)) => {
+            ingress.document(routes, &parts).await.unwrap_or_else(|failure| ingress.fail(&failure, id))
+        }
+        Ok(Found::Answer(response)) => response,
         Err(failure) => ingress.fail(&failure, id),
     };
     if without_body {
@@ -112,14 +139,39 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
 }
 
 impl Ingress {
-    async fn answer(&self, request: Request, id: InvocationId) -> Result<Response, Failure> {
-        let (parts, body) = request.into_parts();
-        let route = self.find_endpoint(&parts).await?;
-        let caller = self.identify(&route, &parts.method, &parts.headers).await?;
-        let without_body = route.head_as_get;
+    async fn answer(
+        self: &Arc<Self>,
+        route: Routed,
+        parts: Parts,
+        body: Body,
+        id: InvocationId,
+    ) -> Result<Response, Arc<Failure>> {
+        let Identified { caller, rate_limit } =
+            self.identify(&route.routes, &route.endpoint, &parts.method, &parts.headers).await?;
+        let client = parts.extensions.get::<ClientAddress>().copied();
+        self.rates.check(&route.endpoint, &caller, rate_limit, client).map_err(Failure::from)?;
+        let Some(question) = Question::of(&route, &parts, &body, &caller) else {
+            let without_body = route.head_as_get;
+            return Ok(self.run(route, parts, body, caller, id, without_body).await?);
+        };
+        let ingress = Arc::clone(self);
+        let run = |id| async move { ingress.run(route, parts, body, caller, id, false).await };
+        self.answers.answer(question, id, run).await
+    }
+
+    /// Lets the endpoint answer. With `without_body`, for HEAD: what GET would say, without its body.
+    async fn run(
+        &self,
+        route: Routed,
+        parts: Parts,
+        body: Body,
+        caller: Caller,
+        id: InvocationId,
+        without_body: bool,
+    ) -> Result<Response, Failure> {
         let script = match &route.endpoint.backend {
             Backend::Script(script) => Arc::clone(script),
-            Backend::Table(source) => return self.answer_table(source, &route, &parts, &caller, id).await,
+            Backend::Table(source) => return self.rows(source, &route, &parts, &caller, (id, without_body)).await,
         };
         let body = self.read_body(&route.endpoint, &parts.headers, body).await?;
         let call = handler_call(route, script, parts, body, caller, id).await?;
@@ -127,33 +179,7 @@ impl Ingress {
         answer::respond(answer, id, without_body).map_err(Failure::Response)
     }
 
-    /// Answers with rows of a table.
-    async fn answer_table(
-        &self,
-        source: &TableSource,
-        route: &Routed,
-        parts: &Parts,
-        caller: &Caller,
-        id: InvocationId,
-    ) -> Result<Response, Failure> {
-        let call = TableCall {
-            routes: Arc::clone(&route.routes),
-            endpoint: route.endpoint.id,
-            source: source.clone(),
-            rows: caller.rows().cloned(),
-            limits: route.endpoint.limits,
-            request_id: id,
-            method: parts.method.as_str().to_owned(),
-            path: route.path.clone(),
-        };
-        let known = self.invoker.source_columns(&call).await.map_err(Failure::Table)?;
-        let query = parts.uri.query().unwrap_or_default();
-        let asked = tables::read(source, known, query, &route.path_params, &parts.headers).map_err(Failure::Table)?;
-        let page = self.invoker.read_page(&call, &asked.query, asked.counts).await.map_err(Failure::Table)?;
-        tables::respond(page, &asked, &parts.uri, route.head_as_get).map_err(Failure::Table)
-    }
-
-    async fn find_endpoint(&self, parts: &Parts) -> Result<Routed, Failure> {
+    async fn find(&self, parts: &Parts) -> Result<Found, Failure> {
         let url = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         if url.len() > URL_BYTES_MAX {
             return Err(RequestError::UrlTooLong { limit_bytes: URL_BYTES_MAX, seen_bytes: url.len() }.into());
@@ -169,10 +195,18 @@ impl Ingress {
         let tenant: TenantName = path.tenant().parse().map_err(|_| RequestError::UnknownEndpoint)?;
         let routes = self.invoker.find_routes(&tenant).await.map_err(Failure::Invoke)?;
         let routes = routes.ok_or(RequestError::UnknownEndpoint)?;
+        if preview.is_none() && document::is_asked_for(&parts.method, &path, &routes) {
+            return Ok(Found::Document(routes));
+        }
+        if let Some(preflight) = Preflight::of(&parts.method, &parts.headers)
+            && let Some(answer) = preflight.answer(|method| policy_of(&routes, method, &path))
+        {
+            return Ok(Found::Answer(answer));
+        }
         let (mut endpoint, path_params, head_as_get) = match routes.table.find(parts.method.as_str(), &path) {
             Lookup::Found(found) => (Arc::clone(found.target), found.params, found.head_as_get),
             Lookup::MethodNotAllowed(methods) if parts.method == Method::OPTIONS => {
-                return Err(Failure::Options(methods));
+                return Ok(Found::Answer(options(methods)));
             }
             Lookup::MethodNotAllowed(methods) => return Err(RequestError::MethodNotAllowed(methods).into()),
             Lookup::Unknown => return Err(RequestError::UnknownEndpoint.into()),
@@ -180,36 +214,13 @@ impl Ingress {
         if !endpoint.enabled {
             return Err(RequestError::DisabledEndpoint.into());
         }
+        let is_preview = preview.is_some();
         if let Some(token) = preview {
             let previewed = self.invoker.preview(routes.tenant_id, &token, &endpoint).await.map_err(Failure::Invoke)?;
             endpoint = previewed.ok_or(RequestError::UnknownEndpoint)?;
         }
         let path = path.below_tenant();
-        Ok(Routed { routes, endpoint, path, path_params, head_as_get })
-    }
-
-    async fn identify(&self, route: &Routed, method: &Method, headers: &HeaderMap) -> Result<Caller, Failure> {
-        let authorization = only(headers, &header::AUTHORIZATION, "Authorization")?;
-        match route.endpoint.auth {
-            AuthMode::Public => Ok(Caller::Public),
-            AuthMode::Jwt => {
-                let TenantRoutes { tenant_id, tenant, .. } = &*route.routes;
-                let verified = self.auth.verify(*tenant_id, tenant, route.endpoint.id, authorization).await;
-                let token = verified.map_err(Failure::Auth)?;
-                Ok(Caller::Token(token.bearer()))
-            }
-            AuthMode::Key => {
-                let text = presented_key(authorization, only(headers, &API_KEY, "X-API-Key")?)?;
-                let (tenant, endpoint) = (route.routes.tenant_id, route.endpoint.id);
-                let verified = self.auth.keys.verify(tenant, endpoint, method.as_str(), text).await;
-                let VerifiedKey { holder, rate_limit } = verified.map_err(Failure::Auth)?;
-                if let Some(limit) = rate_limit {
-                    let checked = self.rates.check(Counted::Key(Arc::clone(&holder.id)), limit);
-                    checked.map_err(|retry_after| RequestError::RateLimited { retry_after })?;
-                }
-                Ok(Caller::Key(holder))
-            }
-        }
+        Ok(Found::Endpoint(Routed { routes, endpoint, path, path_params, head_as_get, is_preview }))
     }
 
     async fn read_body(
@@ -241,7 +252,6 @@ impl Ingress {
             Failure::Invoke(error) => Problem::from(error),
             Failure::Response(error) => Problem::from(error),
             Failure::Table(error) => Problem::from(error),
-            Failure::Options(methods) => return options(*methods),
         };
         let text = match failure {
             Failure::Request(error) => error.to_string(),
@@ -249,7 +259,6 @@ impl Ingress {
             Failure::Invoke(error) => error.to_string(),
             Failure::Response(error) => error.to_string(),
             Failure::Table(error) => error.to_string(),
-            Failure::Options(_) => String::new(),
         };
         let (code, error) = (problem.code(), text.as_str());
         match problem.fault() {
@@ -262,11 +271,7 @@ impl Ingress {
         if self.settings.dev {
             let traceback = match failure {
                 Failure::Invoke(error) => error.traceback().map(str::to_owned).or(Some(text)),
-                Failure::Request(_)
-                | Failure::Auth(_)
-                | Failure::Response(_)
-                | Failure::Table(_)
-                | Failure::Options(_) => Some(text),
+                Failure::Request(_) | Failure::Auth(_) | Failure::Response(_) | Failure::Table(_) => Some(text),
             };
             problem = problem.with_traceback(traceback.as_deref());
         }
@@ -274,38 +279,14 @@ impl Ingress {
     }
 }
 
-/// The value of a field that may be sent once.
-fn only<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-    shown: &'static str,
-) -> Result<Option<&'a HeaderValue>, RequestError> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(RequestError::RepeatedHeader(shown));
-    }
-    Ok(first)
-}
-
-/// The consumer key in either of two fields; in both it is sent twice, whatever they say.
-fn presented_key<'a>(
-    authorization: Option<&'a HeaderValue>,
-    api_key: Option<&'a HeaderValue>,
-) -> Result<&'a str, Failure> {
-    let missing = Failure::Auth(AuthError::MissingKey);
-    match (authorization, api_key) {
-        (Some(_), Some(_)) => Err(RequestError::RepeatedHeader("Authorization or X-API-Key").into()),
-        (None, Some(value)) => value.to_str().map(str::trim).map_err(|_| missing),
-        (Some(value), None) => {
-            let Some((scheme, key)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
-                return Err(missing);
-            };
-            let is_known = ["bearer", "key"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
-            if is_known { Ok(key.trim()) } else { Err(missing) }
-        }
-        (None, None) => Err(missing),
-    }
+/// What a request has found.
+#[derive(Debug)]
+enum Found {
+    Endpoint(Routed),
+    /// The description of a tenant's endpoints.
+    Document(Arc<TenantRoutes>),
+    /// What the host says itself.
+    Answer(Response),
 }
 
 /// An endpoint that a request has found.
@@ -317,6 +298,7 @@ struct Routed {
     path: String,
     path_params: Vec<(String, String)>,
     head_as_get: bool,
+    is_preview: bool,
 }
 
 async fn handler_call(
@@ -329,7 +311,7 @@ async fn handler_call(
 ) -> Result<Call, Failure> {
     let form = form::parse(&parts.headers, &body).await?;
     let client = parts.extensions.get::<ClientAddress>();
-    let Routed { routes, endpoint, path, path_params, head_as_get } = route;
+    let Routed { routes, endpoint, path, path_params, head_as_get, is_preview: _ } = route;
     let method = if head_as_get { Method::GET } else { parts.method };
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());
@@ -351,6 +333,12 @@ async fn handler_call(
     };
     let EndpointTarget { id: endpoint, limits, record, .. } = *endpoint;
     Ok(Call { routes, endpoint, script, limits, record, request, rerun: None })
+}
+
+/// What the endpoint that answers `method` at `path` lets browsers do.
+fn policy_of<'r>(routes: &'r TenantRoutes, method: &Method, path: &RequestPath<'_>) -> Option<&'r CorsPolicy> {
+    let Lookup::Found(found) = routes.table.find(method.as_str(), path) else { return None };
+    found.target.settings.cors.as_ref().filter(|_| found.target.enabled)
 }
 
 /// A header field as a handler sees it: without the cookie of somebody who is logged in to the control API.

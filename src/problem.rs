@@ -59,6 +59,12 @@ pub enum RequestError {
     /// A field that must be there once was sent several times.
     #[error("the header field `{0}` was sent more than once")]
     RepeatedHeader(&'static str),
+    /// The caller, or all callers together, ask more often than they may.
+    #[error("too many requests; try again later")]
+    RateLimited {
+        /// When there is room for another request.
+        retry_after: Duration,
+    },
     /// The body is too large.
     #[error("the body has more than {limit_bytes} bytes")]
     BodyTooLarge {
@@ -74,12 +80,6 @@ pub enum RequestError {
     /// The connection broke, or the body's framing is wrong.
     #[error("the body cannot be read")]
     BodyBroken,
-    /// The caller has called too often.
-    #[error("too many requests: try again in {} s", retry_after.as_secs().max(1))]
-    RateLimited {
-        /// When one more is let through.
-        retry_after: Duration,
-    },
     /// A form that is none.
     #[error("the form cannot be read: {0}")]
     InvalidForm(String),
@@ -139,6 +139,12 @@ impl Problem {
         self
     }
 
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -175,13 +181,18 @@ impl Problem {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(after) = self.retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
         }
         if let Some(value) = self.allow.and_then(|methods| HeaderValue::from_str(&methods.to_string()).ok()) {
             headers.insert(header::ALLOW, value);
         }
         response
     }
+}
+
+/// At least one, and never too early.
+fn whole_seconds(after: Duration) -> u64 {
+    (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
 impl From<&RequestError> for Problem {
@@ -195,10 +206,10 @@ impl From<&RequestError> for Problem {
             RequestError::TooManyHeaders { .. } => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too_many_headers"),
             RequestError::InvalidHost => (StatusCode::BAD_REQUEST, "invalid_host"),
             RequestError::RepeatedHeader(_) => (StatusCode::BAD_REQUEST, "repeated_header"),
+            RequestError::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             RequestError::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             RequestError::BodyTimeout { .. } => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
             RequestError::BodyBroken => (StatusCode::BAD_REQUEST, "body_broken"),
-            RequestError::RateLimited { .. } => (StatusCode::TOO_MANY_REQUESTS, "rate_limited"),
             RequestError::InvalidForm(_) => (StatusCode::BAD_REQUEST, "invalid_form"),
         };
         let (allow, retry_after) = match error {

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::domain::{
     limits::{HEADROOM_BYTES, Limits},
     names::ConnectionName,
+    rate_limit::{InvalidRateLimit, RateLimit},
     sql::TableName,
 };
 
@@ -132,6 +133,16 @@ pub struct EndpointRateLimit {
     pub per: RatePer,
 }
 
+impl EndpointRateLimit {
+    /// How many requests in how long.
+    ///
+    /// # Errors
+    /// For none, or too many.
+    pub fn limit(self) -> Result<RateLimit, InvalidRateLimit> {
+        RateLimit::new(self.requests, self.seconds)
+    }
+}
+
 /// Whom requests are counted for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -217,14 +228,9 @@ impl EndpointSettings {
         limits.check()?;
         cors.as_ref().map_or(Ok(()), CorsPolicy::check)?;
         cache.as_ref().map_or(Ok(()), CachePolicy::check)?;
-        match rate_limit {
-            Some(EndpointRateLimit { requests, seconds, per: _ }) if *requests == 0 || *seconds == 0 => {
-                Err(invalid("rate_limit", "`requests` and `seconds` are at least 1"))
-            }
-            Some(EndpointRateLimit { seconds: 86_401.., .. }) => {
-                Err(invalid("rate_limit", "`seconds` is at most 86400"))
-            }
-            Some(_) | None => Ok(()),
+        match rate_limit.map(EndpointRateLimit::limit) {
+            Some(Err(error)) => Err(invalid("rate_limit", error.to_string())),
+            Some(Ok(_)) | None => Ok(()),
         }
     }
 }

@@ -1,74 +1,164 @@
-//! How often somebody has called, and whether once more is too often.
+//! How often an endpoint may be asked, and a consumer key be used.
 //!
-//! Owns: the counting. It is this host's own: of several hosts, each lets a caller through as often as its limit says.
+//! Owns: the counters, one for each caller or for all of an endpoint. Never: identifies callers.
+//!
+//! Each host process counts for itself, from when it started.
 
-use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
-use moka::{policy::EvictionPolicy, sync::Cache};
+use moka::policy::EvictionPolicy;
+use serde_json::Value;
 
-use crate::domain::rate_limit::RateLimit;
+use crate::{
+    domain::{
+        client::ClientAddress,
+        endpoint::RatePer,
+        exchange::{Caller, KeyHolder, TokenBearer},
+        names::EndpointId,
+        rate_limit::RateLimit,
+    },
+    invoke::EndpointTarget,
+    problem::RequestError,
+};
 
-/// Callers whose requests are counted at once, at most; one takes some 200 bytes. Whoever was silent for longest is forgotten,
-/// and begins anew.
-const COUNTED_MAX: u64 = 100_000;
+/// Counters that are remembered. One takes about 300 bytes. Whoever was silent for longest is forgotten, and begins anew.
+const COUNTERS_MAX: u64 = 50_000;
 
-/// Whose requests are counted together.
+/// A counter that is not used for this long is forgotten: by then the slowest limit has let in all that it lets in at once.
+const IDLE: Duration = Duration::from_secs(86_400);
+
+/// Requests that are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Counted {
-    /// Those with a consumer key.
+enum Counted {
+    /// At an endpoint. One that is changed begins anew.
+    Endpoint { endpoint: EndpointId, revision: i64, whose: Whose },
+    /// With a consumer key, wherever. A limit that is changed begins anew.
+    Key { id: Arc<str>, limit: RateLimit },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Whose {
+    Everybodys,
+    /// A network's, of callers of whom nothing else is known.
+    Network(Option<IpAddr>),
+    Token {
+        issuer: Arc<str>,
+        id: Arc<str>,
+    },
+    /// Of an outside issuer that gives its tokens no ids; without a subject its tokens count together.
+    Subject {
+        issuer: Arc<str>,
+        subject: Option<Arc<str>>,
+    },
     Key(Arc<str>),
 }
 
-/// Counts requests.
-pub(super) struct RateLimits(Cache<(Counted, RateLimit), Arc<DefaultDirectRateLimiter>>);
-
-impl fmt::Debug for RateLimits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimits").field("counted", &self.0.entry_count()).finish()
+impl Whose {
+    fn of(caller: &Caller, client: Option<ClientAddress>) -> Self {
+        match caller {
+            Caller::Public => Self::Network(client.map(ClientAddress::network)),
+            Caller::Token(TokenBearer { id: Some(id), issuer, .. }) => {
+                Self::Token { issuer: Arc::clone(issuer), id: Arc::clone(id) }
+            }
+            Caller::Token(TokenBearer { id: None, issuer, claims, .. }) => {
+                let subject = claims.get("sub").and_then(Value::as_str).map(Arc::from);
+                Self::Subject { issuer: Arc::clone(issuer), subject }
+            }
+            Caller::Key(KeyHolder { id, .. }) => Self::Key(Arc::clone(id)),
+        }
     }
 }
+
+/// Counts requests.
+#[derive(Debug)]
+pub(super) struct RateLimits(moka::sync::Cache<Counted, Arc<DefaultDirectRateLimiter>>);
 
 impl RateLimits {
-    /// Nobody has called yet.
     pub(super) fn new() -> Self {
         // The default policy would keep newcomers out of a full cache, and their requests uncounted.
-        Self(Cache::builder().max_capacity(COUNTED_MAX).eviction_policy(EvictionPolicy::lru()).build())
+        let policy = EvictionPolicy::lru();
+        Self(moka::sync::Cache::builder().max_capacity(COUNTERS_MAX).time_to_idle(IDLE).eviction_policy(policy).build())
     }
 
-    /// Counts a request. A limit that is changed begins anew.
+    /// Counts a request against the limit of its endpoint and that of the caller's key.
     ///
     /// # Errors
-    /// If it is one too many, with the time after which one is not.
-    pub(super) fn check(&self, counted: Counted, limit: RateLimit) -> Result<(), Duration> {
-        let limiter = self.0.get_with((counted, limit), || Arc::new(RateLimiter::direct(quota(limit))));
-        limiter.check().map_err(|not_until| not_until.wait_time_from(limiter.clock().now()))
+    /// [`RequestError::RateLimited`] if it is one too many.
+    pub(super) fn check(
+        &self,
+        endpoint: &EndpointTarget,
+        caller: &Caller,
+        of_key: Option<RateLimit>,
+        client: Option<ClientAddress>,
+    ) -> Result<(), RequestError> {
+        if let (Caller::Key(holder), Some(limit)) = (caller, of_key) {
+            self.count(&Counted::Key { id: Arc::clone(&holder.id), limit }, limit)?;
+        }
+        let Some(rate) = endpoint.settings.rate_limit else { return Ok(()) };
+        let Ok(limit) = rate.limit() else { return Ok(()) }; // it was checked when it was set
+        let whose = match rate.per {
+            RatePer::Caller => Whose::of(caller, client),
+            RatePer::Endpoint => Whose::Everybodys,
+        };
+        self.count(&Counted::Endpoint { endpoint: endpoint.id, revision: endpoint.revision, whose }, limit)
+    }
+
+    fn count(&self, counted: &Counted, limit: RateLimit) -> Result<(), RequestError> {
+        let counter = self.0.get_with_by_ref(counted, || Arc::new(RateLimiter::direct(quota(limit))));
+        counter.check().map_err(|not_before| RequestError::RateLimited {
+            retry_after: not_before.wait_time_from(counter.clock().now()),
+        })
     }
 }
 
-/// All requests of a limit at once, and then one for each share of its time.
+/// All requests of the limit at once, and room for the next one after its share of the time.
 fn quota(limit: RateLimit) -> Quota {
     let requests = NonZeroU32::new(limit.requests()).unwrap_or(NonZeroU32::MIN);
-    let each = Duration::from_secs(limit.seconds().into()) / requests.get();
-    Quota::with_period(each).unwrap_or(Quota::per_second(requests)).allow_burst(requests)
+    let share = Duration::from_secs(limit.seconds().into()) / requests.get();
+    Quota::with_period(share).unwrap_or(Quota::per_second(requests)).allow_burst(requests)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn client(text: &str) -> Option<ClientAddress> {
+        Some(ClientAddress(text.parse().unwrap()))
+    }
+
+    #[test]
+    fn any_limit_that_may_be_set_can_be_counted() {
+        for requests in [1, 2, 3, 1_000_000] {
+            for seconds in [1, 60, 86_400] {
+                let quota = quota(RateLimit::new(requests, seconds).unwrap());
+                assert_eq!(quota.burst_size().get(), requests);
+                RateLimiter::direct(quota).check().unwrap();
+            }
+        }
+    }
+
+    fn key(id: &str) -> Counted {
+        Counted::Key { id: id.into(), limit: RateLimit::new(1, 3600).unwrap() }
+    }
+
+    fn wait(checked: Result<(), RequestError>) -> Duration {
+        match checked.unwrap_err() {
+            RequestError::RateLimited { retry_after } => retry_after,
+            other => panic!("{other}"),
+        }
+    }
+
     #[test]
     fn a_caller_is_stopped_at_its_limit_and_told_for_how_long() {
         let limits = RateLimits::new();
-        let key = |id: &str| Counted::Key(id.into());
         let limit = RateLimit::new(3, 3600).unwrap();
         for _ in 0..3 {
-            limits.check(key("a"), limit).unwrap();
+            limits.count(&key("a"), limit).unwrap();
         }
-        let wait = limits.check(key("a"), limit).unwrap_err();
+        let wait = wait(limits.count(&key("a"), limit));
         assert!(wait > Duration::from_secs(1100) && wait <= Duration::from_secs(1200), "{wait:?}");
-        limits.check(key("b"), limit).unwrap();
-        limits.check(key("a"), RateLimit::new(4, 3600).unwrap()).expect("another limit");
+        limits.count(&key("b"), limit).unwrap();
     }
 
     #[test]
@@ -76,11 +166,11 @@ mod tests {
         let limits = RateLimits::new();
         let limit = RateLimit::new(1000, 1).unwrap();
         let mut n_refused = 0;
-        let passed = (0..100_000).filter(|_| match limits.check(Counted::Key("a".into()), limit) {
+        let passed = (0..100_000).filter(|_| match limits.count(&key("a"), limit) {
             Ok(()) => true,
-            Err(wait) => {
+            checked => {
                 n_refused += 1;
-                std::thread::sleep(wait);
+                std::thread::sleep(wait(checked));
                 false
             }
         });
@@ -89,14 +179,46 @@ mod tests {
 
     #[test]
     fn who_is_new_is_counted_when_others_fill_the_memory() {
-        let limits = RateLimits(Cache::builder().max_capacity(10).eviction_policy(EvictionPolicy::lru()).build());
+        let limits =
+            RateLimits(moka::sync::Cache::builder().max_capacity(10).eviction_policy(EvictionPolicy::lru()).build());
         let limit = RateLimit::new(1, 3600).unwrap();
         for n in 0..1000 {
-            let key = Counted::Key(n.to_string().into());
-            limits.check(key.clone(), limit).unwrap();
-            limits.check(key, limit).expect_err("the second");
+            let key = key(&n.to_string());
+            limits.count(&key, limit).unwrap();
+            limits.count(&key, limit).expect_err("the second");
         }
         limits.0.run_pending_tasks();
         assert!(limits.0.entry_count() <= 10);
+    }
+
+    #[test]
+    fn callers_are_who_they_are_and_not_where_they_come_from() {
+        let token = |id: Option<&str>, issuer: &str, subject: &str| {
+            let claims = serde_json::json!({"sub": subject}).as_object().cloned().unwrap();
+            let (id, claims) = (id.map(Into::into), Arc::new(claims));
+            Caller::Token(TokenBearer { id, issuer: issuer.into(), claims, methods: None, rows: None })
+        };
+        let key =
+            |id: &str| Caller::Key(KeyHolder { id: id.into(), attributes: Arc::default(), methods: None, rows: None });
+        let public = [client("192.0.2.1"), client("192.0.2.2"), client("2001:db8::1"), client("2001:db8:0:1::1"), None];
+        let mut all: Vec<_> = public.into_iter().map(|client| Whose::of(&Caller::Public, client)).collect();
+        let callers = [
+            token(Some("1"), "pqhost", "ann"),
+            token(Some("2"), "pqhost", "ann"),
+            token(Some("1"), "outside", "ann"),
+            token(None, "outside", "ann"),
+            token(None, "outside", "bob"),
+            key("1"),
+            key("2"),
+        ];
+        for caller in &callers {
+            assert_eq!(Whose::of(caller, client("192.0.2.1")), Whose::of(caller, client("192.0.2.9")));
+            all.push(Whose::of(caller, None));
+        }
+        for (index, one) in all.iter().enumerate() {
+            assert!(!all[index + 1..].contains(one), "{one:?}");
+        }
+        let neighbours = ["2001:db8::1", "2001:db8::ffff:1"].map(|text| Whose::of(&Caller::Public, client(text)));
+        assert_eq!(neighbours[0], neighbours[1]);
     }
 }

@@ -2,21 +2,24 @@
 //!
 //! Owns: what a request's query fields mean, cursors, JSON and CSV. Never: SQL (see `data`), limits (see `invoke`).
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use axum::body::Body;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header, request::Parts};
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     domain::{
         endpoint::TableSource,
+        exchange::Caller,
+        names::InvocationId,
         page::{Comparison, Condition, OrderBy, PageQuery, PageSource, Test},
         sql::Column,
     },
-    invoke::tables::{Page, SourceColumns, TableError},
+    ingress::{Failure, Ingress, Routed},
+    invoke::tables::{Page, SourceColumns, TableCall, TableError},
 };
 
 /// Query fields that are no columns.
@@ -28,11 +31,39 @@ const CURSOR_BYTES_MAX: usize = 4096;
 const NEXT_CURSOR: HeaderName = HeaderName::from_static("x-next-cursor");
 const TOTAL_COUNT: HeaderName = HeaderName::from_static("x-total-count");
 
+impl Ingress {
+    /// Answers with rows. With `without_body`, for HEAD: what GET would say, without its body.
+    pub(super) async fn rows(
+        &self,
+        source: &TableSource,
+        route: &Routed,
+        parts: &Parts,
+        caller: &Caller,
+        (id, without_body): (InvocationId, bool),
+    ) -> Result<Response<Body>, Failure> {
+        let call = TableCall {
+            routes: Arc::clone(&route.routes),
+            endpoint: route.endpoint.id,
+            source: source.clone(),
+            rows: caller.rows().cloned(),
+            limits: route.endpoint.limits,
+            request_id: id,
+            method: parts.method.as_str().to_owned(),
+            path: route.path.clone(),
+        };
+        let known = self.invoker.source_columns(&call).await.map_err(Failure::Table)?;
+        let query = parts.uri.query().unwrap_or_default();
+        let asked = read(source, known, query, &route.path_params, &parts.headers).map_err(Failure::Table)?;
+        let page = self.invoker.read_page(&call, &asked.query, asked.counts).await.map_err(Failure::Table)?;
+        respond(page, &asked, &parts.uri, without_body).map_err(Failure::Table)
+    }
+}
+
 /// What a request asks for.
 #[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) query: PageQuery,
-    pub(super) counts: bool,
+struct Asked {
+    query: PageQuery,
+    counts: bool,
     format: Format,
 }
 
@@ -43,7 +74,7 @@ enum Format {
 }
 
 /// Reads a request's query and path fields.
-pub(super) fn read(
+fn read(
     source: &TableSource,
     known: SourceColumns,
     query_string: &str,
@@ -271,12 +302,7 @@ fn exact(raw: &RawValue) -> Result<Value, TableError> {
 }
 
 /// The response for a page.
-pub(super) fn respond(
-    page: Page,
-    asked: &Asked,
-    target: &http::Uri,
-    without_body: bool,
-) -> Result<Response<Body>, TableError> {
+fn respond(page: Page, asked: &Asked, target: &http::Uri, without_body: bool) -> Result<Response<Body>, TableError> {
     let next = next_cursor(&page, &asked.query)?;
     let (body, kind) = match asked.format {
         Format::Json => (page.rows, HeaderValue::from_static("application/json")),

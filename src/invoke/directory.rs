@@ -57,6 +57,10 @@ pub struct TenantRoutes {
     pub tenant_id: TenantId,
     /// Its name.
     pub tenant: TenantName,
+    /// Whether everybody may read the OpenAPI document of its endpoints.
+    pub public_document: bool,
+    /// Changes before these were read; more after the next one, of whatever tenant.
+    pub generation: u64,
     /// Its default connection, whichever scripts may use it.
     default_connection: Option<DefaultConnection>,
     /// Where requests go.
@@ -216,12 +220,12 @@ impl Directory {
             return Ok(known);
         }
         let forgotten = self.forgotten.load(Ordering::SeqCst);
-        let routes = self.read_routes(name).await?.map(Arc::new);
+        let routes = self.read_routes(name, forgotten).await?.map(Arc::new);
         self.remember(&self.routes, name.clone(), routes.clone(), forgotten);
         Ok(routes)
     }
 
-    async fn read_routes(&self, name: &TenantName) -> Result<Option<TenantRoutes>, InvokeError> {
+    async fn read_routes(&self, name: &TenantName, generation: u64) -> Result<Option<TenantRoutes>, InvokeError> {
         let Some(tenant) = self.db.tenants().find_tenant(name).await? else { return Ok(None) };
         let default_connection = match tenant.default_connection {
             Some(id) => self.read_default_connection(tenant.id, id).await?,
@@ -272,7 +276,15 @@ impl Directory {
                 tracing::error!(tenant.name = %name, %conflict, "an endpoint is not served");
             }
         }
-        Ok(Some(TenantRoutes { tenant_id: tenant.id, tenant: name.clone(), default_connection, table, bytes }))
+        Ok(Some(TenantRoutes {
+            tenant_id: tenant.id,
+            tenant: name.clone(),
+            public_document: tenant.public_document,
+            generation,
+            default_connection,
+            table,
+            bytes,
+        }))
     }
 
     async fn read_default_connection(

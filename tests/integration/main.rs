@@ -1,6 +1,7 @@
 //! A whole host, driven over HTTP.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "clippy knows test functions, but not their helpers")]
 
+mod answer_cache;
 mod authoring;
 mod bad_data;
 mod bad_input;
@@ -8,16 +9,19 @@ mod commands;
 mod contract;
 mod control;
 mod control_database;
+mod cors;
 mod crypto;
 mod custom_auth;
 mod data;
 mod deploy;
+mod documents;
 mod egress;
 mod fidelity;
 mod freshness;
 mod http;
 mod packages;
 mod program;
+mod rates;
 mod restart;
 mod sdk;
 mod secrets;

@@ -15,11 +15,12 @@ use pqhost::{
     db::{
         connections::ConnectionKind,
         credentials::{Grounds, Holder},
-        endpoints::{NewBackend, NewEndpoint},
+        endpoints::{Endpoint, NewBackend, NewEndpoint},
         invocations::{InvocationRecord, LoggedInvocation},
     },
     domain::{
         control_database::ServerDatabase,
+        endpoint::EndpointSettings,
         exchange::AuthMode,
         names::{ScriptId, TenantId, TenantName},
         people::Role,
@@ -181,12 +182,27 @@ impl TestApp {
     }
 
     pub(crate) async fn endpoint(&self, tenant: &Tenant, methods: &str, route: &str, script: &str, auth: AuthMode) {
+        self.endpoint_with(tenant, (methods, route), script, auth, serde_json::json!({})).await;
+    }
+
+    /// An endpoint with settings, as JSON.
+    pub(crate) async fn endpoint_with(
+        &self,
+        tenant: &Tenant,
+        (methods, route): (&str, &str),
+        script: &str,
+        auth: AuthMode,
+        settings: Value,
+    ) -> Endpoint {
         let script =
             self.workspace.db.scripts().find_script(tenant.id, &script.parse().unwrap()).await.unwrap().unwrap();
         let (methods, route) = (methods.parse().unwrap(), route.parse().unwrap());
-        let new = NewEndpoint::to_script(methods, route, script.id, auth);
-        self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
+        let settings: EndpointSettings = serde_json::from_value(settings).unwrap();
+        settings.check().unwrap();
+        let new = NewEndpoint { settings, ..NewEndpoint::to_script(methods, route, script.id, auth) };
+        let endpoint = self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
         self.invoker.forget();
+        endpoint
     }
 
     /// Makes an endpoint that a table or a query answers.
@@ -245,6 +261,19 @@ impl TestApp {
     /// Reads everything anew, as after a change by another process.
     pub(crate) fn forget(&self) {
         self.invoker.forget();
+    }
+
+    /// What `run` gives when the host begins without answers and sees no change meanwhile, after which it begins anew.
+    pub(crate) async fn undisturbed<T>(&self, tenant: &Tenant, run: impl AsyncFn() -> T) -> T {
+        let generation = async || self.invoker.find_routes(&tenant.name).await.unwrap().unwrap().generation;
+        loop {
+            self.forget();
+            let before = generation().await;
+            let given = run().await;
+            if generation().await == before {
+                return given;
+            }
+        }
     }
 
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {

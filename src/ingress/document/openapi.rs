@@ -1,0 +1,342 @@
+//! Endpoints as an OpenAPI 3.1 document.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use http::Method;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    domain::{endpoint::TableSource, exchange::AuthMode, names::TenantName},
+    invoke::{Backend, EndpointTarget},
+};
+
+/// Longest summary, in characters; a description's first line is one if it fits.
+const SUMMARY_MAX: usize = 120;
+
+/// What stands for itself in a segment of a path (RFC 3986).
+const SEGMENT: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+/// An endpoint, and those of its methods that the reader may call.
+#[derive(Debug)]
+pub(super) struct Described {
+    pub(super) endpoint: Arc<EndpointTarget>,
+    pub(super) methods: Vec<Method>,
+}
+
+/// The document of a tenant's endpoints.
+pub(super) fn document(tenant: &TenantName, mut endpoints: Vec<Described>) -> Value {
+    // What OpenAPI cannot tell apart (`/a/{x}`, `/a/*` and `/a/**`) is one path there; what answers more specifically is described.
+    endpoints.sort_by(|one, other| rank(one).cmp(&rank(other)));
+    let mut document = Document::default();
+    for described in &endpoints {
+        document.add(described);
+    }
+    let Document { paths, schemas, names: _ } = document;
+    let paths: Map<_, _> = paths.into_values().map(|Path { template, item }| (template, Value::Object(item))).collect();
+    let mut all_schemas = Map::from_iter([("Problem".to_owned(), problem_schema())]);
+    all_schemas.extend(schemas);
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": tenant, "version": "1", "description": format!("Endpoints of `{tenant}`.")},
+        // Relative to where the document was read, through whatever proxies.
+        "servers": [{"url": format!("/{tenant}")}],
+        "paths": paths,
+        "components": {
+            "schemas": all_schemas,
+            "responses": problems().into_iter().map(|(status, text)| (name_of(status), problem(status, text))).collect::<Map<_, _>>(),
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    })
+}
+
+/// First what routing tries first; among that, names that an author gave.
+fn rank(Described { endpoint, .. }: &Described) -> (bool, bool, bool, &str, i64) {
+    let EndpointTarget { id, methods, route, .. } = &**endpoint;
+    (route.ends_with("/**"), methods.is_any(), route.contains('*'), route, id.0)
+}
+
+#[derive(Default)]
+struct Document {
+    /// By what they look like with nameless parameters.
+    paths: BTreeMap<String, Path>,
+    schemas: Map<String, Value>,
+    /// Of operations.
+    names: HashSet<String>,
+}
+
+/// A path, and what there is to it.
+struct Path {
+    template: String,
+    item: Map<String, Value>,
+}
+
+impl Document {
+    fn add(&mut self, Described { endpoint, methods }: &Described) {
+        let route = Route::of(&endpoint.route);
+        let path = self.paths.entry(route.shape).or_insert_with(|| {
+            let mut item = Map::new();
+            if !route.parameters.is_empty() {
+                item.insert("parameters".to_owned(), Value::Array(route.parameters));
+            }
+            Path { template: route.template, item }
+        });
+        for method in methods {
+            let method = method.as_str().to_ascii_lowercase();
+            if path.item.contains_key(&method) {
+                continue;
+            }
+            let mut name = operation_name(&method, &path.template);
+            if !self.names.insert(name.clone()) {
+                name = format!("{name}_{}", endpoint.id);
+                self.names.insert(name.clone());
+            }
+            let operation = operation(endpoint, &method, &name, &mut self.schemas);
+            path.item.insert(method, operation);
+        }
+    }
+}
+
+/// A route as OpenAPI writes it.
+struct Route {
+    /// For example `/orders/{id}`.
+    template: String,
+    /// For example `/orders/{}`.
+    shape: String,
+    parameters: Vec<Value>,
+}
+
+impl Route {
+    fn of(route: &str) -> Self {
+        let mut this = Self { template: String::new(), shape: String::new(), parameters: Vec::new() };
+        let segments = || route.split('/').filter(|segment| !segment.is_empty());
+        let named = |segment: &str| Some(segment.strip_prefix('{')?.strip_suffix('}')?.to_owned());
+        let mut taken: HashSet<String> = segments().filter_map(named).collect();
+        for (index, segment) in segments().enumerate() {
+            let (name, description) = match (named(segment), segment) {
+                (Some(name), _) => (name, None),
+                (None, "*") => (free_name(format!("segment_{}", index + 1), &mut taken), Some("any one segment")),
+                (None, "**") => {
+                    let rest = "the rest of the path: one segment, several with `/` between them, or none";
+                    (free_name("rest".to_owned(), &mut taken), Some(rest))
+                }
+                (None, literal) => {
+                    let literal = format!("/{}", utf8_percent_encode(literal, &SEGMENT));
+                    this.template.push_str(&literal);
+                    this.shape.push_str(&literal);
+                    continue;
+                }
+            };
+            this.template.push_str(&format!("/{{{name}}}"));
+            this.shape.push_str("/{}");
+            let mut parameter = json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
+            if let Some(description) = description {
+                parameter["description"] = description.into();
+            }
+            this.parameters.push(parameter);
+        }
+        if this.template.is_empty() {
+            this.template.push('/');
+            this.shape.push('/');
+        }
+        this
+    }
+}
+
+fn free_name(mut name: String, taken: &mut HashSet<String>) -> String {
+    while !taken.insert(name.clone()) {
+        name.push('_');
+    }
+    name
+}
+
+/// For example `get_orders_id`.
+fn operation_name(method: &str, template: &str) -> String {
+    let words = template.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    words.fold(method.to_owned(), |name, word| format!("{name}_{word}"))
+}
+
+fn operation(endpoint: &EndpointTarget, method: &str, name: &str, schemas: &mut Map<String, Value>) -> Value {
+    let settings = &endpoint.settings;
+    let mut operation = Map::from_iter([("operationId".to_owned(), name.into())]);
+    let first_line = settings.description.lines().next().unwrap_or_default();
+    let summary = match first_line.chars().count() {
+        1..=SUMMARY_MAX => first_line.to_owned(),
+        _ => format!("{} {}", method.to_ascii_uppercase(), endpoint.route),
+    };
+    operation.insert("summary".to_owned(), summary.into());
+    if !settings.description.is_empty() {
+        operation.insert("description".to_owned(), settings.description.as_str().into());
+    }
+    if let Some(tag) = endpoint.route.split('/').find(|segment| !segment.is_empty() && !segment.starts_with(['{', '*']))
+    {
+        operation.insert("tags".to_owned(), json!([tag]));
+    }
+    if let Backend::Table(source) = &endpoint.backend {
+        operation.insert("parameters".to_owned(), table_parameters(source).into());
+    }
+    if ["post", "put", "patch"].contains(&method) {
+        let body = match &settings.input {
+            Some(schema) => {
+                let schema = named_schema(format!("{name}_input"), schema, schemas);
+                json!({"required": true, "content": {"application/json": {"schema": schema}}})
+            }
+            None => json!({"content": {"*/*": {}}}),
+        };
+        operation.insert("requestBody".to_owned(), body);
+    }
+    let content = match (&settings.output, &endpoint.backend) {
+        (Some(schema), _) => {
+            let schema = named_schema(format!("{name}_output"), schema, schemas);
+            json!({"application/json": {"schema": schema}})
+        }
+        (None, Backend::Table(_)) => json!({
+            "application/json": {"schema": {"type": "array", "items": {"type": "object"}}},
+            "text/csv": {"schema": {"type": "string"}},
+        }),
+        (None, Backend::Script(_)) => json!({"*/*": {}}),
+    };
+    operation.insert("responses".to_owned(), responses(endpoint, &content));
+    let security = match endpoint.auth {
+        AuthMode::Jwt => json!([{"token": []}]),
+        AuthMode::Key => json!([{"key": []}]),
+        AuthMode::Public => json!([]),
+    };
+    operation.insert("security".to_owned(), security);
+    Value::Object(operation)
+}
+
+fn responses(endpoint: &EndpointTarget, content: &Value) -> Value {
+    let mut responses = Map::from_iter([("200".to_owned(), json!({"description": "The answer", "content": content}))]);
+    if endpoint.settings.cache.is_some() {
+        responses
+            .insert("304".to_owned(), json!({"description": "The caller has the answer already (`If-None-Match`)"}));
+    }
+    for (status, _) in problems() {
+        if endpoint.auth != AuthMode::Public || !matches!(status, 401 | 403) {
+            let reference = format!("#/components/responses/{}", name_of(status));
+            responses.insert(status.to_string(), json!({"$ref": reference}));
+        }
+    }
+    if let Backend::Script(_) = endpoint.backend {
+        responses.insert("default".to_owned(), json!({"description": "Whatever else the handler answers"}));
+    }
+    Value::Object(responses)
+}
+
+/// Statuses that the host answers by itself, and why.
+fn problems() -> [(u16, &'static str); 9] {
+    [
+        (400, "The request is malformed"),
+        (401, "No valid token or key was sent"),
+        (403, "The token or key is for something else"),
+        (404, "There is no such endpoint any more, or it is switched off"),
+        (413, "The body is too large"),
+        (429, "Too many requests; see `Retry-After`"),
+        (500, "The handler failed, or the host did"),
+        (503, "The host is busy or starts; see `Retry-After`"),
+        (504, "The handler took too long"),
+    ]
+}
+
+fn name_of(status: u16) -> String {
+    format!("Problem{status}")
+}
+
+fn problem(status: u16, description: &str) -> Value {
+    let content = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+    let mut problem = json!({"description": description, "content": content});
+    if matches!(status, 429 | 503) {
+        let seconds = json!({"description": "Seconds after which to try again", "schema": {"type": "integer"}});
+        problem["headers"] = json!({ "Retry-After": seconds });
+    }
+    problem
+}
+
+fn problem_schema() -> Value {
+    json!({
+        "type": "object",
+        "description": "What went wrong (RFC 9457)",
+        "required": ["status"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "code": {"type": "string", "description": "Stable; absent if a handler words the problem itself"},
+            "detail": {"type": "string"},
+            "invocation_id": {"type": "string", "description": "To be told to whoever runs the endpoint"},
+        },
+    })
+}
+
+/// Keeps an author's schema under a name, and refers to it. What it refers to in itself is found below that name then.
+fn named_schema(name: String, schema: &Value, schemas: &mut Map<String, Value>) -> Value {
+    let place = format!("#/components/schemas/{name}");
+    let mut schema = schema.clone();
+    // One with an id of its own is a document of its own: its references start there.
+    if schema.get("$id").is_none() {
+        rebase(&mut schema, &place);
+    }
+    schemas.insert(name, schema);
+    json!({ "$ref": place })
+}
+
+/// As deep as JSON that was parsed, which has a limit.
+fn rebase(schema: &mut Value, place: &str) {
+    match schema {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(reference) if name == "$ref" && (reference == "#" || reference.starts_with("#/")) => {
+                        reference.replace_range(..1, place);
+                    }
+                    _ => rebase(value, place),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| rebase(value, place)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// What callers may ask of a table.
+fn table_parameters(source: &TableSource) -> Vec<Value> {
+    let TableSource { columns, page_rows, page_rows_max, .. } = source;
+    let parameter = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
+    let text = || json!({"type": "string"});
+    let rows = json!({"type": "integer", "minimum": 1, "maximum": page_rows_max, "default": page_rows});
+    let mut parameters = vec![
+        parameter("select", "Columns of the answer, separated by commas", text()),
+        parameter("order", "Columns to sort by, separated by commas; `name.desc` for the reverse", text()),
+        parameter("limit", "Rows of a page", rows),
+        parameter("cursor", "Where the page starts: what the answer before says in `X-Next-Cursor`", text()),
+        parameter("count", "Whether `X-Total-Count` tells how many rows there are", text()),
+        parameter("format", "How the rows are written", json!({"type": "string", "enum": ["json", "csv"]})),
+    ];
+    let own: HashSet<_> = parameters.iter().filter_map(|known| known["name"].as_str().map(str::to_owned)).collect();
+    let columns = columns.iter().flatten().filter(|column| !own.contains(*column));
+    parameters.extend(columns.map(|column| parameter(column, "A condition, for example `eq.open`", text())));
+    parameters
+}
