@@ -13,6 +13,7 @@ pub mod names;
 pub mod people;
 pub mod percent;
 pub mod preview;
+pub mod quota;
 pub mod route;
 pub mod rows;
 pub mod script;

@@ -104,6 +104,7 @@ impl Ingress {
         let (parts, body) = request.into_parts();
         let route = self.find_endpoint(&parts).await?;
         let caller = self.identify(&route, &parts.headers).await?;
+        route.routes.admit().map_err(Failure::Invoke)?;
         let without_body = route.head_as_get;
         let Backend::Script(script) = &route.endpoint.backend else {
             return Err(RequestError::UnknownEndpoint.into());

@@ -9,6 +9,7 @@ mod delivery;
 mod detached;
 pub mod directory;
 pub mod error;
+mod meter;
 mod recorder;
 pub mod recording;
 mod redaction;
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 
@@ -46,12 +47,14 @@ use crate::{
         limits::Limits,
         names::{EndpointId, ScriptId, ScriptName, TenantId, TenantName},
         preview::PreviewToken,
+        quota::Usage as TenantUsage,
         sql::SqlError,
     },
     egress::Egress,
     invoke::{
         delivery::Delivery,
         directory::{Directory, RunnableVersion},
+        meter::Meters,
         recorder::Recorder,
         recording::{Begun, PendingAnswer},
         redaction::{Redaction, Revealed, credentials},
@@ -163,8 +166,10 @@ impl Invoker {
             records_kept,
             records_age,
         } = parts;
-        let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits));
-        let (recorder, writing) = Recorder::start(db.clone(), records_kept, records_age);
+        let (queue, queued) = mpsc::unbounded_channel();
+        let meters = Meters::new(queue.clone());
+        let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits, meters));
+        let (recorder, writing) = Recorder::start(db.clone(), (queue, queued), records_kept, records_age);
         let sealing = Semaphore::new(1);
         let inner =
             Inner { db, vault, directory, connections, egress, pool, images, publisher, guests, recorder, sealing };
@@ -202,6 +207,7 @@ impl Invoker {
     /// # Errors
     /// If there is no response; see [`InvokeError`].
     pub async fn invoke(&self, call: Call) -> Result<Answer, InvokeError> {
+        call.routes.granted.admit_handler()?;
         let (answer, answered) = oneshot::channel();
         let invocation = Invocation { inner: Arc::clone(&self.0), call, started: Instant::now() };
         self.0.guests.spawn(invocation.run(answer));
@@ -282,6 +288,7 @@ impl Invocation {
                 record.traceback = error.traceback().map(|text| redaction.apply(text.to_owned()));
             }
         }
+        self.call.routes.count(used(&outcome, &record, &trace.usage));
         let version = script.version.as_ref().map_or(0, |version| version.version.number);
         let outcome = outcome.and_then(|response| with_rows(response, &cursors));
         let (outcome, delivery) = match outcome.map(Delivery::of) {
@@ -319,6 +326,8 @@ impl Invocation {
         }
         // Rows that were streamed are counted by now.
         record.rows = cursors.rows_read();
+        let InvocationRecord { rows, answer_bytes, .. } = record;
+        self.call.routes.count(TenantUsage { rows, answer_bytes, ..TenantUsage::default() });
         record.log = recorded_log(log, &redaction, self.call.limits.log_bytes);
         self.inner.recorder.record(record, room);
     }
@@ -383,7 +392,8 @@ impl Invocation {
         let Inner { pool, images, publisher, .. } = &*self.inner;
         let tenant = self.call.routes.tenant_id;
         let id = version.version.id;
-        let mut lease = pool.acquire(tenant, id).await?;
+        let concurrency = self.call.routes.granted.meter().concurrency();
+        let mut lease = pool.acquire(tenant, concurrency, id).await?;
         if lease.shows_version == Some(id) {
             return Ok(lease);
         }
@@ -429,6 +439,19 @@ impl Invocation {
             )),
         }
     }
+}
+
+/// What a handler that has ended, or has not begun, used of what its tenant may.
+fn used(
+    outcome: &Result<HandlerResponse<CursorId>, InvokeError>,
+    record: &InvocationRecord,
+    usage: &Usage,
+) -> TenantUsage {
+    let counted = match outcome {
+        Err(InvokeError::TooManyInFlight { .. }) => return TenantUsage::of_refusal(),
+        Ok(_) | Err(_) => TenantUsage::of_request(record.status),
+    };
+    TenantUsage { fuel: usage.fuel, duration_us: record.duration_us, ..counted }
 }
 
 /// Where a version starts from.

@@ -88,7 +88,7 @@ async fn fill(db: &Db) {
         let recording = Some(b"recording".to_vec());
         let known = InvocationRecord { script, version: Some(second.id), endpoint, recording, ..record(tenant) };
         let unknown = InvocationRecord { script: ScriptId(777), version: None, ..record(tenant) };
-        db.invocations().insert_batch(&[known, unknown]).await.unwrap();
+        db.invocations().insert_batch(&[known, unknown], &[]).await.unwrap();
     }
     credential(db, "operator", Holder::Operator).await;
     credential(db, "session", Holder::Session { user, email }).await;
