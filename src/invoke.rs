@@ -15,6 +15,7 @@ pub mod recording;
 mod redaction;
 mod rerun;
 mod script_host;
+pub mod storage;
 
 use std::{
     sync::Arc,
@@ -47,7 +48,7 @@ use crate::{
         limits::Limits,
         names::{EndpointId, ScriptId, ScriptName, TenantId, TenantName},
         preview::PreviewToken,
-        quota::Usage as TenantUsage,
+        quota::{Usage as TenantUsage, UsedUp},
         sql::SqlError,
     },
     egress::Egress,
@@ -317,7 +318,13 @@ impl Invocation {
         let mut room = None;
         if let Some(recording) = recording {
             let (recording, mut taken) = recording.await;
-            record.recording = self.inner.sealed(record.tenant, record.id, recording).await;
+            record.recording = match self.storage_used_up().await {
+                None => self.inner.sealed(record.tenant, record.id, recording).await,
+                Some(used_up) => {
+                    tracing::info!(tenant.id = %record.tenant, invocation.id = %record.id, %used_up, "a request is not recorded");
+                    None
+                }
+            };
             taken.shrink_to(record.recording.as_ref().map_or(0, Vec::len));
             room = Some(taken);
         }
@@ -330,6 +337,12 @@ impl Invocation {
         self.call.routes.count(TenantUsage { rows, answer_bytes, ..TenantUsage::default() });
         record.log = recorded_log(log, &redaction, self.call.limits.log_bytes);
         self.inner.recorder.record(record, room);
+    }
+
+    async fn storage_used_up(&self) -> Option<UsedUp> {
+        let Inner { db, vault, connections, .. } = &*self.inner;
+        let routes = &self.call.routes;
+        routes.granted.storage_used_up((db, vault, connections), routes.tenant_id).await
     }
 
     fn record(&self, started_at_ms: i64) -> InvocationRecord {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 
 /// What an operator grants a tenant. What is absent is not limited but by the host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Quotas {
     /// Requests that are answered in a second, by each host.

@@ -191,7 +191,7 @@ impl Meter {
 
     /// What is to be written of today and yesterday; what is counted from now on queues this again.
     pub(super) fn unwritten(&self) -> impl Iterator<Item = UsageRecord> + use<> {
-        self.is_queued.store(false, Ordering::Release);
+        self.is_queued.swap(false, Ordering::AcqRel); // who found it set has counted before, and this sees it
         let today = today();
         let (tenant, yesterday) = (self.tenant, Day(today.0 - 1));
         let records = [yesterday, today].map(|day| UsageRecord { tenant, day, usage: self.counters(day).usage() });
@@ -343,13 +343,15 @@ mod tests {
         meter.count(Usage { fuel: 1, ..Usage::of_request(500) }); // while that is written
         assert_eq!(used_up(granted.admit_handler()).0, Quota::FuelPerDay);
         queued.written(record, 40 + 59 + 7); // 7 by another host
-        let left: Vec<_> = queue.try_recv().unwrap().unwritten().map(|record| record.usage).collect();
-        assert_eq!(left, [Usage { requests: 1, failed: 1, refused: 1, fuel: 1, ..Usage::default() }]);
+        let left: Vec<_> = queue.try_recv().unwrap().unwritten().collect();
+        let [left] = left.as_slice() else { panic!("{left:?}") };
+        assert_eq!(left.usage, Usage { requests: 1, failed: 1, refused: 1, fuel: 1, ..Usage::default() });
         assert_eq!(meter.fuel_used(today()), 107);
         meter.learn_fuel(today(), 50); // older news
         assert_eq!(meter.fuel_used(today()), 107);
         let (_, limit, retry_after) = used_up(granted.admit_handler());
         assert!(limit == 100 && retry_after <= Duration::from_secs(86_400), "{retry_after:?}");
+        meter.written(left, 107);
         assert_eq!(meter.fuel_used(Day(today().0 + 2)), 0, "the counters of a day serve the next but one");
     }
 

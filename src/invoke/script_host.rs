@@ -15,6 +15,7 @@ use crate::{
     domain::{
         limits::Limits,
         names::{ScriptId, ScriptName},
+        quota::UsedUp,
     },
     egress::Egress,
     invoke::{
@@ -46,6 +47,14 @@ pub(super) struct ScriptHost {
     pub(super) n_requests: u32,
     /// When the handler began; outside of a sandbox, when the call did.
     pub(super) started: Instant,
+}
+
+impl ScriptHost {
+    /// Whether as much is kept for the tenant as may be.
+    async fn storage_used_up(&self) -> Option<UsedUp> {
+        let Self { db, vault, connections, routes, .. } = self;
+        routes.granted.storage_used_up((db, vault, connections), routes.tenant_id).await
+    }
 }
 
 impl Capabilities for ScriptHost {

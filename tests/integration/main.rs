@@ -18,6 +18,7 @@ mod freshness;
 mod http;
 mod packages;
 mod program;
+mod quotas;
 mod restart;
 mod sdk;
 mod secrets;
