@@ -7,6 +7,7 @@ mod log;
 mod state;
 mod transfer;
 mod upgrades;
+mod usage;
 
 use std::{
     io::{BufRead, BufReader, Write},

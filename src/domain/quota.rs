@@ -13,19 +13,19 @@ pub const REQUESTS_PER_SECOND_MAX: u32 = 1_000_000;
 #[serde(deny_unknown_fields)]
 pub struct Quotas {
     /// Requests that are answered in a second, by each host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<u32>,
     /// Handlers that run at once, on each host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
     /// Units of fuel that handlers use in a day (UTC), on all hosts together.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub fuel_per_day: Option<u64>,
     /// Bytes that are kept for the tenant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_bytes: Option<u64>,
     /// Scripts that there may be.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub scripts: Option<u32>,
 }
 
