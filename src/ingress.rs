@@ -208,10 +208,10 @@ impl Ingress {
         };
         let (code, error) = (problem.code(), text.as_str());
         match problem.fault() {
-            Fault::Caller => tracing::debug!(invocation.id = %id, code, error, "a request was refused"),
-            Fault::Script | Fault::Quota => {
-                tracing::info!(invocation.id = %id, code, error, "a handler gave no answer");
+            Fault::Caller | Fault::Quota => {
+                tracing::debug!(invocation.id = %id, code, error, "a request was refused");
             }
+            Fault::Script => tracing::info!(invocation.id = %id, code, error, "a handler gave no answer"),
             Fault::Host => tracing::error!(invocation.id = %id, code, error, "a request failed"),
         }
         if self.settings.dev {

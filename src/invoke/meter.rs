@@ -69,9 +69,6 @@ impl Rate {
 pub(super) struct Granted {
     meter: Arc<Meter>,
     rate: Option<Arc<Rate>>,
-    fuel_per_day: Option<u64>,
-    /// [`Quotas::storage_bytes`].
-    pub(super) storage_bytes: Option<u64>,
 }
 
 impl Granted {
@@ -90,7 +87,10 @@ impl Granted {
 
     /// Lets a handler begin, unless the day's fuel is used up.
     pub(super) fn admit_handler(&self) -> Result<(), InvokeError> {
-        let Some(limit) = self.fuel_per_day else { return Ok(()) };
+        let limit = self.meter.fuel_per_day.load(Ordering::Relaxed);
+        if limit == u64::MAX {
+            return Ok(());
+        }
         let seconds = now();
         if self.meter.fuel_used(Day::of(seconds)) < limit {
             return Ok(());
@@ -114,9 +114,11 @@ pub(super) struct Meter {
     /// Whether this stands in the queue of those that are to be written.
     is_queued: AtomicBool,
     queue: mpsc::UnboundedSender<Arc<Meter>>,
-    /// Handlers that may run at once; `usize::MAX` without a quota. Kept here and not with routes, so that a request that found its routes
-    /// before a change is counted as the change says.
+    /// Handlers that may run at once, and quotas of fuel and storage; the largest number without one. Kept here and not with routes, which
+    /// a session or a request with a slow body may have found long before a change.
     concurrency: AtomicUsize,
+    fuel_per_day: AtomicU64,
+    storage_bytes: AtomicU64,
     /// Kept while routes are read anew, which does not fill the bucket.
     rate: Mutex<Option<Arc<Rate>>>,
     /// What is kept for the tenant, as it was when it was last looked at.
@@ -225,9 +227,14 @@ impl Meter {
         written.saturating_add(counters.fuel.load(Ordering::Relaxed))
     }
 
-    /// Handlers of the tenant that may run at once, if there is a quota.
+    /// Handlers of the tenant that may run at once; `usize::MAX` without a quota.
     pub(super) fn concurrency(&self) -> usize {
         self.concurrency.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may be kept for the tenant, if there is a quota.
+    pub(super) fn storage_bytes(&self) -> Option<u64> {
+        Some(self.storage_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes < u64::MAX)
     }
 
     /// The bucket of this rate: the same one as long as the rate is the same.
@@ -267,6 +274,8 @@ impl Meters {
                 is_queued: AtomicBool::new(false),
                 queue: self.queue.clone(),
                 concurrency: AtomicUsize::new(usize::MAX),
+                fuel_per_day: AtomicU64::new(u64::MAX),
+                storage_bytes: AtomicU64::new(u64::MAX),
                 rate: Mutex::default(),
                 kept: tokio::sync::Mutex::default(),
             })
@@ -275,8 +284,10 @@ impl Meters {
         meter.learn_fuel(today(), fuel_used);
         let concurrency = concurrency.map_or(usize::MAX, |n| n as usize);
         meter.concurrency.store(concurrency, Ordering::Relaxed);
+        meter.fuel_per_day.store(fuel_per_day.unwrap_or(u64::MAX), Ordering::Relaxed);
+        meter.storage_bytes.store(storage_bytes.unwrap_or(u64::MAX), Ordering::Relaxed);
         let rate = requests_per_second.map(|per_second| meter.rate(per_second));
-        Granted { meter, rate, fuel_per_day, storage_bytes }
+        Granted { meter, rate }
     }
 }
 
@@ -360,7 +371,10 @@ mod tests {
         let (meters, _queue) = meters();
         let quotas = |fuel| Quotas { fuel_per_day: Some(fuel), ..Quotas::default() };
         used_up(meters.grant(TenantId(1), &quotas(0), 0).admit_handler());
-        meters.grant(TenantId(1), &quotas(u64::MAX), i64::MAX as u64).admit_handler().unwrap();
+        let before = meters.grant(TenantId(1), &quotas(u64::MAX), i64::MAX as u64);
+        before.admit_handler().unwrap();
+        meters.grant(TenantId(1), &quotas(i64::MAX as u64), 0);
+        assert_eq!(used_up(before.admit_handler()).0, Quota::FuelPerDay, "who found routes before a change sees it");
         let concurrency = |n| Quotas { concurrency: n, ..Quotas::default() };
         for (n, expected) in [(Some(0), 0), (Some(u32::MAX), u32::MAX as usize), (None, usize::MAX)] {
             assert_eq!(meters.grant(TenantId(1), &concurrency(n), 0).meter().concurrency(), expected);

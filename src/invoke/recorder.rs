@@ -268,7 +268,9 @@ mod tests {
         domain::{
             control_database::ControlDatabase,
             names::{EndpointId, InvocationId, ScriptId},
+            quota::{Quotas, Usage},
         },
+        invoke::meter::Meters,
     };
 
     fn record() -> InvocationRecord {
@@ -336,6 +338,33 @@ mod tests {
         writing.await.unwrap();
         assert_eq!(waiting_bytes.load(Ordering::Relaxed), 0);
         assert_eq!(db.invocations().find_recording(tenant, id).await.unwrap(), Some(vec![1]));
+    }
+
+    #[tokio::test]
+    async fn what_is_counted_is_written_now_or_later_and_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = ControlDatabase::File(directory.path().join("pqhost.db"));
+        let open = || Db::open(&file);
+        let (db, broken) = (open().await.unwrap(), open().await.unwrap());
+        let tenant = db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let granted = Meters::new(sender.clone()).grant(tenant, &Quotas::default(), 0);
+        let meter = granted.meter();
+        meter.count(Usage { fuel: 5, ..Usage::of_request(200) });
+        broken.close().await;
+        let used: Vec<_> = meter.unwritten().map(|record| (Arc::clone(meter), record)).collect();
+        assert!(!write_batch(&broken, &[], used).await, "a database that is closed");
+
+        meter.count(Usage { fuel: 2, ..Usage::of_request(500) });
+        let (recorder, writing) = Recorder::start(db.clone(), (sender, receiver), 10, Duration::from_secs(60));
+        drop(recorder);
+        writing.await.unwrap();
+        let (first, end) = (Day(today().0 - 1), Day(today().0 + 1));
+        let days = db.usage().list_days(tenant, first, end).await.unwrap();
+        let mut sum = Usage::default();
+        days.iter().for_each(|(_, usage)| sum += *usage); // two, if midnight has passed
+        assert_eq!(sum, Usage { requests: 2, failed: 1, fuel: 7, ..Usage::default() });
+        assert_eq!(meter.unwritten().count(), 0);
     }
 
     #[tokio::test]

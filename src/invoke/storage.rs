@@ -63,7 +63,7 @@ impl Granted {
         (db, vault, connections): (&Db, &Vault, &Connections),
         tenant: TenantId,
     ) -> Option<UsedUp> {
-        let limit = self.storage_bytes?;
+        let limit = self.meter().storage_bytes()?;
         let mut known = self.meter().kept.lock().await; // who comes meanwhile waits for what is found
         let bytes = match *known {
             Some((at, bytes)) if at.elapsed() < KEPT_FOR => bytes,

@@ -82,7 +82,7 @@ async fn what_is_kept_is_counted_in_bytes_also_of_versions_that_nobody_has_count
         let file = |name: &str, content: &[u8]| SourceFile { name: name.to_owned(), content: content.to_vec() };
         let files = vec![file("handler.py", b"\xff\x00three"), file("data", &[0; 1000])];
         for _ in 0..2 {
-            let new = crate::db::versions::NewVersion { files: files.clone(), ..new_version(script) };
+            let new = NewVersion { files: files.clone(), ..new_version(script) };
             db.versions().insert_version(tenant, new).await.unwrap();
         }
         db.state().set_state(tenant, script, Some("\"é\"")).await.unwrap();
