@@ -17,6 +17,7 @@ mod migrate;
 mod nouns;
 mod output;
 mod people;
+mod quotas;
 mod scripts;
 mod secrets;
 mod serve;
@@ -59,6 +60,8 @@ pub fn main() -> ExitCode {
             Command::Dev(args) => dev::dev(target.data(), args, output).await,
             Command::Logs(args) => logs::logs(&target, args, output).await,
             Command::Tenant(command) => nouns::tenant(&target, command, output).await,
+            Command::Quota(command) => quotas::quota(&target, command, output).await,
+            Command::Usage(command) => quotas::usage(&target, command, output).await,
             Command::Connection(command) => nouns::connection(&target, command, output).await,
             Command::Egress(command) => nouns::egress(&target, command, output).await,
             Command::Script(command) => scripts::script(&target, command, output).await,

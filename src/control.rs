@@ -20,6 +20,7 @@ mod invocations;
 mod operations;
 mod previews;
 mod programs;
+mod quotas;
 mod reruns;
 mod scripts;
 mod secrets;
@@ -29,6 +30,7 @@ mod tables;
 mod tails;
 mod tenants;
 mod tokens;
+mod usage;
 mod users;
 mod versions;
 

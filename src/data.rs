@@ -31,8 +31,8 @@ mod url;
 mod write;
 
 use std::{
-    collections::HashMap,
-    path::PathBuf,
+    collections::{BTreeSet, HashMap},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -167,6 +167,12 @@ impl Connections {
         self.database(target, limits).fetch(select).await
     }
 
+    /// Where folders of relative `sqlite:` URLs lie.
+    #[must_use]
+    pub fn sqlite_base(&self) -> &Path {
+        &self.shared.settings.sqlite_base
+    }
+
     /// A tenant's database, for statements with these limits. No I/O.
     #[must_use]
     pub fn database(&self, target: Target, limits: SqlLimits) -> Database {
@@ -240,6 +246,19 @@ impl Shared {
         // A map of handles is never half changed.
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bytes in the SQLite files of these connections, but for those that only read; pages that are free do not count. Blocks.
+#[must_use]
+pub fn written_sqlite_bytes(sqlite_base: &Path, urls: &[ConnectionUrl]) -> u64 {
+    let written = urls.iter().filter(|ConnectionUrl(_, mode)| !mode.is_read_only());
+    let folders: BTreeSet<_> = written
+        .filter_map(|ConnectionUrl(driver, _)| match driver {
+            Driver::Sqlite(folder) => sqlite_base.join(folder).canonicalize().ok(), // two connections may have one folder
+            Driver::MySql(_) | Driver::Postgres(_) => None,
+        })
+        .collect();
+    folders.iter().map(|folder| sqlite::used_bytes(folder)).fold(0, u64::saturating_add)
 }
 
 fn evict_longest_unused(pools: &mut HashMap<(TenantId, ConnectionId), Entry>) {

@@ -4,7 +4,7 @@
 //! to do with what it stores.
 //! Invariants: every statement that touches a tenant's rows filters by the tenant in SQL; a write that was acknowledged
 //! survives `kill -9` and, but for the invocation log, a power failure; every change but of
-//! logs, of scripts' state and of keys of recordings counts up [`Db::change_counter`].
+//! logs and usage, of scripts' state and of keys of recordings counts up [`Db::change_counter`].
 //!
 //! It is an SQLite file or a database of a PostgreSQL server ([`ControlDatabase`]). SQL text is what both understand, and
 //! only `connect` and the migrations know which it is. Several processes use it at once: the command line beside a running
@@ -43,6 +43,7 @@ use crate::{
         tenants::Tenants,
         tokens::Tokens,
         transfer::Transfer,
+        usage::UsageLog,
         users::Users,
         versions::Versions,
     },
@@ -74,6 +75,7 @@ pub mod tenants;
 mod tests;
 pub mod tokens;
 pub mod transfer;
+pub mod usage;
 pub mod users;
 pub mod versions;
 
@@ -283,6 +285,12 @@ impl Db {
     #[must_use]
     pub fn invocations(&self) -> Invocations<'_> {
         Invocations(self)
+    }
+
+    /// What tenants used, and what is kept for them.
+    #[must_use]
+    pub fn usage(&self) -> UsageLog<'_> {
+        UsageLog(self)
     }
 
     /// A number that grows with every change of anything but the invocation log and scripts' state, by any process.

@@ -14,6 +14,7 @@ pub mod page;
 pub mod people;
 pub mod percent;
 pub mod preview;
+pub mod quota;
 pub mod rate_limit;
 pub mod route;
 pub mod rows;

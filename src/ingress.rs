@@ -149,6 +149,7 @@ impl Ingress {
         let Identified { caller, rate_limit } =
             self.identify(&route.routes, &route.endpoint, &parts.method, &parts.headers).await?;
         let client = parts.extensions.get::<ClientAddress>().copied();
+        route.routes.admit().map_err(Failure::Invoke)?;
         self.rates.check(&route.endpoint, &caller, rate_limit, client).map_err(Failure::from)?;
         let Some(question) = Question::of(&route, &parts, &body, &caller) else {
             let without_body = route.head_as_get;
@@ -262,10 +263,10 @@ impl Ingress {
         };
         let (code, error) = (problem.code(), text.as_str());
         match problem.fault() {
-            Fault::Caller => tracing::debug!(invocation.id = %id, code, error, "a request was refused"),
-            Fault::Script | Fault::Quota => {
-                tracing::info!(invocation.id = %id, code, error, "a handler gave no answer");
+            Fault::Caller | Fault::Quota => {
+                tracing::debug!(invocation.id = %id, code, error, "a request was refused");
             }
+            Fault::Script => tracing::info!(invocation.id = %id, code, error, "a handler gave no answer"),
             Fault::Host => tracing::error!(invocation.id = %id, code, error, "a request failed"),
         }
         if self.settings.dev {

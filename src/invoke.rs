@@ -9,11 +9,13 @@ mod delivery;
 mod detached;
 pub mod directory;
 pub mod error;
+mod meter;
 mod recorder;
 pub mod recording;
 mod redaction;
 mod rerun;
 mod script_host;
+pub mod storage;
 pub mod tables;
 
 use std::{
@@ -25,7 +27,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::JoinHandle,
 };
 
@@ -47,6 +49,7 @@ use crate::{
         limits::Limits,
         names::{EndpointId, ScriptId, ScriptName, TenantId, TenantName},
         preview::PreviewToken,
+        quota::{Usage as TenantUsage, UsedUp},
         rows::RowScope,
         sql::SqlError,
     },
@@ -54,6 +57,7 @@ use crate::{
     invoke::{
         delivery::Delivery,
         directory::{Directory, RunnableVersion},
+        meter::Meters,
         recorder::Recorder,
         recording::{Begun, PendingAnswer},
         redaction::{Redaction, Revealed, credentials},
@@ -167,8 +171,10 @@ impl Invoker {
             records_kept,
             records_age,
         } = parts;
-        let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits));
-        let (recorder, writing) = Recorder::start(db.clone(), records_kept, records_age);
+        let (queue, queued) = mpsc::unbounded_channel();
+        let meters = Meters::new(queue.clone());
+        let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits, meters));
+        let (recorder, writing) = Recorder::start(db.clone(), (queue, queued), records_kept, records_age);
         let (sealing, pages) = (Semaphore::new(1), Semaphore::new(tables::PAGES_MAX));
         let inner = Inner {
             db,
@@ -218,6 +224,7 @@ impl Invoker {
     /// # Errors
     /// If there is no response; see [`InvokeError`].
     pub async fn invoke(&self, call: Call) -> Result<Answer, InvokeError> {
+        call.routes.granted.admit_handler()?;
         let (answer, answered) = oneshot::channel();
         let invocation = Invocation { inner: Arc::clone(&self.0), call, started: Instant::now() };
         self.0.guests.spawn(invocation.run(answer));
@@ -299,6 +306,7 @@ impl Invocation {
                 record.traceback = error.traceback().map(|text| redaction.apply(text.to_owned()));
             }
         }
+        self.call.routes.count(used(&outcome, &record, &trace.usage));
         let version = script.version.as_ref().map_or(0, |version| version.version.number);
         let outcome = outcome.and_then(|response| with_rows(response, &cursors));
         let (outcome, delivery) = match outcome.map(Delivery::of) {
@@ -327,7 +335,13 @@ impl Invocation {
         let mut room = None;
         if let Some(recording) = recording {
             let (recording, mut taken) = recording.await;
-            record.recording = self.inner.sealed(record.tenant, record.id, recording).await;
+            record.recording = match self.storage_used_up().await {
+                None => self.inner.sealed(record.tenant, record.id, recording).await,
+                Some(used_up) => {
+                    tracing::info!(tenant.id = %record.tenant, invocation.id = %record.id, %used_up, "a request is not recorded");
+                    None
+                }
+            };
             taken.shrink_to(record.recording.as_ref().map_or(0, Vec::len));
             room = Some(taken);
         }
@@ -336,8 +350,16 @@ impl Invocation {
         }
         // Rows that were streamed are counted by now.
         record.rows = cursors.rows_read();
+        let InvocationRecord { rows, answer_bytes, .. } = record;
+        self.call.routes.count(TenantUsage { rows, answer_bytes, ..TenantUsage::default() });
         record.log = recorded_log(log, &redaction, self.call.limits.log_bytes);
         self.inner.recorder.record(record, room);
+    }
+
+    async fn storage_used_up(&self) -> Option<UsedUp> {
+        let Inner { db, vault, connections, .. } = &*self.inner;
+        let routes = &self.call.routes;
+        routes.granted.storage_used_up((db, vault, connections), routes.tenant_id).await
     }
 
     fn record(&self, started_at_ms: i64) -> InvocationRecord {
@@ -401,7 +423,8 @@ impl Invocation {
         let Inner { pool, images, publisher, .. } = &*self.inner;
         let tenant = self.call.routes.tenant_id;
         let id = version.version.id;
-        let mut lease = pool.acquire(tenant, id).await?;
+        let concurrency = self.call.routes.granted.meter().concurrency();
+        let mut lease = pool.acquire(tenant, concurrency, id).await?;
         if lease.shows_version == Some(id) {
             return Ok(lease);
         }
@@ -447,6 +470,19 @@ impl Invocation {
             )),
         }
     }
+}
+
+/// What a handler that has ended, or has not begun, used of what its tenant may.
+fn used(
+    outcome: &Result<HandlerResponse<CursorId>, InvokeError>,
+    record: &InvocationRecord,
+    usage: &Usage,
+) -> TenantUsage {
+    let counted = match outcome {
+        Err(InvokeError::TooManyInFlight { .. }) => return TenantUsage::of_refusal(),
+        Ok(_) | Err(_) => TenantUsage::of_request(record.status),
+    };
+    TenantUsage { fuel: usage.fuel, duration_us: record.duration_us, ..counted }
 }
 
 /// Where a version starts from.

@@ -277,6 +277,7 @@ impl From<&InvokeError> for Problem {
             | InvokeError::StackOverflow
             | InvokeError::ResponseTooLarge { .. } => (error.to_string(), None),
             InvokeError::TooManyInFlight { .. } => (error.to_string(), Some(Duration::from_secs(1))),
+            InvokeError::QuotaUsedUp { retry_after, .. } => (error.to_string(), Some(*retry_after)),
             InvokeError::Overloaded { retry_after, .. } => {
                 ("the host is busy; try again later".to_owned(), Some(*retry_after))
             }

@@ -4,6 +4,7 @@ mod authoring;
 pub(super) mod endpoints;
 mod keys;
 pub(super) mod local;
+pub(super) mod quotas;
 mod serving;
 
 use std::{
@@ -20,7 +21,10 @@ pub(super) use crate::cli::args::{
     serving::{DevArgs, ListenArgs, ServeArgs},
 };
 use crate::{
-    cli::args::local::{ExportArgs, ImportArgs, Unshown},
+    cli::args::{
+        local::{ExportArgs, ImportArgs, Unshown},
+        quotas::{QuotaCommand, UsageCommand},
+    },
     domain::{
         egress::AllowRule,
         names::{ConnectionName, ScriptName, SecretName, TenantName},
@@ -62,6 +66,12 @@ pub(super) enum Command {
     /// Tenants
     #[command(subcommand)]
     Tenant(TenantCommand),
+    /// What a tenant may use over time
+    #[command(subcommand)]
+    Quota(QuotaCommand),
+    /// What tenants used
+    #[command(subcommand)]
+    Usage(UsageCommand),
     /// Databases and HTTP APIs of a tenant
     #[command(subcommand)]
     Connection(ConnectionCommand),

@@ -151,6 +151,16 @@ impl Client {
         self.send(Method::GET, path, None).await
     }
 
+    /// What is no JSON.
+    pub(super) async fn text(&self, path: &str) -> Result<String> {
+        let Answer { status, pieces, .. } = self.open(Method::GET, path, None, None).await?;
+        let text = collect(pieces).await?;
+        if !status.is_success() {
+            return Err(refusal(status, &text));
+        }
+        String::from_utf8(text).context("the answer is no text: is this the control address of a pqhost?")
+    }
+
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.send(Method::POST, path, Some(body)).await
     }
@@ -180,14 +190,15 @@ impl Client {
     /// All entries of a list.
     pub(super) async fn list(&self, path: &str) -> Result<Vec<Value>> {
         let mut items = Vec::new();
-        let mut next = format!("{path}?limit=1000");
+        let path = format!("{path}{}limit=1000", if path.contains('?') { '&' } else { '?' });
+        let mut next = path.clone();
         loop {
             let mut page = self.get(&next).await?;
             if let Value::Array(page) = page["items"].take() {
                 items.extend(page);
             }
             match page["next_cursor"].as_str() {
-                Some(cursor) => next = format!("{path}?limit=1000&cursor={cursor}"),
+                Some(cursor) => next = format!("{path}&cursor={cursor}"),
                 None => return Ok(items),
             }
         }

@@ -50,6 +50,11 @@ impl Output {
         }
     }
 
+    /// A result that is a text of its own.
+    pub(super) fn text(self, text: &str) {
+        if self.json { println!("{}", Value::from(text)) } else { print!("{text}") }
+    }
+
     /// A script that completes commands in a shell.
     pub(super) fn completions(self, shell: clap_complete::Shell) {
         let mut command = <Cli as clap::CommandFactory>::command();

@@ -21,6 +21,7 @@ impl From<DbError> for ApiError {
             DbError::RouteTaken(_) => Self::RouteTaken(error.to_string()),
             DbError::InUse { .. } => Self::InUse(error.to_string()),
             DbError::LastOwner => Self::InUse(error.to_string()),
+            DbError::QuotaUsedUp(quota) => Self::QuotaUsedUp(quota),
             DbError::Stale => Self::Stale,
             DbError::Unknown { what, id } => Self::Unknown { what, name: id.to_string() },
             DbError::Busy | DbError::DiskFull => Self::Unavailable(error.to_string()),

@@ -1,6 +1,6 @@
 //! What operations take apart from requests, with errors that name the input.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::{
     extract::{
@@ -16,6 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::{
     control::{error::shown, operations::BODY_BYTES_MAX},
+    domain::quota::Day,
     problem::api::ApiError,
 };
 
@@ -203,6 +204,11 @@ impl<T> Page<T> {
         let next_cursor = rows.last().filter(|_| has_more).map(|row| URL_SAFE_NO_PAD.encode(key(row)));
         Self { items: rows.into_iter().map(item).collect(), next_cursor }
     }
+}
+
+/// The day that it is.
+pub(super) fn today() -> Day {
+    Day::of(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
 }
 
 /// A time of the control database, RFC 3339.

@@ -17,8 +17,8 @@ use utoipa_axum::{
 use crate::control::{
     Control, Needs, PREFIX, access, api_tokens, audit, connections, consumer_keys, document, egress, endpoints,
     idempotency::{self, Answer},
-    invocations, previews, programs, reruns, scripts, secrets, sessions, state, tables, tenants, tokens, users,
-    versions,
+    invocations, previews, programs, quotas, reruns, scripts, secrets, sessions, state, tables, tenants, tokens, usage,
+    users, versions,
 };
 
 /// Largest body: the files of the largest script in base64, with some room.
@@ -57,12 +57,16 @@ fn of_people(operations: Operations) -> Operations {
         .issue(Needs::Operator, routes!(api_tokens::create_operator_token))
         .add(Needs::Operator, routes!(api_tokens::revoke_operator_token))
         .add(Needs::Operator, routes!(audit::list_audit))
+        .add(Needs::Operator, routes!(usage::list_usage))
         // Tenants.
         .add(Needs::Anyone, routes!(tenants::list_tenants))
         .create(Needs::Operator, routes!(tenants::create_tenant))
         .add(Needs::Viewer, routes!(tenants::show_tenant))
         .add(Needs::Owner, routes!(tenants::update_tenant))
         .add(Needs::Operator, routes!(tenants::delete_tenant))
+        .add(Needs::Viewer, routes!(quotas::show_quotas))
+        .add(Needs::Operator, routes!(quotas::set_quotas))
+        .add(Needs::Viewer, routes!(usage::show_usage))
         .add(Needs::Viewer, routes!(users::list_members))
         .add(Needs::Owner, routes!(users::set_member))
         .add(Needs::Owner, routes!(users::remove_member))

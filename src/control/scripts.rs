@@ -1,5 +1,6 @@
 //! Scripts, their drafts, and which version is live.
 
+use axum::extract::State;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -7,8 +8,10 @@ use utoipa::ToSchema;
 
 use crate::{
     control::{
+        Control,
         access::InTenant,
         extract::{Created, Expected, InPath, InQuery, Json, Page, PageQuery, Tagged, time},
+        quotas::check_room,
     },
     db::{Db, drafts::Draft as DraftRow, scripts::Script as ScriptRow},
     domain::{
@@ -111,11 +114,14 @@ pub(super) async fn list_scripts(
 #[utoipa::path(post, path = "/tenants/{tenant}/scripts", tag = "scripts", request_body = NewScript,
     responses((status = 201, description = "Created", body = Script)))]
 pub(super) async fn create_script(
+    State(control): State<Control>,
     scope: InTenant,
     Json(NewScript { name }): Json<NewScript>,
 ) -> Result<Created<Script>, ApiError> {
     let files = [SourceFile { name: MAIN_FILE.to_owned(), content: BOILERPLATE.as_bytes().to_vec() }];
-    let script = scope.db.scripts().create_script(scope.id(), &name, &to_stored(&files)?).await?;
+    let draft = to_stored(&files)?;
+    check_room(&control, &scope, draft.len()).await?;
+    let script = scope.db.scripts().create_script(scope.id(), &name, &draft).await?;
     Ok(Created(script.into()))
 }
 
@@ -159,6 +165,7 @@ pub(super) async fn show_draft(
     params(("if-match" = Option<String>, Header, description = "`ETag` of the draft that this one replaces")),
     responses((status = 200, description = "Saved", body = Draft), (status = 412, description = "Somebody else saved it")))]
 pub(super) async fn save_draft(
+    State(control): State<Control>,
     scope: InTenant,
     InPath((_, name)): InPath<(TenantName, ScriptName)>,
     Expected(expected): Expected,
@@ -167,6 +174,7 @@ pub(super) async fn save_draft(
     let script = find_script(&scope.db, scope.id(), &name).await?;
     let files = source_files(files)?;
     let stored = to_stored(&files)?;
+    check_room(&control, &scope, stored.len()).await?;
     let draft = scope.db.drafts().set_draft(scope.id(), script.id, &name, &stored, expected).await?;
     let files = files.into_iter().map(File::from).collect();
     Ok(Tagged(draft.revision, Draft { files, updated_at: time(draft.updated_at_ms) }))

@@ -1,5 +1,6 @@
 //! What scripts remember. It may hold what scripts keep secret: viewers do not see it.
 
+use axum::extract;
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -7,8 +8,10 @@ use utoipa::ToSchema;
 
 use crate::{
     control::{
+        Control,
         access::InTenant,
         extract::{Expected, InPath, Json, Tagged},
+        quotas::check_room,
         scripts::find_script,
     },
     domain::{
@@ -46,6 +49,7 @@ pub(super) async fn show_state(scope: InTenant, InPath((_, name)): InScript) -> 
     params(("if-match" = Option<String>, Header, description = "`ETag` of the state that this one replaces")),
     responses((status = 204, description = "Replaced"), (status = 412, description = "It was written meanwhile")))]
 pub(super) async fn set_state(
+    extract::State(control): extract::State<Control>,
     scope: InTenant,
     InPath((_, name)): InScript,
     Expected(expected): Expected,
@@ -57,6 +61,9 @@ pub(super) async fn set_state(
     }
     // `null` is how a script says that it has no state.
     let text = Some(value.get()).filter(|text| *text != "null");
+    if let Some(text) = text {
+        check_room(&control, &scope, text.len()).await?;
+    }
     write(&scope, &name, text, expected).await
 }
 

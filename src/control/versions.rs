@@ -10,6 +10,7 @@ use crate::{
         access::InTenant,
         diff::Diff,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, numeric, time},
+        quotas::check_room,
         scripts::{File, draft_files, find_script, source_files},
     },
     db::{Db, scripts::Script, versions::Version as VersionRow},
@@ -133,6 +134,7 @@ pub(super) async fn publish_version(
             draft_files(&scope.db, scope.id(), &script).await?
         }
     };
+    check_room(&control, &scope, files.iter().map(|file| file.content.len()).sum()).await?;
     let publication = Publication { script: name, files, message, promote };
     let published = control.publisher().await?.publish(&scope.db, scope.id(), publication).await?;
     let image_bytes = published.version.loaded.image.as_ref().map(|image| image.bytes);

@@ -259,8 +259,7 @@ impl Cursor {
     }
 
     async fn next_guest_batch(&mut self) -> Result<Option<Bytes>, SqlError> {
-        let SqlLimits { statement_time, statements: _, guest_rows, guest_bytes, streamed_rows, stream_time } =
-            self.limits;
+        let SqlLimits { statement_time, guest_rows, guest_bytes, streamed_rows, stream_time, .. } = self.limits;
         let (time, rows_max, bytes_max) = if self.is_stream {
             (stream_time, streamed_rows, u64::MAX)
         } else {

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 pub(crate) use crate::data::sqlite::{
-    folder::create_schema,
+    folder::{create_schema, used_bytes},
     transaction::hold,
     values::{Decoder, Rows},
 };
@@ -144,6 +144,7 @@ fn open(pool: &SqlitePool) -> Result<Jail, SqlError> {
 fn execute(jail: &Jail, statement: &Statement, producer: &mut Producer, runtime: &Handle) -> Result<Fitness, SqlError> {
     let statement_time = producer.limits().statement_time;
     let mut silence = Silence::new(jail, producer, statement_time);
+    jail.keep_from_growing(producer.limits().sqlite_is_full);
     let explain = |error: rusqlite::Error, stopped: bool| {
         if stopped { timed_out(statement_time) } else { error_of(jail, error, &statement.form) }
     };

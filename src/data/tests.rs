@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, MySqlConnection, PgConnection};
 
 use super::*;
+use crate::domain::quota::{Quota, UsedUp};
 use crate::domain::sql::{Action, Change, ColumnKind, Params, SqlErrorCode, TableName};
 
 const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";

@@ -118,6 +118,12 @@ pub enum InvalidConnectionUrl {
 }
 
 impl ConnectionUrl {
+    /// Whether it is a folder of SQLite files.
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
+        matches!(self.0, Driver::Sqlite(_))
+    }
+
     /// The same database, of which nothing is changed.
     #[must_use]
     pub fn reading_only(self) -> Self {

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, io, path::PathBuf, sync::Arc};
 
 use sqlx::error::ErrorKind;
 
-use crate::domain::{control_database::ControlDatabase, route::RouteConflict};
+use crate::domain::{control_database::ControlDatabase, quota::UsedUp, route::RouteConflict};
 
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum DbError {
         /// What needs it, in words.
         by: String,
     },
+    /// The tenant has as many of it as it may.
+    #[error(transparent)]
+    QuotaUsedUp(UsedUp),
     /// Somebody changed it since it was read.
     #[error("it has been changed since it was read: read it again")]
     Stale,

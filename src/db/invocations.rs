@@ -9,6 +9,7 @@ use crate::{
         Db, DbError, from_column,
         invocations::write::{insert_plain, insert_special},
         to_column,
+        usage::{self, UsageRecord},
     },
     domain::names::{EndpointId, InvocationId, ScriptId, ScriptName, TenantId, VersionId},
 };
@@ -178,15 +179,16 @@ macro_rules! select {
 pub struct Invocations<'a>(pub(super) &'a Db);
 
 impl Invocations<'_> {
-    /// Appends records of any tenants in one transaction: all or none.
+    /// Appends records of any tenants, and adds to what tenants used, in one transaction: all or none. Gives, for each addition, the fuel
+    /// that the tenant has used that day.
     ///
     /// Survives `kill -9`; a power failure may take the last moments with it, because it does not wait for the disk.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn insert_batch(self, records: &[InvocationRecord]) -> Result<(), DbError> {
-        if records.is_empty() {
-            return Ok(());
+    pub async fn insert_batch(self, records: &[InvocationRecord], used: &[UsageRecord]) -> Result<Vec<u64>, DbError> {
+        if records.is_empty() && used.is_empty() {
+            return Ok(Vec::new());
         }
         let mut tx = self.0.begin_log().await?;
         let is_plain = |record: &InvocationRecord| record.recording.is_none() && record.rerun.is_none();
@@ -197,8 +199,9 @@ impl Invocations<'_> {
                 insert_special(&mut tx, run).await?;
             }
         }
+        let fuel_used = usage::add(&mut tx, used).await?;
         tx.commit().await?;
-        Ok(())
+        Ok(fuel_used)
     }
 
     /// Entries of the tenant, oldest first: those that were written after entry `after`, or without it the newest ones.

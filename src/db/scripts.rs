@@ -4,11 +4,15 @@ use sqlx::FromRow;
 
 use crate::{
     db::{
-        Db, DbError, drafts,
+        Db, DbError, Tx, drafts,
         error::{Unique, is_missing_reference},
-        now_ms,
+        from_column, now_ms,
+        tenants::quotas_of,
     },
-    domain::names::{ScriptId, ScriptName, TenantId, VersionId},
+    domain::{
+        names::{ScriptId, ScriptName, TenantId, VersionId},
+        quota::{Quota, UsedUp},
+    },
 };
 
 const NAME_TAKEN: Unique = Unique { name: "script_name_taken", columns: "script.tenant_id, script.name" };
@@ -47,13 +51,13 @@ impl Scripts<'_> {
     /// The script of this name, created when the tenant has none.
     ///
     /// # Errors
-    /// [`DbError::Unknown`] when there is no such tenant, or the database fails.
+    /// [`DbError::QuotaUsedUp`], [`DbError::Unknown`] when there is no such tenant, or the database fails.
     pub async fn ensure_script(self, tenant: TenantId, name: &ScriptName) -> Result<ScriptId, DbError> {
         if let Some(script) = self.find_script(tenant, name).await? {
             return Ok(script.id);
         }
         let mut tx = self.0.begin_change(tenant, "create_script", name.as_str()).await?;
-        sqlx::query(
+        let inserted = sqlx::query(
             "INSERT INTO script (tenant_id, name, created_at_ms) VALUES ($1, $2, $3)
              ON CONFLICT (tenant_id, name) DO NOTHING",
         )
@@ -71,6 +75,9 @@ impl Scripts<'_> {
             .bind(name.as_str())
             .fetch_one(&mut *tx)
             .await?;
+        if inserted.rows_affected() > 0 {
+            expect_room(&mut tx, tenant).await?;
+        }
         tx.commit().await?;
         Ok(ScriptId(id))
     }
@@ -94,6 +101,18 @@ impl Scripts<'_> {
         .await?
         .map(script)
         .transpose()
+    }
+
+    /// How many scripts the tenant has.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn count_scripts(self, tenant: TenantId) -> Result<u64, DbError> {
+        let n_scripts: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM script WHERE tenant_id = $1")
+            .bind(tenant.0)
+            .fetch_one(&self.0.readers)
+            .await?;
+        Ok(from_column(n_scripts))
     }
 
     /// The tenant's scripts by name.
@@ -135,7 +154,7 @@ impl Scripts<'_> {
     /// Creates a script with a draft.
     ///
     /// # Errors
-    /// [`DbError::NameTaken`], [`DbError::Unknown`] when there is no such tenant, or the database fails.
+    /// [`DbError::NameTaken`], [`DbError::QuotaUsedUp`], [`DbError::Unknown`] when there is no such tenant, or the database fails.
     pub async fn create_script(self, tenant: TenantId, name: &ScriptName, draft: &str) -> Result<Script, DbError> {
         let created_at_ms = now_ms();
         let mut tx = self.0.begin_change(tenant, "create_script", name.as_str()).await?;
@@ -155,6 +174,7 @@ impl Scripts<'_> {
                         error.into()
                     }
                 })?;
+        expect_room(&mut tx, tenant).await?;
         let id = ScriptId(id);
         drafts::replace(&mut tx, tenant, id, draft, created_at_ms).await?;
         tx.commit().await?;
@@ -275,6 +295,21 @@ impl Scripts<'_> {
         }
         tx.commit().await?;
         Ok(())
+    }
+}
+
+/// Fails when the tenant has more scripts than it may, one of which this transaction has created. Such transactions take turns.
+async fn expect_room(tx: &mut Tx, tenant: TenantId) -> Result<(), DbError> {
+    let (quotas, n_scripts): (String, i64) =
+        sqlx::query_as("SELECT quotas, (SELECT COUNT(*) FROM script WHERE tenant_id = $1) FROM tenant WHERE id = $1")
+            .bind(tenant.0)
+            .fetch_one(&mut **tx)
+            .await?;
+    match quotas_of(&quotas)?.scripts {
+        Some(limit) if n_scripts > i64::from(limit) => {
+            Err(DbError::QuotaUsedUp(UsedUp { quota: Quota::Scripts, limit: limit.into() }))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 

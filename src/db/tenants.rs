@@ -6,7 +6,10 @@ use crate::{
         error::{Unique, is_missing_reference},
         now_ms,
     },
-    domain::names::{ConnectionId, TenantId, TenantName, UserId},
+    domain::{
+        names::{ConnectionId, TenantId, TenantName, UserId},
+        quota::Quotas,
+    },
 };
 
 const NAME_TAKEN: Unique = Unique { name: "tenant_name_taken", columns: "tenant.name" };
@@ -22,6 +25,8 @@ pub struct Tenant {
     pub default_connection: Option<ConnectionId>,
     /// Whether everybody may read the OpenAPI document of its endpoints.
     pub public_document: bool,
+    /// What it may use over time.
+    pub quotas: Quotas,
     /// When it was created, in milliseconds since 1970.
     pub created_at_ms: i64,
 }
@@ -37,7 +42,7 @@ pub enum VisibleTenants {
     Of(UserId),
 }
 
-type Row = (i64, String, Option<i64>, i64, i64);
+type Row = (i64, String, Option<i64>, i64, String, i64);
 
 /// Statements about tenants.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +74,7 @@ impl Tenants<'_> {
     /// The database fails.
     pub async fn find_tenant(self, name: &TenantName) -> Result<Option<Tenant>, DbError> {
         sqlx::query_as::<_, Row>(
-            "SELECT id, name, default_connection_id, public_document, created_at_ms FROM tenant WHERE name = $1",
+            "SELECT id, name, default_connection_id, public_document, quotas, created_at_ms FROM tenant WHERE name = $1",
         )
         .bind(name.as_str())
         .fetch_optional(&self.0.readers)
@@ -98,17 +103,17 @@ impl Tenants<'_> {
     ) -> Result<Vec<Tenant>, DbError> {
         let (sql, id) = match visible {
             VisibleTenants::All => (
-                "SELECT id, name, default_connection_id, public_document, created_at_ms FROM tenant
+                "SELECT id, name, default_connection_id, public_document, quotas, created_at_ms FROM tenant
                  WHERE $1 = 0 AND name > $2 ORDER BY name LIMIT $3",
                 0,
             ),
             VisibleTenants::Only(tenant) => (
-                "SELECT id, name, default_connection_id, public_document, created_at_ms FROM tenant
+                "SELECT id, name, default_connection_id, public_document, quotas, created_at_ms FROM tenant
                  WHERE id = $1 AND name > $2 ORDER BY name LIMIT $3",
                 tenant.0,
             ),
             VisibleTenants::Of(user) => (
-                "SELECT t.id, t.name, t.default_connection_id, t.public_document, t.created_at_ms
+                "SELECT t.id, t.name, t.default_connection_id, t.public_document, t.quotas, t.created_at_ms
                  FROM tenant t JOIN member m ON m.tenant_id = t.id
                  WHERE m.user_id = $1 AND t.name > $2 ORDER BY t.name LIMIT $3",
                 user.0,
@@ -165,8 +170,27 @@ impl Tenants<'_> {
         Ok(())
     }
 
+    /// Replaces what the tenant may use over time.
+    ///
+    /// # Errors
+    /// [`DbError::Unknown`] when the tenant is gone, or the database fails.
+    pub async fn set_quotas(self, tenant: TenantId, quotas: &Quotas) -> Result<(), DbError> {
+        let json = serde_json::to_string(quotas).map_err(|error| DbError::corrupt("quotas", error))?;
+        let mut tx = self.0.begin_change(tenant, "set_quotas", &json).await?;
+        let updated = sqlx::query("UPDATE tenant SET quotas = $2 WHERE id = $1")
+            .bind(tenant.0)
+            .bind(&json)
+            .execute(&mut *tx)
+            .await?;
+        if updated.rows_affected() == 0 {
+            return Err(DbError::Unknown { what: "row", id: tenant.0 });
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Deletes a tenant that has no scripts, with its endpoints to tables, connections, secrets, tokens, keys and members. Its
-    /// invocations and audit log stay; recordings of requests are unreadable from then on, as their key is gone.
+    /// invocations, usage and audit log stay; recordings of requests are unreadable from then on, as their key is gone.
     ///
     /// # Errors
     /// [`DbError::InUse`] when it has scripts, [`DbError::Unknown`] when it is gone, or the database fails.
@@ -202,12 +226,18 @@ impl Tenants<'_> {
     }
 }
 
-fn tenant((id, name, default_connection, public_document, created_at_ms): Row) -> Result<Tenant, DbError> {
+/// What a row says of quotas.
+pub(super) fn quotas_of(json: &str) -> Result<Quotas, DbError> {
+    serde_json::from_str(json).map_err(|error| DbError::corrupt("quotas", error))
+}
+
+fn tenant((id, name, default_connection, public_document, quotas, created_at_ms): Row) -> Result<Tenant, DbError> {
     Ok(Tenant {
         id: TenantId(id),
         name: name.try_into().map_err(|error| DbError::corrupt("tenant name", error))?,
         default_connection: default_connection.map(ConnectionId),
         public_document: public_document != 0,
+        quotas: quotas_of(&quotas)?,
         created_at_ms,
     })
 }

@@ -7,6 +7,7 @@ mod log;
 mod state;
 mod transfer;
 mod upgrades;
+mod usage;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -217,7 +218,7 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
         let rule = "api.example.com".parse().unwrap();
         db.egress().allow(theirs, &rule).await.unwrap();
         let logged = InvocationRecord { tenant: theirs, ..record(theirs) };
-        db.invocations().insert_batch(std::slice::from_ref(&logged)).await.unwrap();
+        db.invocations().insert_batch(std::slice::from_ref(&logged), &[]).await.unwrap();
 
         let hello = "hello".parse().unwrap();
         assert_eq!(db.scripts().find_script(mine, &hello).await.unwrap(), None);
@@ -453,8 +454,8 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         expect_change("deny").await;
 
         let before = watcher.change_counter().await.unwrap();
-        db.invocations().insert_batch(&[record(tenant)]).await.unwrap();
-        watcher.invocations().insert_batch(&[record(tenant)]).await.unwrap();
+        db.invocations().insert_batch(&[record(tenant)], &[]).await.unwrap();
+        watcher.invocations().insert_batch(&[record(tenant)], &[]).await.unwrap();
         db.invocations().prune(tenant, 0, 10).await.unwrap();
         ensure_script(&db, tenant, "hello").await;
         db.audit().note(tenant, "preview_table", "dw.orders").await.unwrap();
@@ -499,7 +500,7 @@ async fn a_command_beside_a_host_that_logs_without_pause_is_not_locked_out() {
         let logging = tokio::spawn(async move {
             loop {
                 let batch: Vec<_> = (0..600).map(|_| record(tenant)).collect();
-                host.invocations().insert_batch(&batch).await.unwrap();
+                host.invocations().insert_batch(&batch, &[]).await.unwrap();
             }
         });
         let command = fresh.open().await;

@@ -162,9 +162,9 @@ impl Versions<'_> {
         let mut tx = self.0.begin_change(tenant, "publish_version", script_name.as_str()).await?; // from here on nobody else can take the number
         let (id, number) = sqlx::query_as::<_, (i64, i64)>(
             "INSERT INTO version (tenant_id, script_id, number, content_hash, load_mode, load_reason, image_hash,
-                                  image_bytes, runtime_hash, created_at_ms, author, message)
+                                  image_bytes, runtime_hash, created_at_ms, author, message, source_bytes)
              VALUES ($1, $2, (SELECT COALESCE(MAX(number), 0) + 1 FROM version WHERE script_id = $2),
-                     $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                     $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
              RETURNING id, number",
         )
         .bind(tenant.0)
@@ -178,6 +178,7 @@ impl Versions<'_> {
         .bind(created_at_ms)
         .bind(&author)
         .bind(&message)
+        .bind(to_column(files.iter().map(|file| file.content.len() as u64).sum()))
         .fetch_one(&mut *tx)
         .await
         .map_err(|error| match is_missing_reference(&error) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::domain::quota::UsedUp;
+
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
@@ -55,6 +57,8 @@ pub struct SqlLimits {
     ///
     /// A stream holds a database connection, so a caller who does not read must not hold it for ever.
     pub stream_time: Duration,
+    /// Why SQLite files may not grow, if they may not.
+    pub sqlite_is_full: Option<UsedUp>,
 }
 
 /// Reads of secrets, and of lists of scripts and connections, in one invocation: each is a query to the control database.
@@ -128,6 +132,7 @@ impl Default for SqlLimits {
             guest_bytes: 8 * MIB,
             streamed_rows: 1_000_000,
             stream_time: Duration::from_secs(300),
+            sqlite_is_full: None,
         }
     }
 }

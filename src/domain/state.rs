@@ -1,5 +1,7 @@
 //! What a script remembers between requests, and what it may be told about it.
 
+use crate::domain::quota::UsedUp;
+
 /// Largest state of a script, as JSON, in bytes.
 ///
 /// State is read and written as a whole, so it is for tokens, cursors and settings; what grows belongs into a database.
@@ -42,6 +44,9 @@ pub enum StateError {
     /// More than [`STATE_OPERATIONS_MAX`].
     #[error("the handler may read and write state {STATE_OPERATIONS_MAX} times in one request")]
     TooManyOperations,
+    /// As much is kept for the tenant as may be.
+    #[error("{0}: no more state is kept")]
+    QuotaUsedUp(UsedUp),
     /// The host cannot read or write now.
     #[error("the host cannot read or write state right now; try again")]
     Unavailable,

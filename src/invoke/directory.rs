@@ -28,12 +28,16 @@ use crate::{
             ConnectionId, ConnectionName, EndpointId, ScriptId, ScriptName, SecretId, TenantId, TenantName, VersionId,
         },
         preview::PreviewToken,
+        quota::Usage,
         route::{MethodSet, RoutePattern, RouteTable},
         script::SourceFile,
         sql::{SqlError, SqlErrorCode},
     },
     egress::HttpConnection,
-    invoke::InvokeError,
+    invoke::{
+        InvokeError,
+        meter::{Granted, Meters, today},
+    },
     vault::{DataKey, Vault},
 };
 
@@ -63,6 +67,8 @@ pub struct TenantRoutes {
     pub generation: u64,
     /// Its default connection, whichever scripts may use it.
     default_connection: Option<DefaultConnection>,
+    /// What it may use over time, and what it uses.
+    pub(super) granted: Granted,
     /// Where requests go.
     pub table: RouteTable<Arc<EndpointTarget>>,
     /// What this occupies, roughly.
@@ -78,6 +84,20 @@ struct DefaultConnection {
 }
 
 impl TenantRoutes {
+    /// Lets a request in whose caller may call. A stranger must not use up the tenant's quota, so ask only then.
+    ///
+    /// # Errors
+    /// [`InvokeError::QuotaUsedUp`] when more come in a second than the tenant is granted.
+    pub fn admit(&self) -> Result<(), InvokeError> {
+        self.granted.admit()
+    }
+
+    /// Counts what the tenant uses besides invocations, which count themselves: a request that was let in and is answered without a
+    /// handler. Cheap: it is written later, with the invocation records.
+    pub fn count(&self, usage: Usage) {
+        self.granted.meter().count(usage);
+    }
+
     /// The tenant's default connection, if this script may use it.
     #[must_use]
     pub fn default_connection(&self, script: &ScriptName) -> Option<(ConnectionId, &ConnectionName)> {
@@ -151,6 +171,7 @@ pub(crate) struct Directory {
     db: Db,
     vault: Arc<Vault>,
     limits: Limits,
+    meters: Meters,
     routes: moka::sync::Cache<TenantName, Option<Arc<TenantRoutes>>>,
     /// By script, as connections may be restricted to some.
     targets: moka::sync::Cache<(TenantId, ScriptId, ConnectionName), Target>,
@@ -171,7 +192,7 @@ where
 }
 
 impl Directory {
-    pub(crate) fn new(db: Db, vault: Arc<Vault>, limits: Limits) -> Self {
+    pub(super) fn new(db: Db, vault: Arc<Vault>, limits: Limits, meters: Meters) -> Self {
         let routes = moka::sync::Cache::builder()
             .max_capacity(ROUTES_BYTES_MAX)
             .weigher(|_, routes: &Option<Arc<TenantRoutes>>| {
@@ -182,7 +203,7 @@ impl Directory {
             .build();
         let (targets, rules, http_connections, recording_keys) = (cache(), cache(), cache(), cache());
         let forgotten = AtomicU64::new(0);
-        Self { db, vault, limits, routes, targets, rules, http_connections, recording_keys, forgotten }
+        Self { db, vault, limits, meters, routes, targets, rules, http_connections, recording_keys, forgotten }
     }
 
     /// What an invocation may use.
@@ -276,12 +297,17 @@ impl Directory {
                 tracing::error!(tenant.name = %name, %conflict, "an endpoint is not served");
             }
         }
+        let fuel_used = match tenant.quotas.fuel_per_day {
+            Some(_) => self.db.usage().find_fuel(tenant.id, today()).await?,
+            None => 0,
+        };
         Ok(Some(TenantRoutes {
             tenant_id: tenant.id,
             tenant: name.clone(),
             public_document: tenant.public_document,
             generation,
             default_connection,
+            granted: self.meters.grant(tenant.id, &tenant.quotas, fuel_used),
             table,
             bytes,
         }))

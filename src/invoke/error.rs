@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     db::DbError,
-    domain::{Fault, names::ScriptName},
+    domain::{Fault, names::ScriptName, quota::UsedUp},
     sandbox::{
         pool::PoolError,
         slot::{CallError, FailureKind, ScriptFailure},
@@ -70,6 +70,14 @@ pub enum InvokeError {
         /// The limit.
         limit: usize,
     },
+    /// The tenant has used what it was granted.
+    #[error("{used_up}")]
+    QuotaUsedUp {
+        /// What that was.
+        used_up: UsedUp,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The host runs as many handlers as it may.
     #[error("all {limit} slots are in use")]
     Overloaded {
@@ -102,6 +110,7 @@ impl InvokeError {
             Self::StackOverflow => "script_stack",
             Self::ResponseTooLarge { .. } => "script_response_too_large",
             Self::TooManyInFlight { .. } => "tenant_concurrency",
+            Self::QuotaUsedUp { .. } => "quota_exceeded",
             Self::Overloaded { .. } => "host_overloaded",
             Self::Db(_) | Self::Host(_) => "host_error",
         }
@@ -123,7 +132,7 @@ impl InvokeError {
             | Self::Db(_)
             | Self::Host(_) => 500,
             Self::DeadlineExceeded { .. } => 504,
-            Self::TooManyInFlight { .. } => 429,
+            Self::TooManyInFlight { .. } | Self::QuotaUsedUp { .. } => 429,
             Self::Overloaded { .. } => 503,
         }
     }
@@ -142,7 +151,7 @@ impl InvokeError {
             | Self::OutOfMemory { .. }
             | Self::StackOverflow
             | Self::ResponseTooLarge { .. } => Fault::Script,
-            Self::TooManyInFlight { .. } => Fault::Quota,
+            Self::TooManyInFlight { .. } | Self::QuotaUsedUp { .. } => Fault::Quota,
             Self::Overloaded { .. } | Self::Db(_) | Self::Host(_) => Fault::Host,
         }
     }
@@ -161,6 +170,7 @@ impl InvokeError {
             | Self::StackOverflow
             | Self::ResponseTooLarge { .. }
             | Self::TooManyInFlight { .. }
+            | Self::QuotaUsedUp { .. }
             | Self::Overloaded { .. }
             | Self::Db(_)
             | Self::Host(_) => None,

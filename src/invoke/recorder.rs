@@ -1,4 +1,4 @@
-//! Writes what invocations did to the control database, in batches, behind the answers.
+//! Writes what invocations did, and what tenants used, to the control database, in batches, behind the answers.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,8 +13,9 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
-    db::{Db, DbError, invocations::InvocationRecord},
-    domain::names::TenantId,
+    db::{Db, DbError, invocations::InvocationRecord, usage::UsageRecord},
+    domain::{names::TenantId, quota::Day},
+    invoke::meter::{Meter, Queue, today},
 };
 
 /// Records that may wait to be written; further ones are counted and dropped. At 6,000 a second this is a stall of 3 s.
@@ -31,6 +32,12 @@ const RECORDINGS_STEP_BYTES: u64 = 4 << 20;
 
 /// Records written in one transaction.
 const BATCH_MAX: usize = 500;
+
+/// Tenants whose usage is written in one transaction.
+const METERS_MAX: usize = 500;
+
+/// How long usage is kept, in days: 25 months, so that a month can be compared with the one a year before while it lasts.
+const USAGE_DAYS: i64 = 25 * 31;
 
 /// Pause between transactions, so that each carries many records.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -79,12 +86,12 @@ impl Drop for Room {
 }
 
 impl Recorder {
-    /// A recorder that keeps the newest `keep` records of each tenant, for `age`. The task ends when the recorder is dropped and everything
+    /// A recorder that keeps the newest `keep` records of each tenant, for `age`, and writes what meters in `queue` have counted. The task ends when the recorder is dropped and everything
     /// is written.
-    pub(crate) fn start(db: Db, keep: u32, age: Duration) -> (Self, JoinHandle<()>) {
+    pub(super) fn start(db: Db, queue: Queue, keep: u32, age: Duration) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let writing = tokio::spawn(write(db, keep, age, receiver));
+        let writing = tokio::spawn(write(db, keep, age, receiver, queue));
         let (dropped, recordings_dropped) = (AtomicU64::new(0), AtomicU64::new(0));
         (Self { sender, dropped, recordings_dropped, waiting_bytes }, writing)
     }
@@ -117,29 +124,39 @@ fn recording_bytes(record: &InvocationRecord) -> u64 {
     record.recording.as_ref().map_or(0, |recording| recording.len() as u64)
 }
 
-async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<Waiting>) {
+async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<Waiting>, queue: Queue) {
+    let (_open, mut queued) = queue; // as long as this task has a sender, the queue has no end
     let mut received = Vec::with_capacity(BATCH_MAX);
+    let mut meters = Vec::new();
     // Bytes that were recorded of each tenant since its recordings were counted.
     let mut recorded: HashMap<TenantId, u64> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let n_received = tokio::select! {
-            n_received = receiver.recv_many(&mut received, BATCH_MAX) => n_received,
+        let is_over = tokio::select! {
+            n_received = receiver.recv_many(&mut received, BATCH_MAX) => n_received == 0, // the recorder was dropped
+            _ = queued.recv_many(&mut meters, METERS_MAX) => false,
             _ = sweep.tick() => {
                 sweep_old(&db, age).await;
                 sweep_expired(&db).await;
                 continue;
             }
         };
-        if n_received == 0 {
-            return; // the recorder was dropped, and everything is written
-        }
+        // Whichever came first, the other belongs to it.
+        fill(&mut received, BATCH_MAX, || receiver.try_recv().ok());
+        fill(&mut meters, METERS_MAX, || queued.try_recv().ok());
         let (batch, rooms): (Vec<_>, Vec<_>) = received.drain(..).unzip();
-        if let Err(error) = unless_busy(|| db.invocations().insert_batch(&batch).boxed()).await {
-            tracing::error!(%error, records = batch.len(), "invocation records are lost");
-        }
+        let used: Vec<_> =
+            meters.iter().flat_map(|meter| meter.unwritten().map(|record| (Arc::clone(meter), record))).collect();
+        let is_written = write_batch(&db, &batch, used).await;
         drop(rooms);
+        if is_over && (queued.is_empty() || !is_written) {
+            return; // everything is written, or cannot be
+        }
+        if !is_written {
+            meters.iter().for_each(Meter::queue);
+        }
+        meters.clear();
         for record in batch.iter().filter(|record| record.recording.is_some()) {
             *recorded.entry(record.tenant).or_default() += recording_bytes(record);
         }
@@ -161,8 +178,33 @@ async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<Wa
     }
 }
 
+/// Adds what is there at once, up to `max`.
+fn fill<T>(batch: &mut Vec<T>, max: usize, mut next: impl FnMut() -> Option<T>) {
+    while batch.len() < max {
+        let Some(more) = next() else { return };
+        batch.push(more);
+    }
+}
+
+/// Writes records, and what meters have counted. If that fails, the records are lost, and the meters still have it.
+async fn write_batch(db: &Db, batch: &[InvocationRecord], used: Vec<(Arc<Meter>, UsageRecord)>) -> bool {
+    let (meters, used): (Vec<_>, Vec<_>) = used.into_iter().unzip();
+    match unless_busy(|| db.invocations().insert_batch(batch, &used).boxed()).await {
+        Ok(fuel_used) => {
+            for ((meter, record), fuel_used) in meters.iter().zip(&used).zip(fuel_used) {
+                meter.written(record, fuel_used);
+            }
+            true
+        }
+        Err(error) => {
+            tracing::error!(%error, records = batch.len(), "invocation records are lost");
+            false
+        }
+    }
+}
+
 /// Writes again and again while others hold the database, as an import does for minutes: what waits meanwhile is bounded.
-async fn unless_busy<'a>(write: impl Fn() -> BoxFuture<'a, Result<(), DbError>>) -> Result<(), DbError> {
+async fn unless_busy<'a, T>(write: impl Fn() -> BoxFuture<'a, Result<T, DbError>>) -> Result<T, DbError> {
     loop {
         match write().await {
             Err(DbError::Busy) => {
@@ -194,11 +236,13 @@ async fn repeat<'a>(delete: impl Fn() -> BoxFuture<'a, Result<u64, DbError>>, fa
     }
 }
 
-/// Deletes records that are too old, some at a time: what is left over is deleted with the next sweep.
+/// Deletes records and usage that are too old, some at a time: what is left over is deleted with the next sweep.
 async fn sweep_old(db: &Db, age: Duration) {
     let before_ms = now_ms().saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
     let delete = || db.invocations().prune_older(before_ms, PRUNE_BATCH).boxed();
     repeat(delete, "old invocation records cannot be deleted").await;
+    let before = Day(today().0 - USAGE_DAYS);
+    repeat(|| db.usage().prune(before, PRUNE_BATCH).boxed(), "old usage cannot be deleted").await;
 }
 
 /// Deletes what is no longer good for anything: sessions, tokens, previews, idempotency keys.
@@ -225,7 +269,9 @@ mod tests {
         domain::{
             control_database::ControlDatabase,
             names::{EndpointId, InvocationId, ScriptId},
+            quota::{Quotas, Usage},
         },
+        invoke::meter::Meters,
     };
 
     fn record() -> InvocationRecord {
@@ -284,7 +330,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let db = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
         let tenant = db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
-        let (recorder, writing) = Recorder::start(db.clone(), 10, Duration::from_secs(60));
+        let (recorder, writing) = Recorder::start(db.clone(), mpsc::unbounded_channel(), 10, Duration::from_secs(60));
         let recorded = InvocationRecord { tenant, recording: Some(vec![1]), ..record() };
         let id = recorded.id;
         recorder.record(recorded, recorder.reserve(1));
@@ -293,6 +339,33 @@ mod tests {
         writing.await.unwrap();
         assert_eq!(waiting_bytes.load(Ordering::Relaxed), 0);
         assert_eq!(db.invocations().find_recording(tenant, id).await.unwrap(), Some(vec![1]));
+    }
+
+    #[tokio::test]
+    async fn what_is_counted_is_written_now_or_later_and_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = ControlDatabase::File(directory.path().join("pqhost.db"));
+        let open = || Db::open(&file);
+        let (db, broken) = (open().await.unwrap(), open().await.unwrap());
+        let tenant = db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let granted = Meters::new(sender.clone()).grant(tenant, &Quotas::default(), 0);
+        let meter = granted.meter();
+        meter.count(Usage { fuel: 5, ..Usage::of_request(200) });
+        broken.close().await;
+        let used: Vec<_> = meter.unwritten().map(|record| (Arc::clone(meter), record)).collect();
+        assert!(!write_batch(&broken, &[], used).await, "a database that is closed");
+
+        meter.count(Usage { fuel: 2, ..Usage::of_request(500) });
+        let (recorder, writing) = Recorder::start(db.clone(), (sender, receiver), 10, Duration::from_secs(60));
+        drop(recorder);
+        writing.await.unwrap();
+        let (first, end) = (Day(today().0 - 1), Day(today().0 + 1));
+        let days = db.usage().list_days(tenant, first, end).await.unwrap();
+        let mut sum = Usage::default();
+        days.iter().for_each(|(_, usage)| sum += *usage); // two, if midnight has passed
+        assert_eq!(sum, Usage { requests: 2, failed: 1, fuel: 7, ..Usage::default() });
+        assert_eq!(meter.unwritten().count(), 0);
     }
 
     #[tokio::test]
@@ -328,7 +401,7 @@ mod tests {
             let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms };
             db.credentials().insert_credential(&new, Grounds::None).await.unwrap();
         }
-        let (recorder, writing) = Recorder::start(db.clone(), 10, Duration::from_secs(60));
+        let (recorder, writing) = Recorder::start(db.clone(), mpsc::unbounded_channel(), 10, Duration::from_secs(60));
         let swept = async {
             loop {
                 let left = db.credentials().list_credentials(CredentialsOf::User(user), None, 10).await.unwrap();

@@ -15,6 +15,7 @@ use crate::{
     domain::{
         limits::Limits,
         names::{ScriptId, ScriptName},
+        quota::UsedUp,
         rows::RowScope,
     },
     egress::Egress,
@@ -49,6 +50,14 @@ pub(super) struct ScriptHost {
     pub(super) rows: Option<Arc<RowScope>>,
     /// When the handler began; outside of a sandbox, when the call did.
     pub(super) started: Instant,
+}
+
+impl ScriptHost {
+    /// Whether as much is kept for the tenant as may be.
+    async fn storage_used_up(&self) -> Option<UsedUp> {
+        let Self { db, vault, connections, routes, .. } = self;
+        routes.granted.storage_used_up((db, vault, connections), routes.tenant_id).await
+    }
 }
 
 impl Capabilities for ScriptHost {

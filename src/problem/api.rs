@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use crate::{
-    domain::{Fault, names::InvocationId},
+    domain::{Fault, names::InvocationId, quota::UsedUp},
     problem::Problem,
 };
 
@@ -109,6 +109,9 @@ pub enum ApiError {
     /// Something else needs it.
     #[error("{0}")]
     InUse(String),
+    /// The tenant has as much as it may.
+    #[error("{0}: an operator may grant more")]
+    QuotaUsedUp(UsedUp),
     /// Somebody changed it in between.
     #[error("it has been changed since it was read: read it again")]
     Stale,
@@ -154,6 +157,7 @@ impl From<&ApiError> for Problem {
             ApiError::NameTaken(_) => (StatusCode::CONFLICT, "name_taken"),
             ApiError::RouteTaken(_) => (StatusCode::CONFLICT, "route_taken"),
             ApiError::InUse(_) => (StatusCode::CONFLICT, "in_use"),
+            ApiError::QuotaUsedUp(_) => (StatusCode::CONFLICT, "quota_exceeded"),
             ApiError::Stale => (StatusCode::PRECONDITION_FAILED, "changed_meanwhile"),
             ApiError::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused"),
             ApiError::IdempotencyKeyInUse => (StatusCode::CONFLICT, "idempotency_key_in_use"),
@@ -161,7 +165,11 @@ impl From<&ApiError> for Problem {
             ApiError::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             ApiError::Host(_) => return Self::host_error(),
         };
-        let fault = if matches!(error, ApiError::Unavailable(_)) { Fault::Host } else { Fault::Caller };
+        let fault = match error {
+            ApiError::Unavailable(_) => Fault::Host,
+            ApiError::QuotaUsedUp(_) => Fault::Quota,
+            _ => Fault::Caller,
+        };
         let retry_after = match error {
             ApiError::TooManyAttempts { retry_after } => Some(*retry_after),
             ApiError::TooManyTails { .. } => Some(Duration::from_secs(10)),

@@ -97,8 +97,8 @@ struct State {
     /// Longest idle first.
     idle: VecDeque<IdleSlot>,
     spares: Vec<Slot>,
-    /// Permits of each tenant that has had any since the last tidying.
-    tenants: HashMap<TenantId, Arc<Semaphore>>,
+    /// Permits of each tenant that has had any since the last tidying, and how many there are.
+    tenants: HashMap<TenantId, (usize, Arc<Semaphore>)>,
 }
 
 /// All slots of a host.
@@ -228,8 +228,9 @@ impl Pool {
             while state.idle.front().is_some_and(|idle| idle.since.elapsed() >= age) {
                 old.extend(state.idle.pop_front());
             }
-            let free = self.settings.slots_per_tenant_max;
-            state.tenants.retain(|_, permits| Arc::strong_count(permits) > 1 || permits.available_permits() < free);
+            state
+                .tenants
+                .retain(|_, (limit, permits)| Arc::strong_count(permits) > 1 || permits.available_permits() < *limit);
         }
         for idle in old {
             self.drop_slot(idle.slot);
@@ -249,12 +250,17 @@ impl Pool {
         }
     }
 
-    /// A slot for an invocation of this version.
+    /// A slot for an invocation of this version, by a tenant that may run `limit` at once if that is less than [`PoolSettings`] allow.
     ///
     /// # Errors
     /// If there is none within the limits of [`PoolSettings`].
-    pub(crate) async fn acquire(self: &Arc<Self>, tenant: TenantId, version: VersionId) -> Result<Lease, PoolError> {
-        let permits = self.permits(tenant).await?;
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        tenant: TenantId,
+        limit: usize,
+        version: VersionId,
+    ) -> Result<Lease, PoolError> {
+        let permits = self.permits(tenant, limit.min(self.settings.slots_per_tenant_max)).await?;
         let (found, evicted) = {
             let mut state = self.state();
             let found = state.take_idle(tenant, version);
@@ -284,14 +290,26 @@ impl Pool {
     }
 
     /// The tenant's permit, then a global one: a tenant waits for its own handlers before it takes a place from others.
-    async fn permits(&self, tenant: TenantId) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), PoolError> {
-        let per_tenant = Arc::clone(
-            self.state()
-                .tenants
-                .entry(tenant)
-                .or_insert_with(|| Arc::new(Semaphore::new(self.settings.slots_per_tenant_max))),
-        );
-        let tenant_busy = PoolError::TenantBusy { limit: self.settings.slots_per_tenant_max };
+    ///
+    /// When the limit changes, what runs or waits under the old one does not count under the new one.
+    async fn permits(
+        &self,
+        tenant: TenantId,
+        limit: usize,
+    ) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), PoolError> {
+        let tenant_busy = PoolError::TenantBusy { limit };
+        if limit == 0 {
+            return Err(tenant_busy); // nobody will give a permit back
+        }
+        let per_tenant = {
+            let mut state = self.state();
+            let (known, permits) =
+                state.tenants.entry(tenant).or_insert_with(|| (limit, Arc::new(Semaphore::new(limit))));
+            if *known != limit {
+                (*known, *permits) = (limit, Arc::new(Semaphore::new(limit)));
+            }
+            Arc::clone(permits)
+        };
         let overloaded = PoolError::Overloaded { limit: self.settings.slots_max };
         let until = tokio::time::Instant::now() + self.settings.queue_wait;
         let tenant_permit = self.permit(per_tenant, until).await.ok_or(tenant_busy)?;

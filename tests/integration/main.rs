@@ -21,6 +21,7 @@ mod freshness;
 mod http;
 mod packages;
 mod program;
+mod quotas;
 mod rates;
 mod restart;
 mod sdk;

@@ -289,7 +289,7 @@ async fn an_import_that_is_killed_leaves_nothing() {
     };
     for _ in 0..15 {
         let batch: Vec<_> = (0..1000).map(record).collect();
-        workspace.db.invocations().insert_batch(&batch).await.unwrap();
+        workspace.db.invocations().insert_batch(&batch, &[]).await.unwrap();
     }
     let file = exports.export(&from, "large", &["--with-log"]);
 

@@ -62,6 +62,19 @@ pub(super) fn list_files(folder: &Path) -> Result<Files, SqlError> {
     Ok(files)
 }
 
+/// Bytes of the files of a folder that are in use; those of free pages are not, so that deleting rows makes room.
+///
+/// Asks SQLite: opening and closing a file in any other way would take this process's locks on it away. Where SQLite cannot say, it is
+/// how long the files are.
+pub(crate) fn used_bytes(folder: &Path) -> u64 {
+    let opened = Jail::open(folder, true, u64::MAX).ok();
+    opened.and_then(|jail| jail.used_bytes().ok()).unwrap_or_else(|| {
+        let files = list_files(folder).unwrap_or_default();
+        let length = |schema: &String| fs::symlink_metadata(path(folder, schema)).map_or(0, |file| file.len());
+        files.keys().map(length).fold(0, u64::saturating_add)
+    })
+}
+
 /// Creates a schema, unless there is one of this name in any case.
 ///
 /// Only the host ever creates files in the folder, and only under a name that cannot lead out of it.

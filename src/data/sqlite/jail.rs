@@ -32,7 +32,10 @@ use crate::{
             folder::{list_files, real_folder},
         },
     },
-    domain::sql::{SqlError, SqlErrorCode},
+    domain::{
+        quota::UsedUp,
+        sql::{SqlError, SqlErrorCode},
+    },
 };
 
 /// How long a statement waits for another one's lock on a file.
@@ -98,6 +101,8 @@ struct Rules {
     enforced: AtomicBool,
     /// Whether `main` is a file.
     main_is_kept: AtomicBool,
+    /// Why nothing may grow, if nothing may.
+    is_full: Mutex<Option<UsedUp>>,
     /// Why the last statement was refused.
     refusal: Mutex<Option<String>>,
 }
@@ -211,6 +216,21 @@ impl Jail {
         Ok(())
     }
 
+    /// Bytes of all files, without their free pages.
+    pub(super) fn used_bytes(&self) -> rusqlite::Result<u64> {
+        let mut bytes: u64 = 0;
+        for schema in self.files.keys() {
+            let schema = schema.replace('"', "\"\"");
+            let pragma = |name: &str| {
+                let sql = format!("PRAGMA \"{schema}\".{name}");
+                self.unrestricted(|connection| connection.query_row(&sql, [], |row| row.get::<_, u32>(0)))
+            };
+            let (n_pages, n_free) = (pragma("page_count")?, pragma("freelist_count")?);
+            bytes += u64::from(n_pages.saturating_sub(n_free)) * u64::from(pragma("page_size")?);
+        }
+        Ok(bytes)
+    }
+
     /// Fails for a schema that is not there, with the reason if its file was passed over.
     pub(super) fn check_schema(&self, schema: &str) -> Result<(), SqlError> {
         if schema.eq_ignore_ascii_case("main") || self.files.keys().any(|known| known.eq_ignore_ascii_case(schema)) {
@@ -223,6 +243,11 @@ impl Jail {
             return Err(SqlError::new(SqlErrorCode::NotAllowed, message));
         }
         Err(SqlError::new(SqlErrorCode::UnknownSchema, format!("unknown schema `{}`", shown(schema))))
+    }
+
+    /// Says whether statements that are prepared from now on may make files grow.
+    pub(super) fn keep_from_growing(&self, is_full: Option<UsedUp>) {
+        *self.rules.is_full.lock().unwrap_or_else(PoisonError::into_inner) = is_full;
     }
 
     /// Has SQLite check and compile one statement.
@@ -298,6 +323,11 @@ impl Rules {
         if self.read_only && changes(&context.action) {
             return Some(READ_ONLY.to_owned());
         }
+        if let Some(used_up) = *self.is_full.lock().unwrap_or_else(PoisonError::into_inner)
+            && grows(&context.action)
+        {
+            return Some(format!("{used_up}: delete rows or drop tables to make room"));
+        }
         match context.action {
             AuthAction::Select
             | AuthAction::Read { .. }
@@ -368,6 +398,22 @@ fn changes(action: &AuthAction<'_>) -> bool {
             | AuthAction::Transaction { .. }
             | AuthAction::Savepoint { .. }
     )
+}
+
+/// Whether an action may need room. SQLite's own table, which nobody else can write, is changed by dropping something too.
+fn grows(action: &AuthAction<'_>) -> bool {
+    match action {
+        AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => *table_name != "sqlite_master",
+        AuthAction::AlterTable { .. }
+        | AuthAction::Reindex { .. }
+        | AuthAction::Analyze { .. }
+        | AuthAction::CreateIndex { .. }
+        | AuthAction::CreateTable { .. }
+        | AuthAction::CreateTrigger { .. }
+        | AuthAction::CreateView { .. }
+        | AuthAction::CreateVtable { .. } => true,
+        _ => false,
+    }
 }
 
 fn refusal_of_function(name: &str) -> Option<String> {

@@ -60,6 +60,42 @@ async fn a_sqlite_file_grows_to_its_limit_and_not_beyond() {
 }
 
 #[tokio::test]
+async fn files_that_are_full_are_read_and_made_smaller_and_nothing_else() {
+    let quota = UsedUp { quota: Quota::StorageBytes, limit: 4_000_000 };
+    let set_up =
+        "CREATE TABLE t (x BLOB); CREATE TABLE u (y INTEGER PRIMARY KEY); INSERT INTO t VALUES (zeroblob(3000000));
+                  INSERT INTO u VALUES (1)";
+    let mut fixture = Fixture::sqlite(&[("shop", set_up)]);
+    let base = fixture.folder.path().to_owned();
+    let used = || written_sqlite_bytes(&base, &[fixture.target.url.clone(), fixture.target.url.clone()]);
+    let before = used();
+    assert!((3_000_000..3_100_000).contains(&before), "{before}");
+    assert_eq!(written_sqlite_bytes(&base, &[fixture.target.url.clone().reading_only()]), 0);
+    fixture.limits.sqlite_is_full = Some(quota);
+    for refused in [
+        "INSERT INTO shop.u VALUES (2)",
+        "REPLACE INTO shop.u VALUES (1)",
+        "UPDATE shop.u SET y = 3",
+        "CREATE TABLE shop.v (z)",
+        "CREATE TABLE shop.v AS SELECT * FROM shop.t",
+        "CREATE INDEX shop.i ON t (x)",
+        "CREATE VIEW shop.w AS SELECT 1",
+        "ALTER TABLE shop.u ADD COLUMN z",
+        "CREATE VIRTUAL TABLE shop.f USING fts5(x)",
+    ] {
+        let error = fixture.query(refused).await.unwrap_err();
+        assert_eq!(error.code, SqlErrorCode::NotAllowed, "{refused}: {error}");
+        assert!(error.message.starts_with("the tenant's quota `storage_bytes` of 4000000 is used up"), "{error}");
+    }
+    assert_eq!(fixture.rows(query("SELECT y FROM shop.u")).await.unwrap(), [json!({"y": 1})]);
+    fixture.query("DELETE FROM shop.t").await.unwrap();
+    fixture.query("DROP TABLE shop.u").await.unwrap();
+    assert!(used() < 100_000, "what is free does not count: {}", used());
+    fixture.limits.sqlite_is_full = None;
+    fixture.query("CREATE TABLE shop.v (z)").await.unwrap();
+}
+
+#[tokio::test]
 async fn too_many_rows_or_bytes_are_an_error_that_names_the_limit() {
     let mut fixture = Fixture::postgres("").await;
     fixture.limits.guest_rows = 10;

@@ -16,7 +16,7 @@ async fn commit_until_killed() {
     tokio::spawn(async move {
         loop {
             let batch: Vec<_> = (0..100).map(|_| record(tenant)).collect();
-            logging.invocations().insert_batch(&batch).await.unwrap();
+            logging.invocations().insert_batch(&batch, &[]).await.unwrap();
             writeln!(std::io::stdout().lock(), "\nlogged {}", batch[99].id).unwrap();
         }
     });

@@ -114,7 +114,7 @@ async fn who_follows_the_log_of_several_hosts_misses_nothing() {
         let writers = [one.clone(), other].map(|db| async move {
             for _ in 0..50 {
                 let batch: Vec<_> = (0..20).map(|_| record(tenant)).collect();
-                db.invocations().insert_batch(&batch).await.unwrap();
+                db.invocations().insert_batch(&batch, &[]).await.unwrap();
             }
         });
         let following = async {

@@ -20,8 +20,8 @@ async fn the_log_is_read_forwards_from_any_place() {
                 ..record(tenant)
             })
             .collect();
-        db.invocations().insert_batch(&records).await.unwrap();
-        db.invocations().insert_batch(&[]).await.unwrap();
+        db.invocations().insert_batch(&records, &[]).await.unwrap();
+        db.invocations().insert_batch(&[], &[]).await.unwrap();
 
         let newest = db.invocations().list(tenant, None, 3).await.unwrap();
         assert_eq!(newest.iter().map(|entry| entry.record.duration_us).collect::<Vec<_>>(), [34, 35, 36]);
@@ -42,7 +42,7 @@ async fn text_that_not_every_database_can_hold_is_replaced() {
         let db = fresh.open().await;
         let tenant = create_tenant(&db, "acme").await;
         let odd = InvocationRecord { log: "a\0b".to_owned(), fuel: u64::MAX, ..record(tenant) };
-        db.invocations().insert_batch(&[odd]).await.unwrap();
+        db.invocations().insert_batch(&[odd], &[]).await.unwrap();
         let entry = db.invocations().list(tenant, None, 1).await.unwrap().remove(0);
         assert_eq!((entry.record.log.as_str(), entry.record.fuel), ("a\u{fffd}b", u64::MAX >> 1));
     })
@@ -55,7 +55,7 @@ async fn pruning_keeps_the_newest_of_each_tenant() {
         let db = fresh.open().await;
         let (acme, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
         let mixed: Vec<_> = (0..40).map(|n| record(if n % 2 == 0 { acme } else { other })).collect();
-        db.invocations().insert_batch(&mixed).await.unwrap();
+        db.invocations().insert_batch(&mixed, &[]).await.unwrap();
         let newest = db.invocations().list(acme, None, 5).await.unwrap();
         assert_eq!(db.invocations().prune(acme, 5, 10).await.unwrap(), 10, "no more than asked for");
         assert_eq!(db.invocations().prune(acme, 5, 10).await.unwrap(), 5);
@@ -74,7 +74,10 @@ async fn a_recording_and_what_a_rerun_repeats_are_part_of_the_entry_and_go_with_
         let recorded = InvocationRecord { recording: Some(vec![0, 1, 2]), ..record(acme) };
         let rerun = Some(RerunOf { invocation: recorded.id, by: "user ann@acme.example".to_owned() });
         let rerun = InvocationRecord { rerun, ..record(acme) };
-        db.invocations().insert_batch(&[record(acme), recorded.clone(), rerun.clone(), record(acme)]).await.unwrap();
+        db.invocations()
+            .insert_batch(&[record(acme), recorded.clone(), rerun.clone(), record(acme)], &[])
+            .await
+            .unwrap();
         let read = db.invocations().find_invocation(acme, recorded.id).await.unwrap().unwrap();
         assert!(read.is_recorded);
         assert_eq!(read.record, InvocationRecord { recording: None, ..recorded.clone() }, "read by itself only");
@@ -96,7 +99,7 @@ async fn recordings_of_a_tenant_have_a_budget_and_the_oldest_go_first() {
         let (acme, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
         let recorded = |tenant| InvocationRecord { recording: Some(vec![7; 10]), ..record(tenant) };
         let records = [recorded(acme), recorded(acme), recorded(other), record(acme), recorded(acme), recorded(acme)];
-        db.invocations().insert_batch(&records).await.unwrap();
+        db.invocations().insert_batch(&records, &[]).await.unwrap();
         let kept = async |tenant| {
             let entries = db.invocations().list(tenant, None, 10).await.unwrap();
             entries.iter().map(|entry| entry.is_recorded).collect::<Vec<_>>()
@@ -122,7 +125,7 @@ async fn old_entries_of_the_log_are_deleted_whosever_they_are() {
         let (acme, globex) = (create_tenant(&db, "acme").await, create_tenant(&db, "globex").await);
         let started = |tenant, started_at_ms| InvocationRecord { started_at_ms, ..record(tenant) };
         let records = [started(acme, 10), started(globex, 20), started(acme, 30), started(globex, 15)];
-        db.invocations().insert_batch(&records).await.unwrap();
+        db.invocations().insert_batch(&records, &[]).await.unwrap();
         assert_eq!(db.invocations().prune_older(10, 100).await.unwrap(), 0);
         assert_eq!(db.invocations().prune_older(20, 1).await.unwrap(), 1);
         assert_eq!(db.invocations().prune_older(20, 1).await.unwrap(), 1, "also what stands behind newer ones");

@@ -13,10 +13,12 @@ use crate::{
             row::{MovedRow, Value},
             tables::{LEFT_OUT, Rows, TABLES},
         },
+        usage::UsageRecord,
     },
     domain::{
         control_database::ControlDatabase,
         people::{Email, Role},
+        quota::{Day, Quotas, Usage},
         secret::Readers,
     },
 };
@@ -88,7 +90,11 @@ async fn fill(db: &Db) {
         let recording = Some(b"recording".to_vec());
         let known = InvocationRecord { script, version: Some(second.id), endpoint, recording, ..record(tenant) };
         let unknown = InvocationRecord { script: ScriptId(777), version: None, ..record(tenant) };
-        db.invocations().insert_batch(&[known, unknown]).await.unwrap();
+        let usage = Usage { fuel: 7, ..Usage::of_request(500) };
+        let used = UsageRecord { tenant, day: Day(20_000), usage };
+        db.invocations().insert_batch(&[known, unknown], &[used]).await.unwrap();
+        let quotas = Quotas { fuel_per_day: Some(u64::MAX), ..Quotas::default() };
+        db.tenants().set_quotas(tenant, &quotas).await.unwrap();
     }
     credential(db, "operator", Holder::Operator).await;
     credential(db, "session", Holder::Session { user, email }).await;

@@ -28,7 +28,7 @@ pub(in crate::db) enum Kind {
 pub(in crate::db) enum Part {
     /// Whoever serves the tenant.
     Tenant,
-    /// Callers of the tenant, who know it by its name: a copy under another name has none.
+    /// Callers of the tenant, and who bills it: they know it by its name, so a copy under another name has none.
     Callers,
     /// People and programs that manage: they belong to their host.
     People,
@@ -122,6 +122,7 @@ pub(in crate::db) const TABLES: &[Table] = &[
             ("default_connection_id", Late("connection")),
             ("created_at_ms", Integer),
             ("public_document", Integer),
+            ("quotas", Text),
         ],
     ),
     table(
@@ -180,6 +181,7 @@ pub(in crate::db) const TABLES: &[Table] = &[
             ("created_at_ms", Integer),
             ("author", Text),
             ("message", Text),
+            ("source_bytes", Integer),
         ],
     ),
     table(
@@ -380,6 +382,23 @@ pub(in crate::db) const TABLES: &[Table] = &[
             ("action", Text),
             ("target", Text),
             ("at_ms", Integer),
+        ],
+    ),
+    table(
+        "tenant_usage",
+        Part::Callers,
+        Rows::Tenant,
+        "day",
+        &[
+            ("tenant_id", Of("tenant")),
+            ("day", Integer),
+            ("requests", Integer),
+            ("failed", Integer),
+            ("refused", Integer),
+            ("fuel", Integer),
+            ("duration_us", Integer),
+            ("row_count", Integer),
+            ("answer_bytes", Integer),
         ],
     ),
     table(

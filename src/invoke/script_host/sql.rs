@@ -13,7 +13,10 @@ use futures::{FutureExt as _, future::BoxFuture};
 
 use crate::{
     data::{Cursor, Database, Transaction},
-    domain::sql::{Change, NewTable, Select, SqlError, SqlErrorCode, TableColumn, TableName, TableWrite},
+    domain::{
+        limits::SqlLimits,
+        sql::{Change, NewTable, Select, SqlError, SqlErrorCode, TableColumn, TableName, TableWrite},
+    },
     invoke::script_host::ScriptHost,
     sandbox::capabilities::{CursorId, DatabaseInfo, OpenedCursor, Place, SqlAccess, TransactionId},
 };
@@ -79,7 +82,9 @@ impl ScriptHost {
     async fn database(&mut self, place: &Place) -> Result<(Database, u32), SqlError> {
         let number = self.count_statement()?;
         let target = self.directory.find_target(self.routes.tenant_id, self.script, &place.connection).await?;
-        let database = self.connections.database(target, self.limits.sql).scoped(self.rows.as_deref())?;
+        let sqlite_is_full = if target.url.is_sqlite() { self.storage_used_up().await } else { None };
+        let limits = SqlLimits { sqlite_is_full, ..self.limits.sql };
+        let database = self.connections.database(target, limits).scoped(self.rows.as_deref())?;
         let Some(id) = place.transaction else { return Ok((database, number)) };
         let open = self.transactions.0.get(&id).filter(|open| open.connection == place.connection);
         let Some(open) = open else {

@@ -31,6 +31,14 @@ impl ScriptHost {
         StateError::Unavailable
     }
 
+    /// Refuses to keep more, if as much is kept as may be. Clearing is always possible.
+    async fn check_room(&self, value: Option<&str>) -> Result<(), StateError> {
+        match self.storage_used_up().await {
+            Some(used_up) if value.is_some() => Err(StateError::QuotaUsedUp(used_up)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     async fn read_state(&self, script: ScriptId) -> Result<StateEntry, StateError> {
         let found = self.db.state().find_state(self.routes.tenant_id, script).await;
         found.map_err(|error| self.state_error(&error))?.ok_or(StateError::UnknownScript { id: script.0 })
@@ -49,6 +57,7 @@ impl StateAccess for ScriptHost {
     fn set_state(&mut self, script: Option<ScriptId>, value: Option<String>) -> BoxFuture<'_, Result<(), StateError>> {
         async move {
             let script = self.state_operation(script)?;
+            self.check_room(value.as_deref()).await?;
             let written = self.db.state().set_state(self.routes.tenant_id, script, value.as_deref()).await;
             written.map_err(|error| self.state_error(&error))
         }
@@ -62,6 +71,7 @@ impl StateAccess for ScriptHost {
     ) -> BoxFuture<'_, Result<Option<StateEntry>, StateError>> {
         async move {
             let script = self.state_operation(None)?;
+            self.check_room(value.as_deref()).await?;
             let tenant = self.routes.tenant_id;
             let written = self.db.state().compare_and_set_state(tenant, script, revision, value.as_deref()).await;
             match written.map_err(|error| self.state_error(&error))? {

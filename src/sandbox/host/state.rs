@@ -59,7 +59,7 @@ impl From<StateError> for state::Error {
     fn from(error: StateError) -> Self {
         let code = match error {
             StateError::UnknownScript { .. } => state::ErrorCode::UnknownScript,
-            StateError::TooLarge { .. } => state::ErrorCode::TooLarge,
+            StateError::TooLarge { .. } | StateError::QuotaUsedUp(_) => state::ErrorCode::TooLarge,
             StateError::TooManyOperations => state::ErrorCode::TooManyOperations,
             StateError::Unavailable => state::ErrorCode::Unavailable,
         };
