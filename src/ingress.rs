@@ -17,7 +17,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::Body,
+    body::{Body, HttpBody as _},
     extract::{Request, State},
     response::Response,
 };
@@ -35,6 +35,7 @@ use crate::{
         exchange::{Caller, HandlerRequest},
         names::{InvocationId, TenantName},
         people::SESSION_COOKIE,
+        quota::Usage,
         route::{Lookup, MethodSet, RequestPath},
     },
     ingress::{
@@ -155,9 +156,15 @@ impl Ingress {
             let without_body = route.head_as_get;
             return Ok(self.run(route, parts, body, caller, id, without_body).await?);
         };
-        let ingress = Arc::clone(self);
+        let (ingress, routes) = (Arc::clone(self), Arc::clone(&route.routes));
         let run = |id| async move { ingress.run(route, parts, body, caller, id, false).await };
-        self.answers.answer(question, id, run).await
+        let response = self.answers.answer(question, id, run).await?;
+        // What runs counts itself.
+        if cache::is_from_memory(&response) {
+            let answer_bytes = response.body().size_hint().exact().unwrap_or(0);
+            routes.count(Usage { answer_bytes, ..Usage::of_request(response.status().as_u16()) });
+        }
+        Ok(response)
     }
 
     /// Lets the endpoint answer. With `without_body`, for HEAD: what GET would say, without its body.

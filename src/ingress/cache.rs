@@ -26,8 +26,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use tokio::{sync::oneshot, task::JoinError, time::Instant};
 
-use self::question::Key;
 pub(super) use self::question::Question;
+use self::question::{Key, told_apart_by};
 use crate::{
     domain::{endpoint::CachePolicy, exchange::AuthMode, names::InvocationId},
     ingress::etag,
@@ -225,9 +225,15 @@ impl<E> Drop for First<E> {
     }
 }
 
+/// Whether an answer was kept before this request.
+pub(super) fn is_from_memory(response: &Response) -> bool {
+    response.headers().get(X_CACHE).is_some_and(|origin| origin != "miss")
+}
+
 /// Takes in an answer, or gives it back as it came if it may not be kept.
 async fn keep(response: Response, endpoint: &EndpointTarget, generation: u64) -> Result<Kept, Response> {
-    let Some(policy) = endpoint.settings.cache.as_ref().filter(|policy| may_be_kept(&response, policy)) else {
+    let Some(policy) = endpoint.settings.cache.as_ref().filter(|policy| may_be_kept(&response, policy, endpoint))
+    else {
         return Err(response);
     };
     let (parts, body) = response.into_parts();
@@ -235,17 +241,17 @@ async fn keep(response: Response, endpoint: &EndpointTarget, generation: u64) ->
         Ok(body) => body,
         Err(body) => return Err(Response::from_parts(parts, body)),
     };
-    Ok(Kept::new(parts.headers, body, policy, endpoint.auth, generation))
+    Ok(Kept::new(parts.headers, body, policy, endpoint, generation))
 }
 
 /// Whether others may get this answer: it is whole and says nothing to the contrary, and what it depends on is in its key.
-fn may_be_kept(response: &Response, policy: &CachePolicy) -> bool {
+fn may_be_kept(response: &Response, policy: &CachePolicy, endpoint: &EndpointTarget) -> bool {
     let fields = response.headers();
     let forbids = |directive: &str| {
         let name = directive.split('=').next().unwrap_or_default().trim();
         ["no-store", "no-cache", "private"].into_iter().any(|no| name.eq_ignore_ascii_case(no))
     };
-    let is_in_key = |name: &str| policy.headers.iter().any(|known| known.eq_ignore_ascii_case(name.trim()));
+    let is_in_key = |name: &str| told_apart_by(policy, endpoint).any(|known| known.eq_ignore_ascii_case(name.trim()));
     response.status() == StatusCode::OK
         && !fields.contains_key(header::SET_COOKIE)
         && words(fields, &header::CACHE_CONTROL).all(|word| word.is_some_and(|directive| !forbids(directive)))
@@ -289,14 +295,20 @@ async fn whole(mut body: Body) -> Result<Bytes, Body> {
 }
 
 impl Kept {
-    fn new(mut fields: HeaderMap, body: Bytes, policy: &CachePolicy, auth: AuthMode, generation: u64) -> Self {
-        let CachePolicy { ttl, stale_while_revalidate, query: _, headers, shared: _ } = policy;
+    fn new(
+        mut fields: HeaderMap,
+        body: Bytes,
+        policy: &CachePolicy,
+        endpoint: &EndpointTarget,
+        generation: u64,
+    ) -> Self {
+        let CachePolicy { ttl, stale_while_revalidate, .. } = policy;
         let etag = fields.get(header::ETAG).cloned();
         let etag = etag.unwrap_or_else(|| etag::of(fields.get(header::CONTENT_TYPE), &body));
         fields.insert(header::ETAG, etag.clone());
         if !fields.contains_key(header::CACHE_CONTROL) {
             // Only this host knows who may call. A proxy between would give an answer that says `public` to anybody.
-            let whose = if auth == AuthMode::Public { "public" } else { "private" };
+            let whose = if endpoint.auth == AuthMode::Public { "public" } else { "private" };
             let stale = match stale_while_revalidate {
                 0 => String::new(),
                 seconds => format!(", stale-while-revalidate={seconds}"),
@@ -305,7 +317,7 @@ impl Kept {
             fields.insert(header::CACHE_CONTROL, value);
         }
         fields.remove(header::VARY);
-        for name in headers.iter().filter_map(|name| HeaderValue::from_str(name).ok()) {
+        for name in told_apart_by(policy, endpoint).filter_map(|name| HeaderValue::from_str(name).ok()) {
             fields.append(header::VARY, name);
         }
         fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));

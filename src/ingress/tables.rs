@@ -312,6 +312,7 @@ fn respond(page: Page, asked: &Asked, target: &http::Uri, without_body: bool) ->
     let fields = response.headers_mut();
     fields.insert(header::CONTENT_TYPE, kind);
     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    fields.insert(header::VARY, HeaderValue::from_static("accept"));
     fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(total) = page.total {
         fields.insert(TOTAL_COUNT, HeaderValue::from(total));

@@ -18,6 +18,7 @@ use crate::{
         limits::Limits,
         names::{EndpointId, InvocationId, ScriptId},
         page::{PageQuery, PageSource},
+        quota::Usage,
         rows::RowScope,
         sql::{Column, SqlError, SqlErrorCode},
     },
@@ -205,6 +206,8 @@ impl Invoker {
             rerun: None,
             recording: None,
         };
+        let (duration_us, answer_bytes) = (record.duration_us, record.answer_bytes);
+        call.routes.count(Usage { rows: n_rows, answer_bytes, duration_us, ..Usage::of_request(status) });
         self.0.recorder.record(record, None);
         page
     }

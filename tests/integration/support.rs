@@ -33,7 +33,7 @@ use pqhost::{
     server,
 };
 use reqwest::{Client, Method, RequestBuilder};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 /// No test takes this long unless something hangs.
@@ -207,10 +207,24 @@ impl TestApp {
 
     /// Makes an endpoint that a table or a query answers.
     pub(crate) async fn table_endpoint(&self, tenant: &Tenant, route: &str, source: Value, auth: AuthMode) {
+        self.table_endpoint_with(tenant, route, source, auth, json!({})).await;
+    }
+
+    pub(crate) async fn table_endpoint_with(
+        &self,
+        tenant: &Tenant,
+        route: &str,
+        source: Value,
+        auth: AuthMode,
+        settings: Value,
+    ) {
         let backend = NewBackend::Table(serde_json::from_value(source).unwrap());
         let route = route.parse().unwrap();
-        let new =
-            NewEndpoint { backend, ..NewEndpoint::to_script("GET".parse().unwrap(), route, ScriptId::NONE, auth) };
+        let new = NewEndpoint {
+            backend,
+            settings: serde_json::from_value(settings).unwrap(),
+            ..NewEndpoint::to_script("GET".parse().unwrap(), route, ScriptId::NONE, auth)
+        };
         self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
         self.invoker.forget();
     }

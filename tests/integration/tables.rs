@@ -173,6 +173,17 @@ async fn csv_and_json_hold_the_same() {
                 }
             }
         }
+        // JSON and CSV are kept apart, and so are what callers with keys may see.
+        let source = json!({"connection": "dw_2", "schema": schema, "table": "orders", "page_rows": 500});
+        let settings = json!({"cache": {"ttl": 600}});
+        let acme = app.acme().await;
+        app.table_endpoint_with(&acme, "/kept", source, AuthMode::Public, settings).await;
+        for (accept, expected) in [("application/json", &json), ("text/csv", &csv)] {
+            for origin in ["miss", "hit"] {
+                let answer = Answer::of(app.request(Method::GET, "/acme/kept").header("accept", accept)).await;
+                assert_eq!((answer.headers["x-cache"].to_str().unwrap(), &answer.body), (origin, &expected.body));
+            }
+        }
         let head = Answer::of(app.request(Method::HEAD, "/acme/orders")).await;
         assert_eq!((head.status, head.body.as_str()), (200, ""));
         drop_schema(&app, kind, &schema).await;

@@ -70,13 +70,23 @@ fn key(policy: &CachePolicy, route: &Routed, parts: &Parts, caller: &Caller) -> 
         None => key.text(query.as_bytes()),
         Some(names) => key.query(names, query),
     }
-    for name in &policy.headers {
+    for name in told_apart_by(policy, &route.endpoint) {
         if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
             key.fields(&parts.headers, &name);
         }
     }
     key.caller(caller, policy.shared);
     blake3::hash(&key.0)
+}
+
+/// Names of the header fields that tell an endpoint's answers apart. A table is JSON or CSV, as `Accept` says.
+pub(super) fn told_apart_by<'p>(
+    policy: &'p CachePolicy,
+    endpoint: &EndpointTarget,
+) -> impl Iterator<Item = &'p str> + use<'p> {
+    let format = matches!(endpoint.backend, Backend::Table(_)).then_some("accept");
+    let named = policy.headers.iter().map(String::as_str);
+    named.filter(move |name| format.is_none_or(|format| !name.eq_ignore_ascii_case(format))).chain(format)
 }
 
 /// Everything in a key, each part behind its length or its kind, so that no two lists of parts have one text.

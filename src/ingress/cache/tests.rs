@@ -93,7 +93,7 @@ impl Fixture {
     }
 
     fn keep(&self, age: Duration, generation: u64, body: &'static str) {
-        let kept = Kept::new(HeaderMap::new(), body.into(), &policy(), AuthMode::Public, generation);
+        let kept = Kept::new(HeaderMap::new(), body.into(), &policy(), &question(1).endpoint, generation);
         let kept = Kept { made_at: Instant::now().checked_sub(age).unwrap(), ..kept };
         self.cache.answers.insert(question(1).key, Arc::new(kept));
     }
@@ -252,7 +252,7 @@ fn what_a_script_says_decides_whether_its_answer_is_kept() {
         for (name, value) in fields {
             response.headers_mut().append(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        may_be_kept(&response, &policy())
+        may_be_kept(&response, &policy(), &question(1).endpoint)
     };
     for fields in [
         &[][..],
