@@ -23,9 +23,10 @@ use crate::{
         idempotency::Remembered,
         invocations::{InvocationRecord, RerunOf},
         previews::NewPreview,
+        signing_keys::NewSigningKey,
         tenants::Tenant,
         tests::fresh::{Fresh, located, on_each, on_server},
-        tokens::{EndpointsOfRoute, NewToken},
+        tokens::{EndpointsOfRoutes, NewToken},
         versions::{ImageRef, LoadMode, Loaded, NewVersion},
     },
     domain::{
@@ -33,6 +34,7 @@ use crate::{
         exchange::AuthMode,
         names::{ConnectionId, EndpointId, InvocationId, ScriptId, TenantId, VersionId},
         script::SourceFile,
+        signing::KeyAlgorithm,
     },
 };
 
@@ -67,6 +69,10 @@ fn new_version(script: ScriptId) -> NewVersion {
 fn new_endpoint(script: ScriptId, methods: &str, route: &str) -> NewEndpoint {
     let (methods, route) = (methods.parse().unwrap(), route.parse().unwrap());
     NewEndpoint { methods, route, script, pinned_version: None, auth: AuthMode::Jwt, record: false }
+}
+
+fn signing_key(kid: &str) -> NewSigningKey {
+    NewSigningKey { kid: kid.to_owned(), algorithm: KeyAlgorithm::Hs256, public_key: None }
 }
 
 fn record(tenant: TenantId) -> InvocationRecord {
@@ -204,9 +210,16 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
             .0
             .id;
         db.endpoints().create_endpoint(theirs, &new_endpoint(script, "GET", "/a")).await.unwrap();
-        let token = NewToken { id: "t1".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: i64::MAX };
+        let token = NewToken {
+            id: "t1".to_owned(),
+            name: "ci".to_owned(),
+            only: None,
+            methods: None,
+            claims: serde_json::Map::new(),
+            expires_at_ms: i64::MAX,
+        };
         db.tokens().insert_token(theirs, &token).await.unwrap();
-        db.signing_keys().insert(theirs, "k1", || b"sealed".to_vec()).await.unwrap();
+        db.signing_keys().insert(theirs, &signing_key("k1"), None, || b"sealed".to_vec()).await.unwrap();
         let rule = "api.example.com".parse().unwrap();
         db.egress().allow(theirs, &rule).await.unwrap();
         let logged = InvocationRecord { tenant: theirs, ..record(theirs) };
@@ -297,7 +310,14 @@ async fn revoking_twice_keeps_the_first_time() {
     on_each(async |fresh| {
         let db = fresh.open().await;
         let tenant = create_tenant(&db, "acme").await;
-        let new = NewToken { id: "t".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: 9 };
+        let new = NewToken {
+            id: "t".to_owned(),
+            name: "ci".to_owned(),
+            only: None,
+            methods: None,
+            claims: serde_json::Map::new(),
+            expires_at_ms: 9,
+        };
         db.tokens().insert_token(tenant, &new).await.unwrap();
         assert!(db.tokens().revoke_token(tenant, "t").await.unwrap());
         let first = db.tokens().find_token(tenant, "t").await.unwrap().unwrap();
@@ -332,8 +352,15 @@ async fn what_has_expired_is_deleted_and_nothing_else() {
         }
         let endpoint = db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap();
         for (id, expires_at_ms) in [("old", 1000), ("new", 1000 + MONTH)] {
-            let only = Some(EndpointsOfRoute { route: "/a".to_owned(), ids: vec![endpoint.id] });
-            let new = NewToken { id: id.to_owned(), name: String::new(), only, expires_at_ms };
+            let only = Some(EndpointsOfRoutes { routes: vec!["/a".to_owned()], ids: vec![endpoint.id] });
+            let new = NewToken {
+                id: id.to_owned(),
+                name: String::new(),
+                only,
+                methods: None,
+                claims: serde_json::Map::new(),
+                expires_at_ms,
+            };
             db.tokens().insert_token(tenant, &new).await.unwrap();
         }
         for (hash, expires_at_ms) in [("old", 1000), ("new", i64::MAX)] {
@@ -420,12 +447,19 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         expect_change("update_image").await;
         db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap();
         expect_change("create_endpoint").await;
-        let token = NewToken { id: "t".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: 9 };
+        let token = NewToken {
+            id: "t".to_owned(),
+            name: "ci".to_owned(),
+            only: None,
+            methods: None,
+            claims: serde_json::Map::new(),
+            expires_at_ms: 9,
+        };
         db.tokens().insert_token(tenant, &token).await.unwrap();
         expect_change("insert_token").await;
         db.tokens().revoke_token(tenant, "t").await.unwrap();
         expect_change("revoke_token").await;
-        db.signing_keys().insert(tenant, "k", || b"s".to_vec()).await.unwrap();
+        db.signing_keys().insert(tenant, &signing_key("k"), None, || b"s".to_vec()).await.unwrap();
         expect_change("insert of a signing key").await;
         let connection = db
             .connections()
