@@ -3,6 +3,9 @@ ALTER TABLE signing_key ADD COLUMN algorithm TEXT COLLATE "C" NOT NULL DEFAULT '
 ALTER TABLE signing_key ADD COLUMN public_key BYTEA;
 ALTER TABLE signing_key ADD COLUMN verifies_until_ms BIGINT;
 
+-- For deleting those that verify nothing any more.
+CREATE INDEX signing_key_by_end ON signing_key (verifies_until_ms);
+
 -- The methods that a token is for, if not all; the claims that it was given, as JSON. `endpoint_route` may hold several routes, one on a
 -- line. An older pqhost does not know of the methods: it lets such a token use all.
 ALTER TABLE token ADD COLUMN methods TEXT COLLATE "C";

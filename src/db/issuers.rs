@@ -73,7 +73,7 @@ impl Issuers<'_> {
         .await
         .map_err(|error| {
             if TAKEN.is_violated(&error) {
-                DbError::NameTaken { what: "issuer", name: issuer.clone() }
+                DbError::NameTaken { what: "trusted issuer", name: issuer.clone() }
             } else if is_missing_reference(&error) {
                 DbError::Unknown { what: "tenant", id: tenant.0 }
             } else {

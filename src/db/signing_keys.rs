@@ -141,6 +141,22 @@ impl SigningKeys<'_> {
         .collect()
     }
 
+    /// Deletes keys of any tenant that verify nothing any more, at most `delete_max`. Gives the number that were deleted. Whoever remembers
+    /// one knows when it ended.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn prune_expired(self, before_ms: i64, delete_max: u32) -> Result<u64, DbError> {
+        let deleted = sqlx::query(
+            "DELETE FROM signing_key WHERE id IN (SELECT id FROM signing_key WHERE verifies_until_ms < $1 LIMIT $2)",
+        )
+        .bind(before_ms)
+        .bind(i64::from(delete_max))
+        .execute(&self.0.log_writer)
+        .await?;
+        Ok(deleted.rows_affected())
+    }
+
     /// Deletes a key: nothing that it signed is valid any more. `false` when the tenant has no such key.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The database as its users see it: real files, several handles and processes.
 
+mod callers;
 mod crash;
 mod databases;
 mod fresh;
@@ -26,7 +27,7 @@ use crate::{
         signing_keys::NewSigningKey,
         tenants::Tenant,
         tests::fresh::{Fresh, located, on_each, on_server},
-        tokens::{EndpointsOfRoutes, NewToken},
+        tokens::{EndpointsOfRoutes, NewToken, TokenUse},
         versions::{ImageRef, LoadMode, Loaded, NewVersion},
     },
     domain::{
@@ -237,6 +238,7 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
         assert!(!db.tokens().revoke_token(mine, "t1").await.unwrap());
         assert_eq!(db.tokens().find_token(theirs, "t1").await.unwrap().unwrap().revoked_at_ms, None);
         assert_eq!(db.signing_keys().list(mine).await.unwrap(), []);
+        assert!(!db.signing_keys().delete(mine, "k1").await.unwrap());
         assert_eq!(db.egress().list_rules(mine).await.unwrap(), []);
         assert!(!db.egress().deny(mine, &rule).await.unwrap());
         assert_eq!(db.egress().list_rules(theirs).await.unwrap().len(), 1);
@@ -461,6 +463,15 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         expect_change("revoke_token").await;
         db.signing_keys().insert(tenant, &signing_key("k"), None, || b"s".to_vec()).await.unwrap();
         expect_change("insert of a signing key").await;
+        db.signing_keys().insert(tenant, &signing_key("l"), None, || b"s".to_vec()).await.unwrap();
+        expect_change("insert of another one").await;
+        db.signing_keys().delete(tenant, "k").await.unwrap();
+        expect_change("delete of a signing key").await;
+        let issuer = callers::issuer("https://login.example.com");
+        db.issuers().insert_issuer(tenant, &issuer).await.unwrap();
+        expect_change("insert_issuer").await;
+        db.issuers().delete_issuer(tenant, &issuer.issuer).await.unwrap();
+        expect_change("delete_issuer").await;
         let connection = db
             .connections()
             .create_connection(tenant, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![])
@@ -487,6 +498,7 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         db.audit().note(tenant, "preview_table", "dw.orders").await.unwrap();
         assert_eq!(db.audit().list(Some(tenant), None, 1).await.unwrap()[0].target, "dw.orders");
         db.recordings().ensure_key(tenant, || b"key".to_vec()).await.unwrap();
+        db.tokens().note_uses(&[TokenUse { tenant, id: "t".to_owned(), at_ms: 1 }]).await.unwrap();
         db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap_err();
         assert_eq!(watcher.change_counter().await.unwrap(), before);
     })

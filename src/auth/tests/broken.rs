@@ -255,7 +255,11 @@ async fn garbage_is_refused() {
         (format!("{token}.{}", parts[2]), "its claims are malformed"),
         (format!(".{token}"), "its header is malformed"),
         (format!("{header}..{}", parts[2]), "its claims are malformed"), // detached
-        (format!("{header}.{claims}"), "its claims are malformed"),
+        (format!("{header}.{claims}"), "it has too few parts"),
+        (
+            format!("{header}.{}.{}", encode(&claims_of(token).to_string().replace("acme", "acmf")), parts[2]),
+            "its signature is wrong",
+        ),
         (format!("{header}.{claims}."), "its signature is wrong"),
         (format!("{header}.{claims}.{}", encode("short")), "its signature is wrong"),
         (format!("{}.{claims}.{}", encode("[]"), parts[2]), "its header is malformed"),
