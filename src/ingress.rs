@@ -10,6 +10,7 @@ mod document;
 mod etag;
 mod form;
 mod identify;
+mod public_keys;
 mod rate;
 mod tables;
 
@@ -33,7 +34,7 @@ use crate::{
         client::ClientAddress,
         endpoint::CorsPolicy,
         exchange::{Caller, HandlerRequest},
-        names::{InvocationId, TenantName},
+        names::{InvocationId, TenantId, TenantName},
         people::SESSION_COOKIE,
         quota::Usage,
         route::{Lookup, MethodSet, RequestPath},
@@ -127,6 +128,9 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
         Ok(Found::Document(routes)) => {
             ingress.document(routes, &parts).await.unwrap_or_else(|failure| ingress.fail(&failure, id))
         }
+        Ok(Found::PublicKeys(tenant)) => {
+            ingress.public_keys(tenant, &parts).await.unwrap_or_else(|failure| ingress.fail(&failure, id))
+        }
         Ok(Found::Answer(response)) => response,
         Err(failure) => ingress.fail(&failure, id),
     };
@@ -203,6 +207,10 @@ impl Ingress {
         let tenant: TenantName = path.tenant().parse().map_err(|_| RequestError::UnknownEndpoint)?;
         let routes = self.invoker.find_routes(&tenant).await.map_err(Failure::Invoke)?;
         let routes = routes.ok_or(RequestError::UnknownEndpoint)?;
+        let below = path.below_tenant();
+        if preview.is_none() && below.strip_suffix('/').unwrap_or(&below) == public_keys::PATH {
+            return Ok(Found::PublicKeys(routes.tenant_id));
+        }
         if preview.is_none() && document::is_asked_for(&parts.method, &path, &routes) {
             return Ok(Found::Document(routes));
         }
@@ -227,8 +235,7 @@ impl Ingress {
             let previewed = self.invoker.preview(routes.tenant_id, &token, &endpoint).await.map_err(Failure::Invoke)?;
             endpoint = previewed.ok_or(RequestError::UnknownEndpoint)?;
         }
-        let path = path.below_tenant();
-        Ok(Found::Endpoint(Routed { routes, endpoint, path, path_params, head_as_get, is_preview }))
+        Ok(Found::Endpoint(Routed { routes, endpoint, path: below, path_params, head_as_get, is_preview }))
     }
 
     async fn read_body(
@@ -293,6 +300,8 @@ enum Found {
     Endpoint(Routed),
     /// The description of a tenant's endpoints.
     Document(Arc<TenantRoutes>),
+    /// The public keys of a tenant.
+    PublicKeys(TenantId),
     /// What the host says itself.
     Answer(Response),
 }

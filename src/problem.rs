@@ -254,9 +254,23 @@ impl From<&AuthError> for Problem {
                 let detail = "what is known of you does not say which rows you may see: ask whoever gave you access";
                 Self::new(StatusCode::FORBIDDEN, "row_filter_unresolved", Fault::Caller, detail)
             }
-            AuthError::InvalidExpiry | AuthError::Db(_) | AuthError::Vault(_) | AuthError::Signing(_) => {
-                Self::host_error()
+            AuthError::TokenNotForMethod => {
+                let detail = "this token is for other methods";
+                Self::new(StatusCode::FORBIDDEN, "method_forbidden", Fault::Caller, detail)
             }
+            // The tenant has named the issuer, as it has written its scripts.
+            AuthError::IssuerUnavailable { retry_after } => {
+                let detail = "the keys of this token's issuer cannot be had right now; try again later";
+                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable", Fault::Script, detail);
+                Self { retry_after: Some(*retry_after), ..problem }
+            }
+            AuthError::InvalidExpiry
+            | AuthError::ReservedClaim(_)
+            | AuthError::ClaimsTooLarge { .. }
+            | AuthError::TokenTooLarge { .. }
+            | AuthError::Db(_)
+            | AuthError::Vault(_)
+            | AuthError::Signing(_) => Self::host_error(),
         }
     }
 }

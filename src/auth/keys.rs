@@ -1,301 +1,198 @@
-//! Keys that consumers of a tenant's endpoints present.
+//! Keys that tokens are signed and verified with.
 //!
-//! Owns: their form, issuing and verifying them, noting that they are used. Never: reads a request (see `ingress`).
-//! Invariant: a key whose row filters have no value for its holder lets nobody in.
+//! Owns: the algorithms. Invariant: a key has one algorithm, and verifies by that one only.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+use std::sync::Arc;
+
+use ring::{
+    hmac,
+    rand::SystemRandom,
+    rsa::PublicKeyComponents,
+    signature::{
+        self, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, RsaParameters,
+        UnparsedPublicKey,
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-
-use serde_json::Map;
+use zeroize::Zeroizing;
 
 use crate::{
     auth::AuthError,
-    db::{
-        Db,
-        consumer_keys::{ConsumerKey, KeyTerms, NewConsumerKey},
-    },
-    domain::{
-        exchange::KeyHolder,
-        names::{EndpointId, TenantId},
-        rate_limit::RateLimit,
-        rows::{RowScope, Unresolved, resolve_filters},
-        secret::Secret,
-    },
+    domain::{secret::Secret, signing::KeyAlgorithm},
 };
 
-/// In front of every key, so that people and scanners recognise a leaked one.
-pub const KEY_PREFIX: &str = "pqk_";
+/// Bytes of a new key for HMAC-SHA-256; as many as that makes use of.
+const SHARED_BYTES: usize = 32;
 
-/// Random bytes of a key.
-const KEY_BYTES: usize = 32;
+/// Moduli that are accepted, in bytes: 2048 to 4096 bits. Longer ones make verifying slow, which callers could abuse.
+const MODULUS_BYTES: std::ops::RangeInclusive<usize> = 256..=512;
 
-/// Bytes of its checksum, by which scanners tell keys from what only looks like one, and we do without a look into the
-/// database.
-const CHECKSUM_BYTES: usize = 4;
-
-/// Verified keys that are remembered. One takes about 1 KB.
-const CACHED_MAX: u64 = 50_000;
-
-/// A remembered key is verified anew after this time, in case its revocation went unnoticed.
-const CACHED_FOR: Duration = Duration::from_secs(60);
-
-/// The use of a key is noted at most this often, so that reading does not become writing.
-const USE_STEP_MS: i64 = 60_000;
-
-/// Uses that wait to be written, at most. What is beyond is noted with a later use.
-const USES_MAX: usize = 50_000;
-
-/// Uses that are written at once.
-const USES_WRITTEN_MAX: usize = 500;
-
-/// A new key. Its text is not kept anywhere.
-#[derive(Debug)]
-pub struct IssuedKey {
-    /// To revoke it by.
-    pub id: String,
-    /// To be handed to the consumer.
-    pub text: Secret,
-    /// Milliseconds since 1970.
-    pub expires_at_ms: i64,
+/// What a token may be signed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Algorithm {
+    Hs256,
+    Rs256,
+    Rs384,
+    Rs512,
+    Ps256,
+    Es256,
+    Es384,
+    EdDsa,
 }
 
-/// A key that was found valid.
-#[derive(Debug, Clone)]
-pub struct VerifiedKey {
-    /// Who presented it.
-    pub holder: KeyHolder,
-    /// How often it may be used, if not without limit.
-    pub rate_limit: Option<RateLimit>,
-}
-
-/// A key as it is remembered.
-#[derive(Debug)]
-struct Known {
-    tenant: TenantId,
-    key: VerifiedKey,
-    /// The only endpoints it is for, if not all.
-    endpoints: Option<Arc<[EndpointId]>>,
-    expires_at_ms: i64,
-    /// When its use was noted.
-    noted_at_ms: AtomicI64,
-}
-
-/// Issues and verifies keys.
-#[derive(Debug)]
-pub struct ConsumerKeys {
-    db: Db,
-    verified: moka::sync::Cache<blake3::Hash, Arc<Known>>,
-    /// Counts [`Self::forget`], so that what was read before a revocation is not remembered after it.
-    forgotten: AtomicU64,
-    /// Uses that are not written yet, by key.
-    uses: Mutex<HashMap<Arc<str>, (TenantId, i64)>>,
-}
-
-impl ConsumerKeys {
-    /// Keys whose hashes are in `db`.
-    #[must_use]
-    pub fn new(db: Db) -> Self {
-        let verified = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        Self { db, verified, forgotten: AtomicU64::new(0), uses: Mutex::default() }
-    }
-
-    /// Reads keys anew from now on.
-    pub fn forget(&self) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.verified.invalidate_all();
-    }
-
-    /// Issues a key of the tenant; `db` tells who does.
-    ///
-    /// # Errors
-    /// [`AuthError::NoRows`] if its holder would have no value for a row filter, or the database fails.
-    pub async fn create_key(
-        &self,
-        db: &Db,
-        tenant: TenantId,
-        terms: KeyTerms,
-        expires_in: Duration,
-    ) -> Result<IssuedKey, AuthError> {
-        check_terms(&terms)?;
-        let text = new_text().map_err(|error| AuthError::Signing(error.to_string()))?;
-        let lifetime_ms = i64::try_from(expires_in.as_millis()).map_err(|_| AuthError::InvalidExpiry)?;
-        let expires_at_ms = now_ms().checked_add(lifetime_ms).ok_or(AuthError::InvalidExpiry)?;
-        let id = uuid::Uuid::now_v7().simple().to_string();
-        let new = NewConsumerKey { id: id.clone(), hash: hash_of(&text).to_hex().to_string(), terms, expires_at_ms };
-        db.consumer_keys().insert_key(tenant, &new).await?;
-        Ok(IssuedKey { id, text: Secret::from(text), expires_at_ms })
-    }
-
-    /// The key of this text, if it is valid for this tenant, endpoint and method (upper case).
-    ///
-    /// # Errors
-    /// If it is not, or that cannot be found out.
-    pub async fn verify(
-        &self,
-        tenant: TenantId,
-        endpoint: EndpointId,
-        method: &str,
-        text: &str,
-    ) -> Result<VerifiedKey, AuthError> {
-        if !is_form(text) {
-            return Err(invalid("it is none of ours"));
+impl Algorithm {
+    /// As a token's header names it.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Hs256 => "HS256",
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
         }
-        let hash = hash_of(text);
-        let known = match self.verified.get(&hash).filter(|known| known.tenant == tenant) {
-            Some(known) => known,
-            None => {
-                let forgotten = self.forgotten.load(Ordering::SeqCst);
-                let known = Arc::new(self.find(tenant, &hash).await?);
-                self.verified.insert(hash, Arc::clone(&known));
-                if self.forgotten.load(Ordering::SeqCst) != forgotten {
-                    self.verified.invalidate(&hash);
-                }
-                known
+    }
+}
+
+impl From<KeyAlgorithm> for Algorithm {
+    fn from(algorithm: KeyAlgorithm) -> Self {
+        match algorithm {
+            KeyAlgorithm::Hs256 => Self::Hs256,
+            KeyAlgorithm::Es256 => Self::Es256,
+            KeyAlgorithm::EdDsa => Self::EdDsa,
+        }
+    }
+}
+
+/// A key that verifies.
+#[derive(Debug, Clone)]
+pub(super) struct VerifyingKey {
+    algorithm: Algorithm,
+    material: Material,
+}
+
+#[derive(Debug, Clone)]
+enum Material {
+    Shared(Arc<Secret>),
+    Rsa(&'static RsaParameters, PublicKeyComponents<Vec<u8>>),
+    /// A point of a curve.
+    Point(UnparsedPublicKey<Vec<u8>>),
+}
+
+impl VerifyingKey {
+    /// A secret that both signs and verifies, with HMAC-SHA-256.
+    pub(super) fn shared(secret: Secret) -> Self {
+        Self { algorithm: Algorithm::Hs256, material: Material::Shared(Arc::new(secret)) }
+    }
+
+    /// A public key on a curve: an uncompressed point, for Ed25519 its 32 bytes. `None` if that cannot be one of the algorithm.
+    pub(super) fn point(algorithm: Algorithm, bytes: Vec<u8>) -> Option<Self> {
+        let (verification, length): (&'static dyn signature::VerificationAlgorithm, _) = match algorithm {
+            Algorithm::Es256 => (&signature::ECDSA_P256_SHA256_FIXED, 65),
+            Algorithm::Es384 => (&signature::ECDSA_P384_SHA384_FIXED, 97),
+            Algorithm::EdDsa => (&signature::ED25519, 32),
+            Algorithm::Hs256 | Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Ps256 => {
+                return None;
             }
         };
-        let now = now_ms();
-        if known.expires_at_ms <= now {
-            return Err(invalid("it has expired"));
-        }
-        let is_for_endpoint = known.endpoints.as_ref().is_none_or(|endpoints| endpoints.contains(&endpoint));
-        let is_for_method = known.key.holder.methods.is_none_or(|methods| methods.allows(method));
-        if !is_for_endpoint || !is_for_method {
-            return Err(AuthError::KeyNotForEndpoint);
-        }
-        self.note_use(&known, now);
-        Ok(known.key.clone())
+        let is_whole = bytes.len() == length;
+        is_whole.then(|| Self { algorithm, material: Material::Point(UnparsedPublicKey::new(verification, bytes)) })
     }
 
-    async fn find(&self, tenant: TenantId, hash: &blake3::Hash) -> Result<Known, AuthError> {
-        let found = self.db.consumer_keys().find_by_hash(tenant, hash.to_hex().as_str()).await?;
-        let ConsumerKey { id, terms, expires_at_ms, last_used_at_ms, revoked_at_ms, .. } =
-            found.ok_or(invalid("there is none like it"))?;
-        if revoked_at_ms.is_some() {
-            return Err(invalid("it was revoked"));
-        }
-        let rows = resolved(&terms)?;
-        let KeyTerms { name: _, endpoints, methods, attributes, row_filters: _, rate_limit } = terms;
-        let holder = KeyHolder { id: id.into(), attributes, methods, rows };
-        let noted_at_ms = AtomicI64::new(last_used_at_ms.unwrap_or(0));
-        Ok(Known { tenant, key: VerifiedKey { holder, rate_limit }, endpoints, expires_at_ms, noted_at_ms })
-    }
-
-    fn note_use(&self, known: &Known, now: i64) {
-        let noted = known.noted_at_ms.load(Ordering::Relaxed);
-        let is_due = now - noted >= USE_STEP_MS;
-        if !is_due || known.noted_at_ms.compare_exchange(noted, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            return;
-        }
-        let mut uses = self.uses();
-        if uses.len() < USES_MAX {
-            uses.insert(Arc::clone(&known.key.holder.id), (known.tenant, now));
-        }
-    }
-
-    /// Writes when keys were used, as many as is done in a moment: to be called again and again.
-    ///
-    /// # Errors
-    /// If the database fails. What was to be written then is noted with a later use.
-    pub async fn write_uses(&self) -> Result<(), AuthError> {
-        let mut written: Vec<(TenantId, Arc<str>, i64)> = {
-            let mut uses = self.uses();
-            let ids: Vec<_> = uses.keys().take(USES_WRITTEN_MAX).cloned().collect();
-            ids.into_iter().filter_map(|id| uses.remove(&id).map(|(tenant, at_ms)| (tenant, id, at_ms))).collect()
+    /// A public key of RSA. `None` if its modulus is too short or too long, or the algorithm another one.
+    pub(super) fn rsa(algorithm: Algorithm, modulus: &[u8], exponent: &[u8]) -> Option<Self> {
+        let parameters = match algorithm {
+            Algorithm::Rs256 => &signature::RSA_PKCS1_2048_8192_SHA256,
+            Algorithm::Rs384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+            Algorithm::Rs512 => &signature::RSA_PKCS1_2048_8192_SHA512,
+            Algorithm::Ps256 => &signature::RSA_PSS_2048_8192_SHA256,
+            Algorithm::Hs256 | Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return None,
         };
-        if written.is_empty() {
-            return Ok(());
-        }
-        written.sort_by(|one, other| one.1.cmp(&other.1)); // hosts that write at the same time do not wait for each other crosswise
-        self.db.consumer_keys().note_uses(&written).await?;
-        Ok(())
+        // As numbers, which begin with no zero.
+        let number = |bytes: &[u8]| bytes.iter().copied().skip_while(|byte| *byte == 0).collect::<Vec<_>>();
+        let (n, e) = (number(modulus), number(exponent));
+        let is_fit = MODULUS_BYTES.contains(&n.len()) && (1..=4).contains(&e.len());
+        is_fit.then(|| Self { algorithm, material: Material::Rsa(parameters, PublicKeyComponents { n, e }) })
     }
 
-    fn uses(&self) -> MutexGuard<'_, HashMap<Arc<str>, (TenantId, i64)>> {
-        // A map of times is never half changed.
-        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
-}
 
-/// Checks that a holder of a key with these terms would reach some rows.
-///
-/// # Errors
-/// [`AuthError::NoRows`] if the holder has no value for a row filter.
-pub fn check_terms(terms: &KeyTerms) -> Result<(), AuthError> {
-    resolved(terms)?;
-    Ok(())
-}
-
-fn resolved(terms: &KeyTerms) -> Result<Option<Arc<RowScope>>, Unresolved> {
-    // A key has no claims.
-    let filters = terms.row_filters.as_deref();
-    filters.map(|filters| resolve_filters(filters, &terms.attributes, &Map::new())).transpose()
-}
-
-const fn invalid(reason: &'static str) -> AuthError {
-    AuthError::InvalidKey { reason }
-}
-
-fn new_text() -> Result<String, getrandom::Error> {
-    let mut bytes = zeroize::Zeroizing::new([0; KEY_BYTES]);
-    getrandom::fill(&mut *bytes)?;
-    let random = zeroize::Zeroizing::new(hex::encode(&*bytes));
-    Ok(format!("{KEY_PREFIX}{}{}", &*random, checksum(&random)))
-}
-
-/// Whether a text is a key of some host: right prefix, length and checksum.
-fn is_form(text: &str) -> bool {
-    let Some(digits) = text.strip_prefix(KEY_PREFIX) else { return false };
-    let is_hex = digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_hex || digits.len() != 2 * (KEY_BYTES + CHECKSUM_BYTES) {
-        return false;
-    }
-    let (random, given) = digits.split_at(2 * KEY_BYTES);
-    checksum(random) == given
-}
-
-fn checksum(random: &str) -> String {
-    hex::encode(&blake3::hash(random.as_bytes()).as_bytes()[..CHECKSUM_BYTES])
-}
-
-/// Fast, unlike that of a password: nobody guesses 32 random bytes.
-fn hash_of(text: &str) -> blake3::Hash {
-    blake3::hash(text.as_bytes())
-}
-
-fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_is_recognised_and_what_looks_like_one_is_not() {
-        let text = new_text().unwrap();
-        assert_eq!(text.len(), 4 + 64 + 8);
-        assert!(is_form(&text));
-        assert_ne!(text, new_text().unwrap());
-        let last = if text.ends_with('0') { '1' } else { '0' };
-        for bad in [
-            String::new(),
-            KEY_PREFIX.to_owned(),
-            text.to_uppercase(),
-            format!("{text}0"),
-            text[..75].to_owned(),
-            format!("{}{last}", &text[..75]),
-            format!("pqh_{}", &text[4..]),
-            format!(" {text}"),
-            format!("pqk_{}", "é".repeat(36)),
-        ] {
-            assert!(!is_form(&bad), "{bad}");
+    /// Whether this key has signed the message.
+    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match &self.material {
+            Material::Shared(secret) => {
+                hmac::verify(&hmac::Key::new(hmac::HMAC_SHA256, secret.expose()), message, signature).is_ok()
+            }
+            Material::Rsa(parameters, key) => key.verify(parameters, message, signature).is_ok(),
+            Material::Point(key) => key.verify(message, signature).is_ok(),
         }
     }
+
+    /// Whether both are the same key with the same algorithm.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.algorithm == other.algorithm
+            && match (&self.material, &other.material) {
+                (Material::Rsa(_, one), Material::Rsa(_, other)) => one.n == other.n && one.e == other.e,
+                (Material::Point(one), Material::Point(other)) => one.as_ref() == other.as_ref(),
+                (Material::Shared(_) | Material::Rsa(..) | Material::Point(_), _) => false,
+            }
+    }
+}
+
+/// A key that was made.
+pub(super) struct NewKey {
+    /// To be sealed.
+    pub(super) private: Zeroizing<Vec<u8>>,
+    /// What others verify with, if there is such a thing.
+    pub(super) public: Option<Vec<u8>>,
+}
+
+/// Makes a key.
+pub(super) fn generate(algorithm: KeyAlgorithm) -> Result<NewKey, AuthError> {
+    let failed = |_| AuthError::Signing("no key can be made".to_owned());
+    let random = SystemRandom::new();
+    match algorithm {
+        KeyAlgorithm::Hs256 => {
+            let mut private = Zeroizing::new(vec![0; SHARED_BYTES]);
+            getrandom::fill(&mut private).map_err(|error| AuthError::Signing(error.to_string()))?;
+            Ok(NewKey { private, public: None })
+        }
+        KeyAlgorithm::Es256 => {
+            let private = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(failed)?;
+            let private = Zeroizing::new(private.as_ref().to_vec());
+            let public = p256_pair(&private)?.public_key().as_ref().to_vec();
+            Ok(NewKey { private, public: Some(public) })
+        }
+        KeyAlgorithm::EdDsa => {
+            let private = Ed25519KeyPair::generate_pkcs8(&random).map_err(failed)?;
+            let private = Zeroizing::new(private.as_ref().to_vec());
+            let public = ed25519_pair(&private)?.public_key().as_ref().to_vec();
+            Ok(NewKey { private, public: Some(public) })
+        }
+    }
+}
+
+/// Signs with a private key that [`generate`] has made.
+pub(super) fn sign(algorithm: KeyAlgorithm, private: &Secret, message: &[u8]) -> Result<Vec<u8>, AuthError> {
+    let private = private.expose();
+    match algorithm {
+        KeyAlgorithm::Hs256 => Ok(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, private), message).as_ref().to_vec()),
+        KeyAlgorithm::Es256 => {
+            let signed = p256_pair(private)?.sign(&SystemRandom::new(), message);
+            Ok(signed.map_err(|_| AuthError::Signing("there is no randomness".to_owned()))?.as_ref().to_vec())
+        }
+        KeyAlgorithm::EdDsa => Ok(ed25519_pair(private)?.sign(message).as_ref().to_vec()),
+    }
+}
+
+fn p256_pair(private: &[u8]) -> Result<EcdsaKeyPair, AuthError> {
+    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private, &SystemRandom::new())
+        .map_err(|error| AuthError::Signing(error.to_string()))
+}
+
+fn ed25519_pair(private: &[u8]) -> Result<Ed25519KeyPair, AuthError> {
+    Ed25519KeyPair::from_pkcs8(private).map_err(|error| AuthError::Signing(error.to_string()))
 }

@@ -1,6 +1,7 @@
 //! Flags and arguments.
 
 mod authoring;
+mod callers;
 pub(super) mod endpoints;
 mod keys;
 pub(super) mod local;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(super) use crate::cli::args::{
     authoring::{DiffArgs, InvocationCommand, Switch},
+    callers::{IssuerCommand, SigningKeyCommand, TokenCommand},
     endpoints::EndpointCommand,
     keys::{KeyArgs, KeyCommand},
     serving::{DevArgs, ListenArgs, ServeArgs},
@@ -93,6 +95,12 @@ pub(super) enum Command {
     /// Keys that consumers of a tenant's endpoints present, and the rows that these reach
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Keys that sign a tenant's tokens
+    #[command(subcommand)]
+    SigningKey(SigningKeyCommand),
+    /// Issuers outside of pqhost whose tokens a tenant accepts
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
     /// Secrets that a tenant's scripts read with `pq.get_secret`
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -370,27 +378,6 @@ pub(super) enum ScriptCommand {
     RevokePreview { tenant: TenantName, script: ScriptName, id: String },
     /// Delete a script that no endpoint leads to
     Delete { tenant: TenantName, script: ScriptName },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum TokenCommand {
-    /// Create a token; its text is shown once
-    Create {
-        tenant: TenantName,
-        /// How long it is valid, for example 12h or 30d
-        #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_duration)]
-        expires: Duration,
-        /// The only endpoint it is for
-        #[arg(long, value_name = "ROUTE")]
-        endpoint: Option<String>,
-        /// What it is for, for people
-        #[arg(long, default_value = "")]
-        name: String,
-    },
-    /// Revoke a token
-    Revoke { tenant: TenantName, id: String },
-    /// List tokens
-    List { tenant: TenantName },
 }
 
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{
-        args::{ConnectionCommand, EgressCommand, TenantCommand, TokenCommand},
+        args::{ConnectionCommand, EgressCommand, TenantCommand},
         client::{Client, Target, in_tenant, path},
         output::{Output, escaped},
     },
@@ -158,25 +158,6 @@ pub(super) async fn egress(target: &Target, command: EgressCommand, output: Outp
         }
         EgressCommand::List { tenant } => {
             output.items(&["host", "created_at"], &client.list(&in_tenant(&tenant, &["allowed-hosts"])).await?);
-        }
-    }
-    Ok(())
-}
-
-pub(super) async fn token(target: &Target, command: TokenCommand, output: Output) -> Result<()> {
-    let client = Client::new(target, output).await?;
-    match command {
-        TokenCommand::Create { tenant, expires, endpoint, name } => {
-            let body = json!({ "name": name, "endpoint": endpoint, "expires_in": expires.as_secs() });
-            show_token(&client.post(&in_tenant(&tenant, &["tokens"]), &body).await?, output)?;
-        }
-        TokenCommand::Revoke { tenant, id } => {
-            client.delete(&in_tenant(&tenant, &["tokens", &id])).await?;
-            output.done(&format!("revoked token {}", escaped(&id)), &json!({ "id": id }));
-        }
-        TokenCommand::List { tenant } => {
-            let tokens = client.list(&in_tenant(&tenant, &["tokens"])).await?;
-            output.items(&["id", "name", "endpoint", "expires_at", "revoked_at"], &tokens);
         }
     }
     Ok(())

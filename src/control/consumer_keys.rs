@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
-    auth::keys::check_terms,
+    auth::consumer_keys::check_terms,
     control::{
         Control,
         access::InTenant,

@@ -17,8 +17,8 @@ use utoipa_axum::{
 use crate::control::{
     Control, Needs, PREFIX, access, api_tokens, audit, connections, consumer_keys, document, egress, endpoints,
     idempotency::{self, Answer},
-    invocations, previews, programs, quotas, reruns, scripts, secrets, sessions, state, tables, tenants, tokens, usage,
-    users, versions,
+    invocations, issuers, previews, programs, quotas, reruns, scripts, secrets, sessions, signing_keys, state, tables,
+    tenants, tokens, usage, users, versions,
 };
 
 /// Largest body: the files of the largest script in base64, with some room.
@@ -119,6 +119,12 @@ fn around_scripts(operations: Operations) -> Operations {
         .add(Needs::Owner, routes!(consumer_keys::show_consumer_key))
         .add(Needs::Owner, routes!(consumer_keys::replace_consumer_key))
         .add(Needs::Owner, routes!(consumer_keys::revoke_consumer_key))
+        .add(Needs::Owner, routes!(signing_keys::list_signing_keys))
+        .create(Needs::Owner, routes!(signing_keys::create_signing_key))
+        .add(Needs::Owner, routes!(signing_keys::delete_signing_key))
+        .add(Needs::Owner, routes!(issuers::list_issuers))
+        .create(Needs::Owner, routes!(issuers::add_issuer))
+        .add(Needs::Owner, routes!(issuers::remove_issuer))
         // What they reach.
         .add(Needs::Viewer, routes!(connections::list_connections))
         .add(Needs::Owner, routes!(connections::create_connection))

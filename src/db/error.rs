@@ -41,6 +41,14 @@ pub enum DbError {
     /// The tenant has as many of it as it may.
     #[error(transparent)]
     QuotaUsedUp(UsedUp),
+    /// The tenant has as many as it may have.
+    #[error("a tenant has at most {limit} {what}: delete one first")]
+    TooMany {
+        /// What they are, for example `signing keys`.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// Somebody changed it since it was read.
     #[error("it has been changed since it was read: read it again")]
     Stale,

@@ -6,7 +6,7 @@ mod openapi;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{body::Body, response::Response};
+use axum::response::Response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
@@ -17,11 +17,7 @@ use crate::{
         exchange::AuthMode,
         route::{MethodSet, RequestPath},
     },
-    ingress::{
-        Failure, Ingress,
-        etag::{self, Conditions},
-        identify::Identified,
-    },
+    ingress::{Failure, Ingress, etag, identify::Identified},
     invoke::TenantRoutes,
     problem::Problem,
 };
@@ -163,26 +159,15 @@ fn key(routes: &TenantRoutes, described: &[Described]) -> blake3::Hash {
 }
 
 fn respond(Document { etag, text }: &Document, is_public: bool, parts: &Parts) -> Response {
-    let mut response = Response::new(Body::empty());
+    let mut response = etag::respond(parts, etag, text, HeaderValue::from_static("application/json"));
     let fields = response.headers_mut();
-    fields.insert(header::ETAG, etag.clone());
     fields.insert(
         header::CACHE_CONTROL,
         HeaderValue::from_static(if is_public { "no-cache" } else { "private, no-cache" }),
     );
-    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if is_public {
         // Pages that show documents, of whatever site: everybody may read it.
         fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    }
-    if Conditions::of(&parts.headers).name(etag) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        return response;
-    }
-    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(text.len()));
-    if parts.method != Method::HEAD {
-        *response.body_mut() = Body::from(text.clone());
     }
     response
 }

@@ -1,7 +1,8 @@
 //! Whether a caller has an answer already (`If-None-Match`).
 
+use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
 /// Bytes of a tag before they are written in hexadecimal: no two answers have the same one by chance.
 const TAG_BYTES: usize = 16;
@@ -29,6 +30,24 @@ pub(super) fn of(content_type: Option<&HeaderValue>, body: &Bytes) -> HeaderValu
     let mut tag = [0; TAG_BYTES];
     hasher.finalize_xof().fill(&mut tag);
     HeaderValue::try_from(format!("\"{}\"", hex::encode(tag))).expect("hexadecimal is visible ASCII")
+}
+
+/// Answers GET and HEAD with a text of the host's own, or says that the caller has it.
+pub(super) fn respond(parts: &Parts, etag: &HeaderValue, body: &Bytes, content_type: HeaderValue) -> Response {
+    let mut response = Response::new(Body::empty());
+    let fields = response.headers_mut();
+    fields.insert(header::ETAG, etag.clone());
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if Conditions::of(&parts.headers).name(etag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        return response;
+    }
+    fields.insert(header::CONTENT_TYPE, content_type);
+    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if parts.method != Method::HEAD {
+        *response.body_mut() = Body::from(body.clone());
+    }
+    response
 }
 
 /// The tag without its mark of weakness, which does not matter here: nobody asks for parts of an answer.

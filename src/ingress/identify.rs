@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::{
-    auth::{AuthError, keys::VerifiedKey},
+    auth::{AuthError, consumer_keys::VerifiedKey},
     domain::{
         exchange::{AuthMode, Caller},
         rate_limit::RateLimit,
@@ -39,12 +39,8 @@ impl Ingress {
             AuthMode::Public => Caller::Public,
             AuthMode::Jwt => {
                 let TenantRoutes { tenant_id, tenant, .. } = routes;
-                let verified = self.auth.verify(*tenant_id, tenant, endpoint.id, authorization).await;
-                let bearer = verified.map_err(Failure::Auth)?.bearer();
-                if bearer.methods.is_some_and(|methods| !methods.allows(method.as_str())) {
-                    return Err(Failure::Auth(AuthError::TokenNotForEndpoint));
-                }
-                Caller::Token(bearer)
+                let verified = self.auth.verify(*tenant_id, tenant, endpoint.id, method.as_str(), authorization).await;
+                Caller::Token(verified.map_err(Failure::Auth)?.bearer())
             }
             AuthMode::Key => {
                 let text = presented_key(authorization, only(headers, &API_KEY, "X-API-Key")?)?;

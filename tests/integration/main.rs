@@ -32,6 +32,7 @@ mod stdlib;
 mod stubs;
 mod support;
 mod tables;
+mod tokens;
 mod transfer;
 mod upstream;
 mod writes;
