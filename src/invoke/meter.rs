@@ -191,7 +191,8 @@ impl Meter {
         }
     }
 
-    /// What is to be written of today and yesterday; what is counted from now on queues this again.
+    /// What is to be written of today and yesterday, for who has taken this from the queue, and then writes it or queues this again: else
+    /// it would be written twice. What is counted from now on queues this again.
     pub(super) fn unwritten(&self) -> impl Iterator<Item = UsageRecord> + use<> {
         self.is_queued.swap(false, Ordering::AcqRel); // who found it set has counted before, and this sees it
         let today = today();

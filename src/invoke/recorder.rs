@@ -349,12 +349,13 @@ mod tests {
         let open = || Db::open(&file);
         let (db, broken) = (open().await.unwrap(), open().await.unwrap());
         let tenant = db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, mut receiver) = mpsc::unbounded_channel();
         let granted = Meters::new(sender.clone()).grant(tenant, &Quotas::default(), 0);
         let meter = granted.meter();
         meter.count(Usage { fuel: 5, ..Usage::of_request(200) });
         broken.close().await;
-        let used: Vec<_> = meter.unwritten().map(|record| (Arc::clone(meter), record)).collect();
+        let queued = receiver.try_recv().unwrap();
+        let used: Vec<_> = queued.unwritten().map(|record| (Arc::clone(&queued), record)).collect();
         assert!(!write_batch(&broken, &[], used).await, "a database that is closed");
 
         meter.count(Usage { fuel: 2, ..Usage::of_request(500) });
