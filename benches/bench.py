@@ -24,8 +24,8 @@ import tenants
 from load import CONNECTIONS, LOAD_CORE, SERVER_CORE, BenchError
 
 RESULTS = servers.HERE / "results"
-BENCHMARKS = ("hello", "accounts", "wide", "touched", "insert", "memory", "publish", "tenants")
-LOADED = ("hello", "accounts", "wide", "touched", "insert")
+BENCHMARKS = ("hello", "cached", "accounts", "wide", "touched", "insert", "memory", "publish", "tenants")
+LOADED = ("hello", "cached", "accounts", "wide", "touched", "insert")
 ON_TABLES = {"accounts", "wide", "touched", "insert", "memory"}
 BESIDE_AXUM = {"wide", "insert"}
 # What pqhost alone does.
@@ -162,6 +162,7 @@ def measure_requests(options, running, data, results):
     axum = start(servers.axum(options.axum, work, tables.env), path="/wide") if BESIDE_AXUM & asked else None
     host = None if options.peers_only else start(started_before(options, data))
     run("hello", cases.hello, host, fastapi, flask)
+    run("cached", cases.cached, host, fastapi)
     if tables:
         results["postgresql"] = tables.server_version
         reading = host and rows.Host(host, tables, options)

@@ -1,4 +1,4 @@
-"""The benchmarks without a database: hello, publish.
+"""The benchmarks without a database: hello, cached, publish.
 
 Owns: what is run and which promise each number is held against. Never: processes (see `servers`), load (see `load`).
 """
@@ -18,6 +18,7 @@ HELLO_FASTAPI_MIN = 1.1
 HELLO_FLASK_MIN = 2.0
 HELLO_P99_FASTAPI_MAX = 1.0
 HELLO_CPU_US_MAX = 100
+CACHED_FASTAPI_MIN = 5.0
 PUBLISH_MS_MAX = 100
 FIRST_CALL_MS_MAX = 5
 # With the runtime compiled before.
@@ -54,6 +55,22 @@ def hello(host, fastapi, flask, options):
             check("hello: p99 vs FastAPI", ratio(ours, theirs, "p99_us"), HELLO_P99_FASTAPI_MAX, False, "x"),
             check("hello: CPU, rewinding included", ours.median("cpu_us_per_request"), HELLO_CPU_US_MAX, unit=" us"),
         ]
+    return result
+
+
+def cached(host, fastapi, options):
+    """The object of hello from memory, the token checked: what a partner's poll costs."""
+    targets = [Target("fastapi", fastapi, f"{fastapi.url}/hello")]
+    if host:
+        host.create_endpoint("/cached", "hello", "jwt", settings="cache.ttl = 3600")
+        targets.insert(0, Target("pqhost, from memory", host, f"{host.base}/cached", host.token))
+        servers.wait_for(targets[0].url, host.token, host)
+    assert_same_answers(targets, lambda answer, _: {**answer, "path": None})
+    run_rounds(targets, options.rounds, options.seconds, options.progress)
+    result = {"targets": [target.summary(options.seconds) for target in targets], "checks": []}
+    if host:
+        ours = ratio(*targets, "requests_per_second")
+        result["checks"] = [check("cached: requests/s vs FastAPI's hello", ours, CACHED_FASTAPI_MIN, True, "x")]
     return result
 
 

@@ -115,10 +115,10 @@ struct Reader {
 
 impl Reader {
     /// Whether they may call what is behind `identified`.
-    async fn note<F: Future<Output = Result<Caller, Failure>>>(
+    async fn note<F: Future<Output = Result<Caller, Failure>> + Send>(
         &mut self,
         auth: AuthMode,
-        identified: impl FnOnce() -> F,
+        identified: impl FnOnce() -> F + Send,
     ) -> Result<bool, Failure> {
         if self.refused.contains(&auth) {
             return Ok(false);
