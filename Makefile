@@ -33,7 +33,7 @@ fix: runtime lint-tools ## Mend what a machine can
 	$(VENV)/bin/ruff check --fix $(PYTHON_SOURCES)
 	$(VENV)/bin/ruff format $(PYTHON_SOURCES)
 
-contract: runtime ## Hold a running host against its own OpenAPI document
+contract: runtime ## Hold a running host against its own OpenAPI documents
 	@tests/contract/run.sh
 
 bench: runtime ## Measure against FastAPI, Flask and axum

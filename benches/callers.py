@@ -25,7 +25,8 @@ schema = "{schema}"
 table = "accounts"
 page_rows = 1000
 """
-CACHED = "cache = { ttl = 3600 }\n"
+CACHED = "cache.ttl = 3600"
+SHARED = "cache = { ttl = 3600, shared = true }"
 FRESH_TOKENS = 2000
 # Tenants that are called in turn.
 CALLED = 1000
@@ -54,11 +55,8 @@ def cached(host, fastapi, options):
     """The demo's hello, given again; once without and once with a token that is checked."""
     targets = [Target("fastapi", fastapi, f"{fastapi.url}/hello")]
     if host:
-        settings = options.work / "cached.toml"
-        settings.write_text(CACHED)
         for auth in ("jwt", "public"):
-            words = ["GET", f"/cached-{auth}", "hello", "--auth", auth, "--settings", settings]
-            host.run("endpoint", "create", host.TENANT, *words)
+            host.create_endpoint(f"/cached-{auth}", "hello", auth, settings=CACHED)
         urls = {auth: f"{host.base}/cached-{auth}" for auth in ("jwt", "public")}
         servers.wait_for(urls["jwt"], host.token, host)
         targets.insert(0, Target("pqhost, public", host, urls["public"]))
@@ -81,10 +79,8 @@ def tokens(host, options):
     host.run("signing-key", "create", host.TENANT, "--algorithm", "ES256")
     api = tenants.Api(host)
     made = [api.call("POST", f"/tenants/{host.TENANT}/tokens", {"name": "bench"})[0] for _ in range(FRESH_TOKENS)]
-    settings = options.work / "shared.toml"
     # What answers is the same for all of them: only the tokens cost.
-    settings.write_text("cache = { ttl = 3600, shared = true }\n")
-    host.run("endpoint", "create", host.TENANT, "GET", "/tokens", "hello", "--settings", settings)
+    host.create_endpoint("/tokens", "hello", "jwt", settings=SHARED)
     servers.wait_for(f"{host.base}/tokens", host.token, host)
     fresh = call_with_each(host, [token["token"] for token in made])
     again = call_with_each(host, [token["token"] for token in made])

@@ -169,8 +169,11 @@ class Pqhost(Server):
         """Publishes files by script name; gives what was printed for each."""
         return self.run("script", "publish", self.TENANT, *(f"{name}={file}" for name, file in scripts.items()))
 
-    def create_endpoint(self, route, script, auth, method="GET"):
-        self.run("endpoint", "create", self.TENANT, method, route, script, "--auth", auth)
+    def create_endpoint(self, route, script, auth, method="GET", settings=""):
+        """`settings` is TOML."""
+        file = self.log.with_name("settings.toml")
+        file.write_text(settings)
+        self.run("endpoint", "create", self.TENANT, method, route, script, "--auth", auth, "--settings", file)
 
     def memory(self):
         """Resident bytes, the part of them that the kernel cannot drop and read again, and the number of mappings."""

@@ -108,7 +108,7 @@ where
         run: R,
     ) -> Result<Response, Arc<E>>
     where
-        R: FnOnce(InvocationId) -> F,
+        R: FnOnce(InvocationId) -> F + Send,
         F: Future<Output = Result<Response, E>> + Send + 'static,
     {
         let asked = match self.find(&question) {
@@ -196,7 +196,7 @@ enum Ran {
 }
 
 impl<E> First<E> {
-    async fn run(mut self, run: impl Future<Output = Result<Response, E>>) -> Result<Ran, Arc<E>> {
+    async fn run(mut self, run: impl Future<Output = Result<Response, E>> + Send) -> Result<Ran, Arc<E>> {
         let (key, generation) = self.at;
         let (ran, outcome) = match run.await {
             Ok(response) => match keep(response, &self.endpoint, generation).await {

@@ -16,7 +16,8 @@ const METHODS: [Method; 6] = [Method::GET, Method::HEAD, Method::POST, Method::P
 const ALLOWED: [&str; 3] = ["authorization", "content-type", "x-api-key"];
 
 /// Fields of answers that a page may always read: those that the host sets.
-const EXPOSED: [&str; 5] = ["x-request-id", "x-script-version", "link", "x-total-count", "x-next-cursor"];
+const EXPOSED: [&str; 7] =
+    ["x-request-id", "x-script-version", "etag", "retry-after", "link", "x-total-count", "x-next-cursor"];
 
 /// What a script may not say for itself where a policy does.
 const OWNED: [HeaderName; 6] = [

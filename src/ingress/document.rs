@@ -112,10 +112,10 @@ struct Reader {
 
 impl Reader {
     /// Whether they may call what is behind `identified`.
-    async fn note<F: Future<Output = Result<Identified, Failure>>>(
+    async fn note<F: Future<Output = Result<Identified, Failure>> + Send>(
         &mut self,
         auth: AuthMode,
-        identified: impl FnOnce() -> F,
+        identified: impl FnOnce() -> F + Send,
     ) -> Result<bool, Failure> {
         if self.refused.contains(&auth) {
             return Ok(false);

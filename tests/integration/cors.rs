@@ -128,14 +128,18 @@ async fn a_page_reads_answers_and_errors_alike() {
     let request = app.request(Method::GET, "/acme/orders").header("origin", SHOP).bearer_auth(app.token(&acme).await);
     let answer = Answer::of(request).await;
     assert_eq!((answer.status, said(&answer)), (200, [SHOP, "", "true"].map(str::to_owned)));
-    let exposed = "x-request-id, x-script-version, link, x-total-count, x-next-cursor, X-Method";
+    let exposed = "x-request-id, x-script-version, etag, retry-after, link, x-total-count, x-next-cursor, X-Method";
     assert_eq!(answer.headers["access-control-expose-headers"], exposed);
 
     let source = "def handler(request): raise pq.HTTPError(404, 'none') if 'id' in request['query'] else 1/0";
     app.try_publish(&acme, "fails", source).await.unwrap();
     let cors = json!({"cors": {"origins": [SHOP]}});
     app.endpoint_with(&acme, ("GET", "/fails"), "fails", AuthMode::Public, cors).await;
-    for (path, status) in [("/acme/fails", 500), ("/acme/fails?id=1", 404)] {
+    let limit = json!({"requests": 1, "seconds": 86_400});
+    let kept = json!({"cors": {"origins": [SHOP]}, "cache": {"ttl": 600}, "rate_limit": limit});
+    app.endpoint_with(&acme, ("GET", "/limited"), "shop", AuthMode::Public, kept).await;
+    let limited = "/acme/limited";
+    for (path, status) in [("/acme/fails", 500), ("/acme/fails?id=1", 404), (limited, 200), (limited, 429)] {
         let answer = page(&app, path, SHOP).await;
         assert_eq!((answer.status, said(&answer)), (status, [SHOP, "", ""].map(str::to_owned)));
     }

@@ -16,6 +16,7 @@ mod data;
 mod deploy;
 mod documents;
 mod egress;
+mod endpoint_limits;
 mod fidelity;
 mod freshness;
 mod http;

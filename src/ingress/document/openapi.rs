@@ -203,22 +203,24 @@ fn operation(endpoint: &EndpointTarget, method: &str, name: &str, schemas: &mut 
                 let schema = named_schema(format!("{name}_input"), schema, schemas);
                 json!({"required": true, "content": {"application/json": {"schema": schema}}})
             }
-            None => json!({"content": {"*/*": {}}}),
+            None => {
+                json!({"content": {"application/json": {"schema": {}}, "application/octet-stream": {"schema": {}}}})
+            }
         };
         operation.insert("requestBody".to_owned(), body);
     }
     let content = match (&settings.output, &endpoint.backend) {
         (Some(schema), _) => {
             let schema = named_schema(format!("{name}_output"), schema, schemas);
-            json!({"application/json": {"schema": schema}})
+            Some(json!({"application/json": {"schema": schema}}))
         }
-        (None, Backend::Table(_)) => json!({
+        (None, Backend::Table(_)) => Some(json!({
             "application/json": {"schema": {"type": "array", "items": {"type": "object"}}},
             "text/csv": {"schema": {"type": "string"}},
-        }),
-        (None, Backend::Script(_)) => json!({"*/*": {}}),
+        })),
+        (None, Backend::Script(_)) => None,
     };
-    operation.insert("responses".to_owned(), responses(endpoint, &content));
+    operation.insert("responses".to_owned(), responses(endpoint, content));
     let security = match endpoint.auth {
         AuthMode::Jwt => json!([{"token": []}]),
         AuthMode::Key => json!([{"key": []}]),
@@ -228,8 +230,12 @@ fn operation(endpoint: &EndpointTarget, method: &str, name: &str, schemas: &mut 
     Value::Object(operation)
 }
 
-fn responses(endpoint: &EndpointTarget, content: &Value) -> Value {
-    let mut responses = Map::from_iter([("200".to_owned(), json!({"description": "The answer", "content": content}))]);
+fn responses(endpoint: &EndpointTarget, content: Option<Value>) -> Value {
+    let mut answer = json!({"description": "The answer"});
+    if let Some(content) = content {
+        answer["content"] = content;
+    }
+    let mut responses = Map::from_iter([("200".to_owned(), answer)]);
     if endpoint.settings.cache.is_some() {
         responses
             .insert("304".to_owned(), json!({"description": "The caller has the answer already (`If-None-Match`)"}));
