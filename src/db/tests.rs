@@ -1,5 +1,6 @@
 //! The database as its users see it: real files, several handles and processes.
 
+mod consumer_keys;
 mod crash;
 mod databases;
 mod fresh;
