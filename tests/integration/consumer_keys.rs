@@ -63,14 +63,15 @@ async fn partners_with_keys_see_and_add_their_own_rows_only() {
     let (ada, bob) = (key("ada").await, key("bob").await);
     let order = |id: i64, partner: &str, amount: f64| json!({"id": id, "partner": partner, "amount": amount});
     let post = async |key: &str, body: Value| {
-        Answer::of(app.request(Method::POST, "/acme/orders").header("x-api-key", key).body(body.to_string())).await
+        Answer::of(app.request(Method::POST, "/acme/orders").header("x-api-key", key).json(&body)).await
     };
     assert_eq!(with_key(&app, "/acme/orders", &ada).await.json(), json!([order(1, "ada", 9.5), order(3, "ada", 7.0)]));
     assert_eq!(with_key(&app, "/acme/orders", &bob).await.json(), json!([order(2, "bob", 3.0)]));
     let added = post(&bob, json!({"amount": 1})).await;
     assert_eq!((added.status, added.json()), (201, order(4, "bob", 1.0)));
-    assert_eq!(post(&bob, json!({"partner": "ada", "amount": 1})).await.problem(), (500, "script_error".to_owned()));
-    assert_eq!(post(&bob, json!({"id": 1, "amount": 1})).await.problem(), (500, "script_error".to_owned()));
+    for theirs in [json!({"partner": "ada", "amount": 1}), json!({"id": 1, "amount": 1})] {
+        assert_eq!(post(&bob, theirs.clone()).await.status, 400, "{theirs}");
+    }
     let of_ada: i64 =
         sales.query_row("SELECT COUNT(*) FROM orders WHERE partner = 'ada'", [], |row| row.get(0)).unwrap();
     assert_eq!(of_ada, 2);
@@ -176,7 +177,7 @@ async fn what_a_key_is_for_is_shown_and_replaced() {
     for field in ["name", "endpoints", "attributes", "row_filters", "rate_limit"] {
         assert_eq!(shown[field], terms[field], "{field}");
     }
-    assert_eq!(shown["methods"], "GET,POST");
+    assert_eq!(shown["methods"], "GET, POST");
     assert!(!shown.to_string().contains(&key[4..]), "{shown}");
     assert_eq!(api.get(KEYS).await.expect("200")["items"], json!([shown]));
 

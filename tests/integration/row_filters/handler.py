@@ -11,6 +11,7 @@ def handler(request):
     if "attempt" not in query:
         return [name for name, (dialects, _) in ATTEMPTS.items() if place.dialect in dialects]
     try:
-        return ATTEMPTS[query["attempt"]][1](place)
+        result = ATTEMPTS[query["attempt"]][1](place)
+        return str(result) if result is None or isinstance(result, int) else result
     except BaseException as error:
         return {"error": type(error).__name__, "code": getattr(error, "code", None), "text": str(error)[:2000]}
