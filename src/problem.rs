@@ -72,7 +72,7 @@ pub enum RequestError {
     #[error("the body cannot be read")]
     BodyBroken,
     /// The caller has called too often.
-    #[error("too many requests: try again in {} s", retry_after.as_secs().max(1))]
+    #[error("too many requests: try again in {} s", retry_after.as_secs())]
     RateLimited {
         /// When one more is let through.
         retry_after: Duration,

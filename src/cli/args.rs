@@ -372,7 +372,7 @@ pub(super) enum EndpointCommand {
         /// For example `/orders/{id}`; `*` matches a segment, `**` the rest
         route: RoutePattern,
         script: ScriptName,
-        /// `jwt`: callers present a token; `public`: anyone
+        /// `jwt`: callers present a token; `key`: a consumer key; `public`: anyone
         #[arg(long, default_value_t)]
         auth: AuthMode,
         /// The version that it serves, whatever the script's live one is
