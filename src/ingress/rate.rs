@@ -4,7 +4,12 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
 use moka::{policy::EvictionPolicy, sync::Cache};
 
 use crate::domain::rate_limit::RateLimit;
@@ -20,20 +25,36 @@ pub(super) enum Counted {
     Key(Arc<str>),
 }
 
-/// Counts requests.
-pub(super) struct RateLimits(Cache<(Counted, RateLimit), Arc<DefaultDirectRateLimiter>>);
+type Limiter<C> = RateLimiter<NotKeyed, InMemoryState, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
-impl fmt::Debug for RateLimits {
+/// Counts requests.
+pub(super) struct RateLimits<C: Clock = DefaultClock> {
+    clock: C,
+    limiters: Cache<(Counted, RateLimit), Arc<Limiter<C>>>,
+}
+
+impl<C: Clock> fmt::Debug for RateLimits<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RateLimits").field("counted", &self.0.entry_count()).finish()
+        f.debug_struct("RateLimits").field("counted", &self.limiters.entry_count()).finish_non_exhaustive()
     }
 }
 
 impl RateLimits {
     /// Nobody has called yet.
     pub(super) fn new() -> Self {
+        Self::with(DefaultClock::default(), COUNTED_MAX)
+    }
+}
+
+impl<C> RateLimits<C>
+where
+    C: Clock + Clone + Send + Sync + 'static,
+    C::Instant: Send + Sync,
+{
+    fn with(clock: C, counted_max: u64) -> Self {
         // The default policy would keep newcomers out of a full cache, and their requests uncounted.
-        Self(Cache::builder().max_capacity(COUNTED_MAX).eviction_policy(EvictionPolicy::lru()).build())
+        let limiters = Cache::builder().max_capacity(counted_max).eviction_policy(EvictionPolicy::lru()).build();
+        Self { clock, limiters }
     }
 
     /// Counts a request. A limit that is changed begins anew.
@@ -41,9 +62,9 @@ impl RateLimits {
     /// # Errors
     /// If it is one too many, with the time after which one is not, in whole seconds: who waits so long is let through.
     pub(super) fn check(&self, counted: Counted, limit: RateLimit) -> Result<(), Duration> {
-        let limiter = self.0.get_with((counted, limit), || Arc::new(RateLimiter::direct(quota(limit))));
-        limiter.check().map_err(|not_until| {
-            let wait = not_until.wait_time_from(limiter.clock().now());
+        let new = || Arc::new(RateLimiter::direct_with_clock(quota(limit), self.clock.clone()));
+        self.limiters.get_with((counted, limit), new).check().map_err(|not_until| {
+            let wait = not_until.wait_time_from(self.clock.now());
             Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
         })
     }
@@ -58,6 +79,8 @@ fn quota(limit: RateLimit) -> Quota {
 
 #[cfg(test)]
 mod tests {
+    use governor::clock::FakeRelativeClock;
+
     use super::*;
 
     #[test]
@@ -76,27 +99,30 @@ mod tests {
 
     #[test]
     fn time_lets_requests_through_again() {
-        let limits = RateLimits::new();
+        let clock = FakeRelativeClock::default();
+        let limits = RateLimits::with(clock.clone(), 10);
         let limit = RateLimit::new(2, 2).unwrap();
         let check = || limits.check(Counted::Key("a".into()), limit);
         assert!(check().is_ok() && check().is_ok());
         let wait = check().unwrap_err();
         assert_eq!(wait, Duration::from_secs(1));
-        std::thread::sleep(wait);
+        clock.advance(Duration::from_millis(300));
+        assert_eq!(check().unwrap_err(), wait, "700 milliseconds are told as a second");
+        clock.advance(wait);
         check().unwrap();
         check().expect_err("one for each second");
     }
 
     #[test]
     fn who_is_new_is_counted_when_others_fill_the_memory() {
-        let limits = RateLimits(Cache::builder().max_capacity(10).eviction_policy(EvictionPolicy::lru()).build());
+        let limits = RateLimits::with(DefaultClock::default(), 10);
         let limit = RateLimit::new(1, 3600).unwrap();
         for n in 0..1000 {
             let key = Counted::Key(n.to_string().into());
             limits.check(key.clone(), limit).unwrap();
             limits.check(key, limit).expect_err("the second");
         }
-        limits.0.run_pending_tasks();
-        assert!(limits.0.entry_count() <= 10);
+        limits.limiters.run_pending_tasks();
+        assert!(limits.limiters.entry_count() <= 10);
     }
 }
