@@ -162,7 +162,9 @@ impl Database {
              WHERE NON_UNIQUE = 0 AND INDEX_NAME <> 'PRIMARY' AND TABLE_NAME = ",
         );
         template.value(Value::from(name.table.as_str()));
-        template.text(" AND TABLE_SCHEMA = ");
+        template.text(" AND (@@lower_case_table_names > 0 OR BINARY TABLE_NAME = ");
+        template.value(Value::from(name.table.as_str()));
+        template.text(") AND TABLE_SCHEMA = ");
         match &name.schema {
             Some(schema) => template.value(Value::from(schema.as_str())),
             None => template.text("DATABASE()"),
@@ -287,10 +289,14 @@ fn describe_statement(dialect: Dialect, name: &TableName) -> Result<Statement, S
                  c.EXTRA LIKE '%VIRTUAL GENERATED%' OR c.EXTRA LIKE '%STORED GENERATED%' AS generated, \
                  NULL AS default_sql, CAST(IFNULL(k.SEQ_IN_INDEX, 0) AS SIGNED) AS key_position FROM information_schema.COLUMNS c \
                  LEFT JOIN information_schema.STATISTICS k ON k.TABLE_SCHEMA = c.TABLE_SCHEMA \
-                 AND k.TABLE_NAME = c.TABLE_NAME AND k.INDEX_NAME = 'PRIMARY' AND k.COLUMN_NAME = c.COLUMN_NAME \
+                 AND BINARY k.TABLE_NAME = BINARY c.TABLE_NAME AND k.INDEX_NAME = 'PRIMARY' AND k.COLUMN_NAME = c.COLUMN_NAME \
                  WHERE c.TABLE_NAME = ",
             );
             template.value(Value::from(table.as_str()));
+            // This catalogue does not know case, but most servers have tables that differ in nothing else.
+            template.text(" AND (@@lower_case_table_names > 0 OR BINARY c.TABLE_NAME = ");
+            template.value(Value::from(table.as_str()));
+            template.text(")");
             template.text(" AND c.TABLE_SCHEMA = ");
             match schema {
                 Some(schema) => template.value(Value::from(schema.as_str())),

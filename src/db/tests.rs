@@ -1,6 +1,7 @@
 //! The database as its users see it: real files, several handles and processes.
 
 mod callers;
+mod consumer_keys;
 mod crash;
 mod databases;
 mod fresh;

@@ -106,8 +106,11 @@ impl RateLimits {
 
     fn count(&self, counted: &Counted, limit: RateLimit) -> Result<(), RequestError> {
         let counter = self.0.get_with_by_ref(counted, || Arc::new(RateLimiter::direct(quota(limit))));
-        counter.check().map_err(|not_before| RequestError::RateLimited {
-            retry_after: not_before.wait_time_from(counter.clock().now()),
+        counter.check().map_err(|not_before| {
+            let wait = not_before.wait_time_from(counter.clock().now());
+            // Told in whole seconds: who waits for so many is let through.
+            let retry_after = Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+            RequestError::RateLimited { retry_after }
         })
     }
 }
@@ -170,7 +173,8 @@ mod tests {
             Ok(()) => true,
             checked => {
                 n_refused += 1;
-                std::thread::sleep(wait(checked));
+                wait(checked);
+                std::thread::sleep(Duration::from_millis(1));
                 false
             }
         });

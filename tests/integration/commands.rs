@@ -70,6 +70,33 @@ fn secrets_and_hosts_are_given_and_taken_back() {
 }
 
 #[test]
+fn keys_are_made_shown_changed_and_revoked() {
+    let place = Installation::new();
+    let rows = "dw:public.orders:customer_id=attribute:customer";
+    let create = ["key", "create", "acme", "--name", "Ada", "--attribute", "customer=17", "--rows", rows];
+    let created = place.run(&[&create[..], &["--rate", "100/1m", "--methods", "get", "--expires", "1d"]].concat());
+    let (id, text) = (created["id"].as_str().unwrap(), created["key"].as_str().unwrap());
+    assert!(text.starts_with("pqk_"), "{created}");
+    let shown = place.run(&["key", "show", "acme", id]);
+    let filter = json!({"connection": "dw", "schema": "public", "table": "orders", "column": "customer_id",
+        "equals": {"attribute": "customer"}});
+    assert_eq!((&shown["row_filters"], &shown["methods"]), (&json!([filter]), &json!("GET")));
+    assert_eq!((&shown["attributes"]["customer"], &shown["rate_limit"]["seconds"]), (&json!(17), &json!(60)));
+
+    let file = place.folder().join("rows.json");
+    std::fs::write(&file, r#"[{"connection": "dw", "table": "a.b:c"}]"#).unwrap();
+    let replaced = place.run(&["key", "replace", "acme", id, "--rows-from", file.to_str().unwrap()]);
+    assert_eq!(replaced["row_filters"], json!([{"connection": "dw", "table": "a.b:c"}]));
+    assert_eq!(place.run(&["key", "replace", "acme", id, "--no-rows"])["row_filters"], json!([]));
+    assert_eq!(place.run(&["key", "replace", "acme", id, "--all-rows"])["row_filters"], Value::Null);
+    let unsaid = place.command(&["key", "create", "acme"]).output().unwrap();
+    assert!(!unsaid.status.success(), "what a key reaches must be said");
+    place.run(&["key", "revoke", "acme", id]);
+    let listed = place.run(&["key", "list", "acme"]);
+    assert!(listed[0]["revoked_at"].is_string() && !listed.to_string().contains(text), "{listed}");
+}
+
+#[test]
 fn every_command_explains_itself() {
     let place = Installation::new();
     let help = |words: &[&str]| {

@@ -49,7 +49,7 @@ pub(in crate::cli) struct ExportArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ImportArgs {
-    /// Give the tenant another name; tokens of its callers are left out
+    /// Give the tenant another name; tokens and keys of its callers are left out
     #[arg(long = "as", value_name = "NAME")]
     pub(in crate::cli) rename: Option<TenantName>,
     /// The key that the file was sealed with

@@ -223,3 +223,24 @@ async fn a_mysql_connection_may_be_for_reading_only() {
     assert_eq!(fixture.rows(fixture.table("items")).await.unwrap().len(), 2);
     fixture.end().await;
 }
+
+#[tokio::test]
+async fn mysql_tables_whose_names_differ_in_case_are_not_mixed_up() {
+    let fixture = Fixture::mysql(
+        "CREATE TABLE items (id int PRIMARY KEY, note text); CREATE TABLE Items (no int PRIMARY KEY, id int UNIQUE)",
+    )
+    .await;
+    for (table, key, other) in [("items", "id", "note"), ("Items", "no", "id")] {
+        let columns = fixture.database().describe(&fixture.name(table)).await.unwrap();
+        let names: Vec<_> = columns.iter().map(|column| (column.name.as_str(), column.key_position)).collect();
+        assert_eq!(names, [(key, 1), (other, 0)], "{table}");
+        fixture.change(table, upsert(json!(1), json!({other: "5"}))).await.unwrap();
+    }
+    let write = TableWrite {
+        table: fixture.name("items"),
+        records: vec![row(json!({"id": 1, "note": "b"}))],
+        ..TableWrite::default()
+    };
+    assert_eq!(fixture.database().write(write).await.unwrap(), 1, "the unique key is the other table's");
+    fixture.end().await;
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use super::*;
+use super::{consumer_keys::consumer_key, *};
 use crate::{
     db::{
         sealed::SealedFor,
@@ -85,6 +85,7 @@ async fn fill(db: &Db) {
             expires_at_ms: 9,
         };
         db.tokens().insert_token(tenant, &token).await.unwrap();
+        db.consumer_keys().insert_key(tenant, &consumer_key(&format!("key of {name}"), Some(endpoint))).await.unwrap();
         db.state().set_state(tenant, script, Some("{\"a\": 1}")).await.unwrap();
         db.drafts().set_draft(tenant, script, &"hello".parse().unwrap(), "[]", None).await.unwrap();
         let (version, script_name) = (second.id, "hello".parse().unwrap());
