@@ -94,7 +94,9 @@ impl Workspace {
             let seal = || vault.seal(&rotation::context(&SealedFor::Check), b"");
             vault.expect_key_of(&db.sealed().ensure_check(seal).await?)?;
         }
-        let auth = Arc::new(Authenticator::new(db.clone(), Arc::clone(&vault)));
+        // Commands issue tokens. A host verifies them too, and reaches what its operator lists (`Host::start`).
+        let egress = Arc::new(Egress::new(Vec::new()));
+        let auth = Arc::new(Authenticator::new(db.clone(), Arc::clone(&vault), egress));
         Ok(Self { data: data.clone(), db, vault, auth })
     }
 }
@@ -173,12 +175,16 @@ pub struct Host {
     recording: JoinHandle<()>,
     keeping: JoinHandle<()>,
     watching: JoinHandle<()>,
+    noting: JoinHandle<()>,
 }
 
 impl Host {
     /// Puts a host together from an open workspace. Must be called on the runtime that serves.
     #[must_use]
-    pub fn start(config: &Config, workspace: Workspace, guests: Guests) -> Self {
+    pub fn start(config: &Config, mut workspace: Workspace, guests: Guests) -> Self {
+        let egress = Arc::new(Egress::new(config.egress_private.clone()));
+        let (db, vault) = (workspace.db.clone(), Arc::clone(&workspace.vault));
+        workspace.auth = Arc::new(Authenticator::new(db, vault, Arc::clone(&egress)));
         let pool = Pool::new(
             Arc::clone(&guests.runtime),
             PoolSettings {
@@ -197,7 +203,7 @@ impl Host {
                 sqlite_bytes: config.sqlite_bytes,
                 ..DataSettings::new(workspace.data.sqlite())
             })),
-            egress: Arc::new(Egress::new(config.egress_private.clone())),
+            egress,
             pool: Arc::clone(&pool),
             images: Arc::clone(&guests.images),
             publisher: Arc::clone(&guests.publisher),
@@ -212,18 +218,30 @@ impl Host {
             remove_leftovers(&directory);
         }
         let watching = tokio::spawn(watch(workspace.db.clone(), invoker.clone(), Arc::clone(&workspace.auth)));
-        Self { workspace, guests, invoker, pool, sessions, keeping_sessions, recording, keeping, watching }
+        let noting = tokio::spawn(Arc::clone(&workspace.auth).keep());
+        Self { workspace, guests, invoker, pool, sessions, keeping_sessions, recording, keeping, watching, noting }
     }
 
     /// Stops what runs in the background, after the last invocation records are written. Handlers whose callers have gone may
     /// finish within 5 seconds, unless it is to happen `at_once`.
     pub async fn stop(self, at_once: bool) {
-        let Self { workspace, guests, invoker, pool, sessions, keeping_sessions, mut recording, keeping, watching } =
-            self;
-        for task in [watching, keeping, keeping_sessions] {
+        let Self {
+            workspace,
+            guests,
+            invoker,
+            pool,
+            sessions,
+            keeping_sessions,
+            mut recording,
+            keeping,
+            watching,
+            noting,
+        } = self;
+        for task in [watching, keeping, keeping_sessions, noting] {
             task.abort();
             _ = task.await; // it was cancelled
         }
+        workspace.auth.write_uses().await;
         drop((invoker, pool, sessions));
         // Stopping the guests ends the handlers that still run, and with the last of them the recording.
         let guests = (!at_once).then_some(guests);

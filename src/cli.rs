@@ -3,6 +3,7 @@
 //! Owns: flags, what people and machines read on stdout, exit codes. Never: does the work of a command's module.
 
 mod args;
+mod callers;
 mod client;
 mod demo;
 mod deploy;
@@ -62,7 +63,9 @@ pub fn main() -> ExitCode {
             Command::Script(command) => scripts::script(&target, command, output).await,
             Command::Endpoint(command) => nouns::endpoint(&target, command, output).await,
             Command::Invocation(command) => invocations::invocation(&target, command, output).await,
-            Command::Token(command) => nouns::token(&target, command, output).await,
+            Command::Token(command) => callers::token(&target, command, output).await,
+            Command::SigningKey(command) => callers::signing_key(&target, command, output).await,
+            Command::Issuer(command) => callers::issuer(&target, command, output).await,
             Command::Secret(command) => secrets::secret(&target, command, output).await,
             Command::Vault(VaultCommand::Rotate) => secrets::rotate(&target.data(), output).await,
             Command::Vault(VaultCommand::CreateKey { file }) => secrets::create_key(&file, output),

@@ -4,7 +4,7 @@
 //! to do with what it stores.
 //! Invariants: every statement that touches a tenant's rows filters by the tenant in SQL; a write that was acknowledged
 //! survives `kill -9` and, but for the invocation log, a power failure; every change but of
-//! logs, of scripts' state and of keys of recordings counts up [`Db::change_counter`].
+//! logs, of scripts' state, of keys of recordings and of when something was last used counts up [`Db::change_counter`].
 //!
 //! It is an SQLite file or a database of a PostgreSQL server ([`ControlDatabase`]). SQL text is what both understand, and
 //! only `connect` and the migrations know which it is. Several processes use it at once: the command line beside a running
@@ -31,6 +31,7 @@ use crate::{
         endpoints::Endpoints,
         idempotency::Idempotency,
         invocations::Invocations,
+        issuers::Issuers,
         members::Members,
         previews::Previews,
         recordings::Recordings,
@@ -58,6 +59,7 @@ pub mod endpoints;
 mod error;
 pub mod idempotency;
 pub mod invocations;
+pub mod issuers;
 pub mod members;
 pub mod migrations;
 pub mod previews;
@@ -233,6 +235,12 @@ impl Db {
     #[must_use]
     pub fn signing_keys(&self) -> SigningKeys<'_> {
         SigningKeys(self)
+    }
+
+    /// Issuers whose tokens tenants accept.
+    #[must_use]
+    pub fn issuers(&self) -> Issuers<'_> {
+        Issuers(self)
     }
 
     /// Connections to tenants' databases.

@@ -16,6 +16,7 @@ pub mod route;
 pub mod rows;
 pub mod script;
 pub mod secret;
+pub mod signing;
 pub mod sql;
 pub mod state;
 

@@ -1,4 +1,4 @@
-//! Outbound HTTP of scripts.
+//! Outbound HTTP: of scripts, and of the host for keys of tenants' issuers.
 //!
 //! Owns: allow-lists and address rules as they are applied to a request, connections, limits of size and time. Never: follows
 //! redirects, keeps cookies, uses a proxy, decodes bodies, counts the requests of an invocation (see `invoke`).
@@ -15,6 +15,7 @@ mod tests;
 use std::{
     collections::HashSet,
     error::Error,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,7 +24,7 @@ use futures::TryFutureExt as _;
 use ipnet::IpNet;
 use reqwest::{Client, redirect};
 use tokio::time::{Instant, timeout_at};
-use url::Url;
+use url::{Host, Url};
 
 pub use crate::egress::connection::HttpConnection;
 use crate::{
@@ -87,6 +88,17 @@ impl Egress {
             .with_no_client_auth();
         let tenants = moka::sync::Cache::builder().max_capacity(TENANTS_MAX).time_to_idle(TENANT_IDLE).build();
         Self { listed: listed.into(), tls, tenants }
+    }
+
+    /// Whether a URL's host is a literal address that the operator has listed: what is there is as safe as the operator's network.
+    #[must_use]
+    pub fn lists_host_of(&self, url: &Url) -> bool {
+        let address: IpAddr = match url.host() {
+            Some(Host::Ipv4(address)) => address.into(),
+            Some(Host::Ipv6(address)) => address.into(),
+            Some(Host::Domain(_)) | None => return false,
+        };
+        self.listed.iter().any(|network| network.contains(&address))
     }
 
     /// Sends a request if `allowed` permits, and reads its response until `until` at the latest.

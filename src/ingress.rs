@@ -5,6 +5,7 @@
 
 mod answer;
 mod form;
+mod public_keys;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +25,7 @@ use crate::{
         Fault,
         client::ClientAddress,
         exchange::{AuthMode, Caller, HandlerRequest},
-        names::{InvocationId, TenantName},
+        names::{InvocationId, TenantId, TenantName},
         people::SESSION_COOKIE,
         route::{Lookup, MethodSet, RequestPath},
     },
@@ -102,8 +103,14 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
 impl Ingress {
     async fn answer(&self, request: Request, id: InvocationId) -> Result<Response, Failure> {
         let (parts, body) = request.into_parts();
-        let route = self.find_endpoint(&parts).await?;
-        let caller = self.identify(&route, &parts.headers).await?;
+        let route = match self.find(&parts).await? {
+            Found::Endpoint(route) => route,
+            Found::PublicKeys(tenant) => {
+                let keys = self.auth.public_keys(tenant).await.map_err(Failure::Auth)?;
+                return public_keys::respond(&parts, &keys);
+            }
+        };
+        let caller = self.identify(&route, &parts).await?;
         let body = self.read_body(&route.endpoint, &parts.headers, body).await?;
         let without_body = route.head_as_get;
         let call = handler_call(route, parts, body, caller, id).await?;
@@ -111,7 +118,7 @@ impl Ingress {
         answer::respond(answer, id, without_body).map_err(Failure::Response)
     }
 
-    async fn find_endpoint(&self, parts: &Parts) -> Result<Routed, Failure> {
+    async fn find(&self, parts: &Parts) -> Result<Found, Failure> {
         let url = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         if url.len() > URL_BYTES_MAX {
             return Err(RequestError::UrlTooLong { limit_bytes: URL_BYTES_MAX, seen_bytes: url.len() }.into());
@@ -127,6 +134,10 @@ impl Ingress {
         let tenant: TenantName = path.tenant().parse().map_err(|_| RequestError::UnknownEndpoint)?;
         let routes = self.invoker.find_routes(&tenant).await.map_err(Failure::Invoke)?;
         let routes = routes.ok_or(RequestError::UnknownEndpoint)?;
+        let below = path.below_tenant();
+        if preview.is_none() && below.strip_suffix('/').unwrap_or(&below) == public_keys::PATH {
+            return Ok(Found::PublicKeys(routes.tenant_id));
+        }
         let (mut endpoint, path_params, head_as_get) = match routes.table.find(parts.method.as_str(), &path) {
             Lookup::Found(found) => (Arc::clone(found.target), found.params, found.head_as_get),
             Lookup::MethodNotAllowed(methods) if parts.method == Method::OPTIONS => {
@@ -139,12 +150,11 @@ impl Ingress {
             let previewed = self.invoker.preview(routes.tenant_id, &token, &endpoint).await.map_err(Failure::Invoke)?;
             endpoint = previewed.ok_or(RequestError::UnknownEndpoint)?;
         }
-        let path = path.below_tenant();
-        Ok(Routed { routes, endpoint, path, path_params, head_as_get })
+        Ok(Found::Endpoint(Routed { routes, endpoint, path: below, path_params, head_as_get }))
     }
 
-    async fn identify(&self, route: &Routed, headers: &HeaderMap) -> Result<Caller, Failure> {
-        let mut authorizations = headers.get_all(header::AUTHORIZATION).iter();
+    async fn identify(&self, route: &Routed, parts: &Parts) -> Result<Caller, Failure> {
+        let mut authorizations = parts.headers.get_all(header::AUTHORIZATION).iter();
         let authorization = authorizations.next();
         if authorizations.next().is_some() {
             return Err(RequestError::RepeatedHeader("Authorization").into());
@@ -153,7 +163,8 @@ impl Ingress {
             AuthMode::Public => Ok(Caller::Public),
             AuthMode::Jwt => {
                 let TenantRoutes { tenant_id, tenant, .. } = &*route.routes;
-                let verified = self.auth.verify(*tenant_id, tenant, route.endpoint.id, authorization).await;
+                let (endpoint, method) = (route.endpoint.id, parts.method.as_str());
+                let verified = self.auth.verify(*tenant_id, tenant, endpoint, method, authorization).await;
                 let token = verified.map_err(Failure::Auth)?;
                 Ok(Caller::Token(token.bearer()))
             }
@@ -215,6 +226,14 @@ impl Ingress {
         }
         problem.into_response(id)
     }
+}
+
+/// What a request has found.
+#[derive(Debug)]
+enum Found {
+    Endpoint(Routed),
+    /// The public keys of a tenant, which the host itself shows.
+    PublicKeys(TenantId),
 }
 
 /// An endpoint that a request has found.

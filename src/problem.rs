@@ -218,9 +218,23 @@ impl From<&AuthError> for Problem {
             AuthError::TokenNotForEndpoint => {
                 Self::new(StatusCode::FORBIDDEN, "forbidden", Fault::Caller, "this token is for another endpoint")
             }
-            AuthError::InvalidExpiry | AuthError::Db(_) | AuthError::Vault(_) | AuthError::Signing(_) => {
-                Self::host_error()
+            AuthError::TokenNotForMethod => {
+                let detail = "this token is for other methods";
+                Self::new(StatusCode::FORBIDDEN, "method_forbidden", Fault::Caller, detail)
             }
+            // The tenant has named the issuer, as it has written its scripts.
+            AuthError::IssuerUnavailable { retry_after } => {
+                let detail = "the keys of this token's issuer cannot be had right now; try again later";
+                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "issuer_unavailable", Fault::Script, detail);
+                Self { retry_after: Some(*retry_after), ..problem }
+            }
+            AuthError::InvalidExpiry
+            | AuthError::ReservedClaim(_)
+            | AuthError::ClaimsTooLarge { .. }
+            | AuthError::TokenTooLarge { .. }
+            | AuthError::Db(_)
+            | AuthError::Vault(_)
+            | AuthError::Signing(_) => Self::host_error(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Flags and arguments.
 
 mod authoring;
+mod callers;
 pub(super) mod local;
 mod serving;
 
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(super) use crate::cli::args::{
     authoring::{DiffArgs, InvocationCommand, Switch},
+    callers::{IssuerCommand, SigningKeyCommand, TokenCommand},
     serving::{DevArgs, ListenArgs, ServeArgs},
 };
 use crate::{
@@ -78,6 +80,12 @@ pub(super) enum Command {
     /// Tokens that callers of a tenant's endpoints present
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Keys that sign a tenant's tokens
+    #[command(subcommand)]
+    SigningKey(SigningKeyCommand),
+    /// Issuers outside of pqhost whose tokens a tenant accepts
+    #[command(subcommand)]
+    Issuer(IssuerCommand),
     /// Secrets that a tenant's scripts read with `pq.get_secret`
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -382,27 +390,6 @@ pub(super) enum EndpointCommand {
     /// Delete an endpoint, by its id
     Delete { tenant: TenantName, id: i64 },
     /// List endpoints
-    List { tenant: TenantName },
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum TokenCommand {
-    /// Create a token; its text is shown once
-    Create {
-        tenant: TenantName,
-        /// How long it is valid, for example 12h or 30d
-        #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_duration)]
-        expires: Duration,
-        /// The only endpoint it is for
-        #[arg(long, value_name = "ROUTE")]
-        endpoint: Option<String>,
-        /// What it is for, for people
-        #[arg(long, default_value = "")]
-        name: String,
-    },
-    /// Revoke a token
-    Revoke { tenant: TenantName, id: String },
-    /// List tokens
     List { tenant: TenantName },
 }
 

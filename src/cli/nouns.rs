@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{
-        args::{ConnectionCommand, EgressCommand, EndpointCommand, Switch, TenantCommand, TokenCommand},
+        args::{ConnectionCommand, EgressCommand, EndpointCommand, Switch, TenantCommand},
         client::{Client, Target, in_tenant, path},
         output::{Output, escaped},
     },
@@ -198,25 +198,6 @@ pub(super) async fn endpoint(target: &Target, command: EndpointCommand, output: 
         EndpointCommand::List { tenant } => {
             let endpoints = client.list(&in_tenant(&tenant, &["endpoints"])).await?;
             output.items(&["id", "methods", "route", "script", "version", "auth", "record"], &endpoints);
-        }
-    }
-    Ok(())
-}
-
-pub(super) async fn token(target: &Target, command: TokenCommand, output: Output) -> Result<()> {
-    let client = Client::new(target, output).await?;
-    match command {
-        TokenCommand::Create { tenant, expires, endpoint, name } => {
-            let body = json!({ "name": name, "endpoint": endpoint, "expires_in": expires.as_secs() });
-            show_token(&client.post(&in_tenant(&tenant, &["tokens"]), &body).await?, output)?;
-        }
-        TokenCommand::Revoke { tenant, id } => {
-            client.delete(&in_tenant(&tenant, &["tokens", &id])).await?;
-            output.done(&format!("revoked token {}", escaped(&id)), &json!({ "id": id }));
-        }
-        TokenCommand::List { tenant } => {
-            let tokens = client.list(&in_tenant(&tenant, &["tokens"])).await?;
-            output.items(&["id", "name", "endpoint", "expires_at", "revoked_at"], &tokens);
         }
     }
     Ok(())

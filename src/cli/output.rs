@@ -36,7 +36,7 @@ impl Output {
                 let texts = values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), escaped));
                 texts.collect::<Vec<_>>().join(",")
             }
-            other => other.to_string(),
+            other => escaped(&other.to_string()),
         };
         let row = |item: &Value| headings.iter().map(|heading| text(&item[*heading])).collect();
         let cells: Vec<Vec<String>> =

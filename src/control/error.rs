@@ -24,7 +24,7 @@ impl From<DbError> for ApiError {
             DbError::Stale => Self::Stale,
             DbError::Unknown { what, id } => Self::Unknown { what, name: id.to_string() },
             DbError::Busy | DbError::DiskFull => Self::Unavailable(error.to_string()),
-            DbError::NulInText => Self::Invalid(error.to_string()),
+            DbError::NulInText | DbError::TooMany { .. } => Self::Invalid(error.to_string()),
             DbError::Unreachable(_) => {
                 tracing::error!(%error, "the control database cannot be used");
                 Self::Unavailable("the control database cannot be reached; try again".to_owned()) // where it is, callers need not know
@@ -52,11 +52,16 @@ impl From<PeopleError> for ApiError {
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         match error {
-            AuthError::InvalidExpiry => Self::Invalid(error.to_string()),
+            AuthError::InvalidExpiry
+            | AuthError::ReservedClaim(_)
+            | AuthError::ClaimsTooLarge { .. }
+            | AuthError::TokenTooLarge { .. } => Self::Invalid(error.to_string()),
             AuthError::Db(error) => error.into(),
             AuthError::MissingToken
             | AuthError::InvalidToken { .. }
             | AuthError::TokenNotForEndpoint
+            | AuthError::TokenNotForMethod
+            | AuthError::IssuerUnavailable { .. }
             | AuthError::Vault(_)
             | AuthError::Signing(_) => Self::Host(error.to_string()),
         }

@@ -17,8 +17,8 @@ use utoipa_axum::{
 use crate::control::{
     Control, Needs, PREFIX, access, api_tokens, audit, connections, document, egress, endpoints,
     idempotency::{self, Answer},
-    invocations, previews, programs, reruns, scripts, secrets, sessions, state, tables, tenants, tokens, users,
-    versions,
+    invocations, issuers, previews, programs, reruns, scripts, secrets, sessions, signing_keys, state, tables, tenants,
+    tokens, users, versions,
 };
 
 /// Largest body: the files of the largest script in base64, with some room.
@@ -110,6 +110,12 @@ fn around_scripts(operations: Operations) -> Operations {
         .add(Needs::Owner, routes!(tokens::list_tokens))
         .issue(Needs::Owner, routes!(tokens::create_token))
         .add(Needs::Owner, routes!(tokens::revoke_token))
+        .add(Needs::Owner, routes!(signing_keys::list_signing_keys))
+        .create(Needs::Owner, routes!(signing_keys::create_signing_key))
+        .add(Needs::Owner, routes!(signing_keys::delete_signing_key))
+        .add(Needs::Owner, routes!(issuers::list_issuers))
+        .create(Needs::Owner, routes!(issuers::add_issuer))
+        .add(Needs::Owner, routes!(issuers::remove_issuer))
         // What they reach.
         .add(Needs::Viewer, routes!(connections::list_connections))
         .add(Needs::Owner, routes!(connections::create_connection))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::{
@@ -15,23 +16,36 @@ use crate::{
         error::shown,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, time},
     },
-    db::tokens::{EndpointsOfRoute, Token as TokenRow},
-    domain::names::TenantName,
+    db::tokens::{EndpointsOfRoutes, Token as TokenRow},
+    domain::{
+        names::TenantName,
+        route::{InvalidMethods, MethodSet},
+    },
     problem::api::ApiError,
 };
 
 /// Longest lifetime: ten years, for partners who never change anything.
 const TIME_MAX_SECONDS: u64 = 3653 * 86400;
 
+/// Routes that one token is bound to.
+const ROUTES_MAX: usize = 20;
+
 /// A token without its text.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Token {
     id: String,
     name: String,
-    /// Route of the only endpoints that it is for: those that the route had when it was created
-    endpoint: Option<String>,
+    /// Routes of the only endpoints that it is for: those that the routes had when it was created
+    endpoints: Option<Vec<String>>,
+    /// The only methods that it is for, for example `GET,POST`
+    methods: Option<String>,
+    /// What it says besides what the host sets
+    #[schema(value_type = Object)]
+    claims: Map<String, Value>,
     created_at: String,
     expires_at: String,
+    /// To the minute
+    last_used_at: Option<String>,
     revoked_at: Option<String>,
 }
 
@@ -43,11 +57,21 @@ pub(super) struct CreateEndpointToken {
     #[serde(default)]
     #[schema(max_length = 200)]
     name: String,
-    /// Route of the only endpoints that it is for: those that the route has now, for whatever methods
+    /// Routes of the only endpoints that it is for: those that the routes have now
+    #[schema(max_items = 20)]
+    endpoints: Option<Vec<String>>,
+    /// The same for one route
     endpoint: Option<String>,
+    /// The only methods that it is for, for example `GET,POST`; all that the endpoints answer unless given
+    methods: Option<String>,
     /// Seconds until it expires; 30 days unless given
     #[schema(minimum = 1, maximum = 315619200)]
     expires_in: Option<u64>,
+    /// What it says besides, which handlers read in `request['auth']['claims']`: 4 KiB as JSON at most, without `iss`, `aud`, `jti`,
+    /// `iat`, `exp`, `nbf` and `endpoint`
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    claims: Map<String, Value>,
 }
 
 /// A token that was created. It is not shown again.
@@ -76,28 +100,32 @@ pub(super) async fn list_tokens(
 pub(super) async fn create_token(
     State(control): State<Control>,
     scope: InTenant,
-    Json(CreateEndpointToken { name, endpoint, expires_in }): Json<CreateEndpointToken>,
+    Json(new): Json<CreateEndpointToken>,
 ) -> Result<Created<NewEndpointToken>, ApiError> {
+    let CreateEndpointToken { name, endpoints, endpoint, methods, expires_in, claims } = new;
     if name.chars().count() > 200 || name.chars().any(char::is_control) {
         return Err(ApiError::Invalid("`name` may have 200 characters, none of them control characters".to_owned()));
     }
-    let only = match endpoint {
-        Some(route) => {
-            let endpoints = scope.db.endpoints().list_endpoints(scope.id()).await?;
-            let ids: Vec<_> =
-                endpoints.into_iter().filter(|known| known.route == route).map(|known| known.id).collect();
-            if ids.is_empty() {
-                return Err(ApiError::Unknown { what: "endpoint", name: shown(&route) });
-            }
-            Some(EndpointsOfRoute { route, ids })
-        }
+    let routes = match (endpoints, endpoint) {
+        (Some(_), Some(_)) => return Err(ApiError::Invalid("send `endpoints` or `endpoint`, not both".to_owned())),
+        (Some(routes), None) => Some(routes),
+        (None, Some(route)) => Some(vec![route]),
+        (None, None) => None,
+    };
+    let only = match routes {
+        Some(routes) => Some(endpoints_of(&scope, routes).await?),
         None => None,
     };
+    let methods: Option<MethodSet> = methods
+        .map(|methods| methods.parse())
+        .transpose()
+        .map_err(|error: InvalidMethods| ApiError::Invalid(error.to_string()))?;
+    let methods = methods.filter(|methods| !methods.is_any());
     let seconds = expires_in.unwrap_or(30 * 86400);
     if seconds == 0 || seconds > TIME_MAX_SECONDS {
         return Err(ApiError::Invalid(format!("`expires_in` must be 1 to {TIME_MAX_SECONDS}, not {seconds}")));
     }
-    let request = TokenRequest { name, expires_in: Duration::from_secs(seconds), only };
+    let request = TokenRequest { name, expires_in: Duration::from_secs(seconds), only, methods, claims };
     let token = control.auth.create_token(&scope.db, scope.id(), &scope.tenant.name, request).await?;
     let text = token.text.expose_str().map_err(|error| ApiError::Host(error.to_string()))?;
     Ok(Created(NewEndpointToken { id: token.id, token: text.to_owned(), expires_at: time(token.expires_at_ms) }))
@@ -116,15 +144,43 @@ pub(super) async fn revoke_token(
     }
 }
 
+/// The endpoints that routes have now.
+async fn endpoints_of(scope: &InTenant, mut routes: Vec<String>) -> Result<EndpointsOfRoutes, ApiError> {
+    routes.sort();
+    routes.dedup();
+    if routes.is_empty() || routes.len() > ROUTES_MAX {
+        return Err(ApiError::Invalid(format!("`endpoints` must be 1 to {ROUTES_MAX} routes")));
+    }
+    let endpoints = scope.db.endpoints().list_endpoints(scope.id()).await?;
+    if let Some(unknown) = routes.iter().find(|route| !endpoints.iter().any(|known| known.route == **route)) {
+        return Err(ApiError::Unknown { what: "endpoint", name: shown(unknown) });
+    }
+    let ids = endpoints.into_iter().filter(|known| routes.contains(&known.route)).map(|known| known.id).collect();
+    Ok(EndpointsOfRoutes { routes, ids })
+}
+
 impl From<TokenRow> for Token {
     fn from(token: TokenRow) -> Self {
-        let TokenRow { id, name, endpoint_route, created_at_ms, expires_at_ms, revoked_at_ms } = token;
+        let TokenRow {
+            id,
+            name,
+            routes,
+            methods,
+            claims,
+            created_at_ms,
+            expires_at_ms,
+            last_used_at_ms,
+            revoked_at_ms,
+        } = token;
         Self {
             id,
             name,
-            endpoint: endpoint_route,
+            endpoints: routes,
+            methods: methods.map(|methods| methods.to_string()),
+            claims,
             created_at: time(created_at_ms),
             expires_at: time(expires_at_ms),
+            last_used_at: last_used_at_ms.map(time),
             revoked_at: revoked_at_ms.map(time),
         }
     }

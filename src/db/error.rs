@@ -38,6 +38,14 @@ pub enum DbError {
         /// What needs it, in words.
         by: String,
     },
+    /// The tenant has as many as it may have.
+    #[error("a tenant has at most {limit} {what}: delete one first")]
+    TooMany {
+        /// What they are, for example `signing keys`.
+        what: &'static str,
+        /// How many there may be.
+        limit: usize,
+    },
     /// Somebody changed it since it was read.
     #[error("it has been changed since it was read: read it again")]
     Stale,

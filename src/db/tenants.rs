@@ -164,6 +164,7 @@ impl Tenants<'_> {
             "DELETE FROM member WHERE tenant_id = $1",
             "DELETE FROM token WHERE tenant_id = $1",
             "DELETE FROM signing_key WHERE tenant_id = $1",
+            "DELETE FROM issuer WHERE tenant_id = $1",
             "DELETE FROM secret WHERE tenant_id = $1",
             "DELETE FROM egress_rule WHERE tenant_id = $1",
             "DELETE FROM connection WHERE tenant_id = $1",

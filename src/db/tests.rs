@@ -1,5 +1,6 @@
 //! The database as its users see it: real files, several handles and processes.
 
+mod callers;
 mod crash;
 mod databases;
 mod fresh;
@@ -23,9 +24,10 @@ use crate::{
         idempotency::Remembered,
         invocations::{InvocationRecord, RerunOf},
         previews::NewPreview,
+        signing_keys::NewSigningKey,
         tenants::Tenant,
         tests::fresh::{Fresh, located, on_each, on_server},
-        tokens::{EndpointsOfRoute, NewToken},
+        tokens::{EndpointsOfRoutes, NewToken, TokenUse},
         versions::{ImageRef, LoadMode, Loaded, NewVersion},
     },
     domain::{
@@ -33,6 +35,7 @@ use crate::{
         exchange::AuthMode,
         names::{ConnectionId, EndpointId, InvocationId, ScriptId, TenantId, VersionId},
         script::SourceFile,
+        signing::KeyAlgorithm,
     },
 };
 
@@ -67,6 +70,10 @@ fn new_version(script: ScriptId) -> NewVersion {
 fn new_endpoint(script: ScriptId, methods: &str, route: &str) -> NewEndpoint {
     let (methods, route) = (methods.parse().unwrap(), route.parse().unwrap());
     NewEndpoint { methods, route, script, pinned_version: None, auth: AuthMode::Jwt, record: false }
+}
+
+fn signing_key(kid: &str) -> NewSigningKey {
+    NewSigningKey { kid: kid.to_owned(), algorithm: KeyAlgorithm::Hs256, public_key: None }
 }
 
 fn record(tenant: TenantId) -> InvocationRecord {
@@ -204,9 +211,16 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
             .0
             .id;
         db.endpoints().create_endpoint(theirs, &new_endpoint(script, "GET", "/a")).await.unwrap();
-        let token = NewToken { id: "t1".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: i64::MAX };
+        let token = NewToken {
+            id: "t1".to_owned(),
+            name: "ci".to_owned(),
+            only: None,
+            methods: None,
+            claims: serde_json::Map::new(),
+            expires_at_ms: i64::MAX,
+        };
         db.tokens().insert_token(theirs, &token).await.unwrap();
-        db.signing_keys().insert(theirs, "k1", || b"sealed".to_vec()).await.unwrap();
+        db.signing_keys().insert(theirs, &signing_key("k1"), None, || b"sealed".to_vec()).await.unwrap();
         let rule = "api.example.com".parse().unwrap();
         db.egress().allow(theirs, &rule).await.unwrap();
         let logged = InvocationRecord { tenant: theirs, ..record(theirs) };
@@ -224,6 +238,7 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
         assert!(!db.tokens().revoke_token(mine, "t1").await.unwrap());
         assert_eq!(db.tokens().find_token(theirs, "t1").await.unwrap().unwrap().revoked_at_ms, None);
         assert_eq!(db.signing_keys().list(mine).await.unwrap(), []);
+        assert!(!db.signing_keys().delete(mine, "k1").await.unwrap());
         assert_eq!(db.egress().list_rules(mine).await.unwrap(), []);
         assert!(!db.egress().deny(mine, &rule).await.unwrap());
         assert_eq!(db.egress().list_rules(theirs).await.unwrap().len(), 1);
@@ -297,7 +312,14 @@ async fn revoking_twice_keeps_the_first_time() {
     on_each(async |fresh| {
         let db = fresh.open().await;
         let tenant = create_tenant(&db, "acme").await;
-        let new = NewToken { id: "t".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: 9 };
+        let new = NewToken {
+            id: "t".to_owned(),
+            name: "ci".to_owned(),
+            only: None,
+            methods: None,
+            claims: serde_json::Map::new(),
+            expires_at_ms: 9,
+        };
         db.tokens().insert_token(tenant, &new).await.unwrap();
         assert!(db.tokens().revoke_token(tenant, "t").await.unwrap());
         let first = db.tokens().find_token(tenant, "t").await.unwrap().unwrap();
@@ -332,8 +354,15 @@ async fn what_has_expired_is_deleted_and_nothing_else() {
         }
         let endpoint = db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap();
         for (id, expires_at_ms) in [("old", 1000), ("new", 1000 + MONTH)] {
-            let only = Some(EndpointsOfRoute { route: "/a".to_owned(), ids: vec![endpoint.id] });
-            let new = NewToken { id: id.to_owned(), name: String::new(), only, expires_at_ms };
+            let only = Some(EndpointsOfRoutes { routes: vec!["/a".to_owned()], ids: vec![endpoint.id] });
+            let new = NewToken {
+                id: id.to_owned(),
+                name: String::new(),
+                only,
+                methods: None,
+                claims: serde_json::Map::new(),
+                expires_at_ms,
+            };
             db.tokens().insert_token(tenant, &new).await.unwrap();
         }
         for (hash, expires_at_ms) in [("old", 1000), ("new", i64::MAX)] {
@@ -420,13 +449,29 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         expect_change("update_image").await;
         db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap();
         expect_change("create_endpoint").await;
-        let token = NewToken { id: "t".to_owned(), name: "ci".to_owned(), only: None, expires_at_ms: 9 };
+        let token = NewToken {
+            id: "t".to_owned(),
+            name: "ci".to_owned(),
+            only: None,
+            methods: None,
+            claims: serde_json::Map::new(),
+            expires_at_ms: 9,
+        };
         db.tokens().insert_token(tenant, &token).await.unwrap();
         expect_change("insert_token").await;
         db.tokens().revoke_token(tenant, "t").await.unwrap();
         expect_change("revoke_token").await;
-        db.signing_keys().insert(tenant, "k", || b"s".to_vec()).await.unwrap();
+        db.signing_keys().insert(tenant, &signing_key("k"), None, || b"s".to_vec()).await.unwrap();
         expect_change("insert of a signing key").await;
+        db.signing_keys().insert(tenant, &signing_key("l"), None, || b"s".to_vec()).await.unwrap();
+        expect_change("insert of another one").await;
+        db.signing_keys().delete(tenant, "k").await.unwrap();
+        expect_change("delete of a signing key").await;
+        let issuer = callers::issuer("https://login.example.com");
+        db.issuers().insert_issuer(tenant, &issuer).await.unwrap();
+        expect_change("insert_issuer").await;
+        db.issuers().delete_issuer(tenant, &issuer.issuer).await.unwrap();
+        expect_change("delete_issuer").await;
         let connection = db
             .connections()
             .create_connection(tenant, &"dw".parse().unwrap(), ConnectionKind::Sql, |_| vec![])
@@ -453,6 +498,7 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         db.audit().note(tenant, "preview_table", "dw.orders").await.unwrap();
         assert_eq!(db.audit().list(Some(tenant), None, 1).await.unwrap()[0].target, "dw.orders");
         db.recordings().ensure_key(tenant, || b"key".to_vec()).await.unwrap();
+        db.tokens().note_uses(&[TokenUse { tenant, id: "t".to_owned(), at_ms: 1 }]).await.unwrap();
         db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap_err();
         assert_eq!(watcher.change_counter().await.unwrap(), before);
     })

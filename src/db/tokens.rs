@@ -1,11 +1,18 @@
 //! Tokens that were issued: everything but their text.
 
+use serde_json::{Map, Value};
 use sqlx::FromRow;
 
 use crate::{
     db::{Db, DbError, credentials::TOKENS_SHOWN_MS, error::is_missing_reference, now_ms},
-    domain::names::{EndpointId, TenantId},
+    domain::{
+        names::{EndpointId, TenantId},
+        route::MethodSet,
+    },
 };
+
+/// The last use of a token is noted when the one that is noted is this old.
+pub const LAST_USED_STEP_MS: i64 = 60_000;
 
 /// A token to be recorded before it is given out.
 #[derive(Debug, Clone)]
@@ -15,41 +22,80 @@ pub struct NewToken {
     /// What the operator calls it.
     pub name: String,
     /// The only endpoints it is good for, if not for all.
-    pub only: Option<EndpointsOfRoute>,
+    pub only: Option<EndpointsOfRoutes>,
+    /// The only methods it is good for, if not for all.
+    pub methods: Option<MethodSet>,
+    /// What it says besides.
+    pub claims: Map<String, Value>,
     /// Milliseconds since 1970.
     pub expires_at_ms: i64,
 }
 
-/// The endpoints of a route, one for some methods each.
+/// The endpoints of some routes, one for some methods each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndpointsOfRoute {
-    /// The route.
-    pub route: String,
-    /// Their ids.
+pub struct EndpointsOfRoutes {
+    /// The routes.
+    pub routes: Vec<String>,
+    /// Their endpoints' ids.
     pub ids: Vec<EndpointId>,
 }
 
 /// A token that was issued.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     /// Its id (`jti`).
     pub id: String,
     /// What the operator calls it.
     pub name: String,
-    /// The route whose endpoints it is good for, if not for all. The route may have other endpoints now.
-    pub endpoint_route: Option<String>,
+    /// The routes whose endpoints it is good for, if not for all. They may have other endpoints now.
+    pub routes: Option<Vec<String>>,
+    /// The only methods it is good for, if not for all.
+    pub methods: Option<MethodSet>,
+    /// What it was given to say besides.
+    pub claims: Map<String, Value>,
     /// Milliseconds since 1970.
     pub created_at_ms: i64,
     /// Milliseconds since 1970.
     pub expires_at_ms: i64,
+    /// Milliseconds since 1970, to the minute.
+    pub last_used_at_ms: Option<i64>,
     /// Milliseconds since 1970; `None` while it is good.
     pub revoked_at_ms: Option<i64>,
 }
 
-/// Selects [`Token`]s.
+/// A use of a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenUse {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The token.
+    pub id: String,
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: String,
+    name: String,
+    /// Routes, one on a line: they have no control characters.
+    endpoint_route: Option<String>,
+    methods: Option<String>,
+    claims: Option<String>,
+    created_at_ms: i64,
+    expires_at_ms: i64,
+    last_used_at_ms: Option<i64>,
+    revoked_at_ms: Option<i64>,
+}
+
+/// Selects [`Row`]s.
 macro_rules! select {
     ($condition:literal) => {
-        concat!("SELECT id, name, endpoint_route, created_at_ms, expires_at_ms, revoked_at_ms FROM token ", $condition)
+        concat!(
+            "SELECT id, name, endpoint_route, methods, claims, created_at_ms, expires_at_ms, last_used_at_ms,
+             revoked_at_ms FROM token ",
+            $condition
+        )
     };
 }
 
@@ -63,16 +109,18 @@ impl Tokens<'_> {
     /// # Errors
     /// [`DbError::Unknown`] when there is no such tenant, or the database fails.
     pub async fn insert_token(self, tenant: TenantId, new: &NewToken) -> Result<(), DbError> {
-        let NewToken { id, name, only, expires_at_ms } = new;
+        let NewToken { id, name, only, methods, claims, expires_at_ms } = new;
         let mut tx = self.0.begin_change(tenant, "create_token", format!("{id} {name}").trim_end()).await?;
         sqlx::query(
-            "INSERT INTO token (id, tenant_id, name, endpoint_route, created_at_ms, expires_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO token (id, tenant_id, name, endpoint_route, methods, claims, created_at_ms, expires_at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(id)
         .bind(tenant.0)
         .bind(name)
-        .bind(only.as_ref().map(|only| &only.route))
+        .bind(only.as_ref().map(|only| only.routes.join("\n")))
+        .bind(methods.map(|methods| methods.to_string()))
+        .bind((!claims.is_empty()).then(|| Value::from(claims.clone()).to_string()))
         .bind(now_ms())
         .bind(expires_at_ms)
         .execute(&mut *tx)
@@ -147,16 +195,44 @@ impl Tokens<'_> {
         Ok(true)
     }
 
+    /// Notes uses of tokens of any tenant, unless a later one, or one of the last minute, is noted. Drops no caches: it changes what
+    /// people see, and nothing that a host decides by.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn note_uses(self, uses: &[TokenUse]) -> Result<(), DbError> {
+        // In one order everywhere, so that hosts do not wait for each other in a circle.
+        let mut uses: Vec<_> = uses.iter().collect();
+        uses.sort_by(|one, other| one.id.cmp(&other.id));
+        let mut tx = self.0.log_writer.begin().await?;
+        for TokenUse { tenant, id, at_ms } in uses {
+            sqlx::query(
+                "UPDATE token SET last_used_at_ms = $3
+                 WHERE tenant_id = $1 AND id = $2 AND (last_used_at_ms IS NULL OR last_used_at_ms <= $4)",
+            )
+            .bind(tenant.0)
+            .bind(id)
+            .bind(at_ms)
+            .bind(at_ms - LAST_USED_STEP_MS)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// The tenant's token of this id.
     ///
     /// # Errors
     /// The database fails.
     pub async fn find_token(self, tenant: TenantId, id: &str) -> Result<Option<Token>, DbError> {
-        Ok(sqlx::query_as(select!("WHERE tenant_id = $1 AND id = $2"))
+        sqlx::query_as::<_, Row>(select!("WHERE tenant_id = $1 AND id = $2"))
             .bind(tenant.0)
             .bind(id)
             .fetch_optional(&self.0.readers)
-            .await?)
+            .await?
+            .map(Token::try_from)
+            .transpose()
     }
 
     /// The tenant's tokens by id, those behind `after` if given.
@@ -169,12 +245,15 @@ impl Tokens<'_> {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<Token>, DbError> {
-        Ok(sqlx::query_as(select!("WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3"))
+        sqlx::query_as::<_, Row>(select!("WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3"))
             .bind(tenant.0)
             .bind(after.unwrap_or(""))
             .bind(i64::from(limit))
             .fetch_all(&self.0.readers)
-            .await?)
+            .await?
+            .into_iter()
+            .map(Token::try_from)
+            .collect()
     }
 
     /// The tenant's tokens, newest first, revoked and expired ones too.
@@ -182,9 +261,44 @@ impl Tokens<'_> {
     /// # Errors
     /// The database fails.
     pub async fn list_tokens(self, tenant: TenantId) -> Result<Vec<Token>, DbError> {
-        Ok(sqlx::query_as(select!("WHERE tenant_id = $1 ORDER BY created_at_ms DESC, id DESC"))
+        sqlx::query_as::<_, Row>(select!("WHERE tenant_id = $1 ORDER BY created_at_ms DESC, id DESC"))
             .bind(tenant.0)
             .fetch_all(&self.0.readers)
-            .await?)
+            .await?
+            .into_iter()
+            .map(Token::try_from)
+            .collect()
+    }
+}
+
+impl TryFrom<Row> for Token {
+    type Error = DbError;
+
+    fn try_from(row: Row) -> Result<Self, DbError> {
+        let Row {
+            id,
+            name,
+            endpoint_route,
+            methods,
+            claims,
+            created_at_ms,
+            expires_at_ms,
+            last_used_at_ms,
+            revoked_at_ms,
+        } = row;
+        let routes = endpoint_route.map(|routes| routes.split('\n').map(str::to_owned).collect());
+        let methods = methods.map(|methods| methods.parse()).transpose();
+        let claims = claims.map(|claims| serde_json::from_str(&claims)).transpose();
+        Ok(Self {
+            id,
+            name,
+            routes,
+            methods: methods.map_err(|error| DbError::corrupt("token", error))?,
+            claims: claims.map_err(|error| DbError::corrupt("token", error))?.unwrap_or_default(),
+            created_at_ms,
+            expires_at_ms,
+            last_used_at_ms,
+            revoked_at_ms,
+        })
     }
 }

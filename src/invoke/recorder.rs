@@ -201,11 +201,12 @@ async fn sweep_old(db: &Db, age: Duration) {
     repeat(delete, "old invocation records cannot be deleted").await;
 }
 
-/// Deletes what is no longer good for anything: sessions, tokens, previews, idempotency keys.
+/// Deletes what is no longer good for anything: sessions, tokens, signing keys, previews, idempotency keys.
 async fn sweep_expired(db: &Db) {
     let (now, failure) = (now_ms(), "what has expired cannot be deleted");
     repeat(|| db.credentials().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
     repeat(|| db.tokens().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
+    repeat(|| db.signing_keys().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
     repeat(|| db.previews().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
     repeat(|| db.idempotency().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
 }

@@ -26,6 +26,7 @@ mod state;
 mod stdlib;
 mod stubs;
 mod support;
+mod tokens;
 mod transfer;
 mod upstream;
 mod writes;

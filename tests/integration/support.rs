@@ -216,7 +216,7 @@ impl TestApp {
     }
 
     pub(crate) async fn token(&self, tenant: &Tenant) -> String {
-        let request = TokenRequest { name: "test".to_owned(), expires_in: HANG_GUARD, only: None };
+        let request = TokenRequest::new("test", HANG_GUARD);
         let token =
             self.workspace.auth.create_token(&self.workspace.db, tenant.id, &tenant.name, request).await.unwrap();
         token.text.expose_str().unwrap().to_owned()

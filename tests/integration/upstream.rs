@@ -138,6 +138,7 @@ async fn answer(stream: &mut TcpStream, request: Request) -> Option<()> {
                 b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nx-name: caf\xe9\r\ncontent-length: 4\r\n\r\ncaf\xe9";
             stream.write_all(answer).await.ok()
         }
+        ["given", hex] => reply(stream, "200 OK", &hex::decode(hex).unwrap()).await,
         ["mirror"] => reply(stream, "200 OK\r\ncontent-encoding: gzip", &hex::decode(body).unwrap()).await,
         ["v1", ..] => {
             let (status, answer) = api(&request, parts[1..].join("/").as_str(), query);

@@ -205,7 +205,7 @@ async fn changing_the_key_reaches_every_sealed_column_of_the_schema() {
             .unwrap()
             .0
             .id;
-        db.signing_keys().insert(tenant, "k", || vec![2]).await.unwrap();
+        db.signing_keys().insert(tenant, &signing_key("k"), None, || vec![2]).await.unwrap();
         let name = "key".parse().unwrap();
         let secret = db.secrets().set_secret(tenant, &name, &Readers::Unchanged, |_| vec![3]).await.unwrap();
         db.recordings().ensure_key(tenant, || vec![4]).await.unwrap();

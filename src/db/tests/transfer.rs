@@ -69,10 +69,18 @@ async fn fill(db: &Db) {
         let seal = |id| format!("sealed:secret:{id}:secret of {name}").into_bytes();
         db.secrets().set_secret(tenant, &key, &readers, seal).await.unwrap();
         let seal = || format!("sealed:signing-key:{tenant}:k:key of {name}").into_bytes();
-        db.signing_keys().insert(tenant, "k", seal).await.unwrap();
+        db.signing_keys().insert(tenant, &signing_key("k"), None, seal).await.unwrap();
+        db.issuers().insert_issuer(tenant, &super::callers::issuer(name)).await.unwrap();
         let id = format!("token of {name}");
-        let only = Some(EndpointsOfRoute { route: "/a".to_owned(), ids: vec![endpoint] });
-        let token = NewToken { id: id.clone(), name: "ci".to_owned(), only, expires_at_ms: 9 };
+        let only = Some(EndpointsOfRoutes { routes: vec!["/a".to_owned()], ids: vec![endpoint] });
+        let token = NewToken {
+            id: id.clone(),
+            name: "ci".to_owned(),
+            only,
+            methods: None,
+            claims: serde_json::Map::new(),
+            expires_at_ms: 9,
+        };
         db.tokens().insert_token(tenant, &token).await.unwrap();
         db.state().set_state(tenant, script, Some("{\"a\": 1}")).await.unwrap();
         db.drafts().set_draft(tenant, script, &"hello".parse().unwrap(), "[]", None).await.unwrap();
