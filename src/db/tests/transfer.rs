@@ -70,7 +70,7 @@ async fn fill(db: &Db) {
         db.secrets().set_secret(tenant, &key, &readers, seal).await.unwrap();
         let seal = || format!("sealed:signing-key:{tenant}:k:key of {name}").into_bytes();
         db.signing_keys().insert(tenant, &signing_key("k"), None, seal).await.unwrap();
-        db.issuers().insert_issuer(tenant, &super::callers::issuer(name)).await.unwrap();
+        db.issuers().insert_issuer(tenant, &callers::issuer(name)).await.unwrap();
         let id = format!("token of {name}");
         let only = Some(EndpointsOfRoutes { routes: vec!["/a".to_owned()], ids: vec![endpoint] });
         let token = NewToken {
