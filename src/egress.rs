@@ -77,7 +77,8 @@ impl Egress {
         Self::with_roots(listed, rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
     }
 
-    fn with_roots(listed: Vec<IpNet>, roots: rustls::RootCertStore) -> Self {
+    /// The same, with other authorities than the public ones.
+    pub(crate) fn with_roots(listed: Vec<IpNet>, roots: rustls::RootCertStore) -> Self {
         // One provider for the process: HTTP clients ask for it even when, as here, they are given their TLS settings.
         _ = rustls::crypto::ring::default_provider().install_default(); // an earlier host of this process has done it
         let provider = Arc::new(rustls::crypto::ring::default_provider());

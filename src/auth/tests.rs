@@ -37,6 +37,10 @@ impl Fixture {
     }
 
     async fn with(times: Times, listed: Vec<IpNet>) -> Self {
+        Self::with_egress(times, Egress::new(listed)).await
+    }
+
+    async fn with_egress(times: Times, egress: Egress) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let db = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
         let vault = Arc::new(Vault::open(&directory.path().join("vault.key"), None).unwrap());
@@ -49,7 +53,7 @@ impl Fixture {
             db.endpoints().create_endpoint(tenant, &new).await.unwrap().id
         };
         let (endpoint, other_endpoint) = (create("/a").await, create("/b").await);
-        let auth = Authenticator::with_times(db, vault, Arc::new(Egress::new(listed)), times);
+        let auth = Authenticator::with_times(db, vault, Arc::new(egress), times);
         Self { auth, tenant, name, endpoint, other_endpoint, _directory: directory }
     }
 

@@ -12,9 +12,10 @@ use std::{
 use jsonwebtoken::Algorithm;
 use p256::pkcs8::EncodePrivateKey as _;
 use rsa::{pkcs1::EncodeRsaPrivateKey as _, rand_core::OsRng, traits::PublicKeyParts as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpListener,
     sync::watch,
     task::JoinHandle,
 };
@@ -118,6 +119,12 @@ impl Drop for KeyServer {
 
 impl KeyServer {
     async fn start(doing: Doing) -> Self {
+        Self::start_with(doing, None).await
+    }
+
+    /// With TLS, if there is a configuration for it.
+    async fn start_with(doing: Doing, tls: Option<rustls::ServerConfig>) -> Self {
+        let acceptor = tls.map(|tls| tokio_rustls::TlsAcceptor::from(Arc::new(tls)));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (doing, asked) = (Arc::new(Mutex::new(doing)), Arc::new(AtomicUsize::new(0)));
@@ -125,7 +132,13 @@ impl KeyServer {
         let serving = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                tokio::spawn(answer(stream, Arc::clone(&does), Arc::clone(&counter)));
+                let (acceptor, does, counter) = (acceptor.clone(), Arc::clone(&does), Arc::clone(&counter));
+                tokio::spawn(async move {
+                    match acceptor {
+                        Some(acceptor) => answer(acceptor.accept(stream).await.ok()?, does, counter).await,
+                        None => answer(stream, does, counter).await,
+                    }
+                });
             }
         });
         Self { address, doing, asked, serving }
@@ -145,7 +158,11 @@ impl KeyServer {
 }
 
 /// Answers requests of a connection until one side hangs up.
-async fn answer(mut stream: TcpStream, doing: Arc<Mutex<Doing>>, asked: Arc<AtomicUsize>) -> Option<()> {
+async fn answer(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    doing: Arc<Mutex<Doing>>,
+    asked: Arc<AtomicUsize>,
+) -> Option<()> {
     loop {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
@@ -410,6 +427,37 @@ async fn addresses_that_are_not_public_are_not_asked_for_keys() {
     listed.trust(OUTSIDE, &format!("http://localhost:{port}/keys")).await;
     assert_eq!(listed.outcome(&signer.token()).await, 503);
     assert_eq!(server.asked(), 0);
+}
+
+#[tokio::test]
+async fn keys_come_over_https_from_whom_authorities_vouch_for() {
+    /// A certificate for `localhost` that only tests trust, and its key.
+    const LOCALHOST: &[u8] = include_bytes!("../../egress/tests/localhost.pem");
+    let certificate = || CertificateDer::from_pem_slice(LOCALHOST).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate()], PrivateKeyDer::from_pem_slice(LOCALHOST).unwrap())
+        .unwrap();
+    let signer = Signer::new(Algorithm::EdDSA, "k1");
+    let server = KeyServer::start_with(Doing::Publishing(vec![signer.jwk.clone()]), Some(tls)).await;
+    let url = |host: &str| format!("https://{host}:{}/keys", server.address.port());
+    let listed = || -> Vec<IpNet> { vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()] };
+
+    let stranger = Fixture::with(ALWAYS, listed()).await;
+    stranger.trust(OUTSIDE, &url("localhost")).await;
+    assert_eq!(stranger.outcome(&signer.token()).await, 503);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate()).unwrap();
+    let fixture = Fixture::with_egress(ALWAYS, Egress::with_roots(listed(), roots)).await;
+    fixture.trust(OUTSIDE, &url("127.0.0.1")).await;
+    assert_eq!(fixture.outcome(&signer.token()).await, 503, "the certificate is for another name");
+    assert_eq!(server.asked(), 0);
+    assert!(fixture.auth.db.issuers().delete_issuer(fixture.tenant, OUTSIDE).await.unwrap());
+    fixture.trust(OUTSIDE, &url("localhost")).await;
+    assert_eq!(fixture.outcome(&signer.token()).await, 200);
 }
 
 #[tokio::test]
