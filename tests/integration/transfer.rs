@@ -109,6 +109,12 @@ async fn fill(app: &TestApp, api: &Api) -> String {
         let endpoint = json!({"methods": "GET", "route": route, "script": "s", "auth": auth});
         api.post("/tenants/acme/endpoints", &endpoint).await.expect("201");
     }
+    let issuer = "https://login.example.com";
+    let issuer = json!({"issuer": issuer, "jwks_url": format!("{issuer}/keys"), "audience": "orders"});
+    api.post("/tenants/acme/issuers", &issuer).await.expect("201");
+    for algorithm in ["HS256", "EdDSA", "ES256"] {
+        api.post("/tenants/acme/signing-keys", &json!({"algorithm": algorithm, "overlap": 3600})).await.expect("201");
+    }
     let acme = app.acme().await;
     let token = app.token(&acme).await;
     assert_eq!(get(app, "/acme/s", &token).await.json(), expected());
@@ -138,9 +144,14 @@ async fn a_whole_host_moves_from_sqlite_to_postgres_and_back() {
         for path in ["/tenants", "/tenants/acme/scripts", "/tenants/acme/scripts/s/versions", "/tenants/acme/secrets"] {
             all.push(api.get(path).await.expect("200").to_string());
         }
-        for path in ["/tenants/acme/members", "/tenants/acme/tokens", "/tenants/acme/connections", "/users"] {
-            all.push(api.get(path).await.expect("200").to_string());
+        for path in ["members", "tokens", "connections", "signing-keys", "issuers"] {
+            let mut list = api.get(&format!("/tenants/acme/{path}")).await.expect("200");
+            for entry in list["items"].as_array_mut().unwrap() {
+                entry.as_object_mut().unwrap().remove("last_used_at"); // they are used on the way
+            }
+            all.push(list.to_string());
         }
+        all.push(api.get("/users").await.expect("200").to_string());
         all
     };
     let before = shown(&operator).await;
