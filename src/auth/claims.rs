@@ -1,6 +1,6 @@
 //! What a token must say to be valid here and now.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
@@ -59,11 +59,8 @@ pub(super) fn check(claims: &Map<String, Value>, audience: &str, now: u64) -> Re
 /// A date, in seconds since 1970. RFC 7519 allows fractions.
 fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, AuthError> {
     let Some(value) = claims.get(name) else { return Ok(None) };
-    let whole = value.as_u64().filter(|seconds| *seconds <= DATE_MAX);
-    let seconds = whole.or_else(|| {
-        let seconds = value.as_f64().filter(|seconds| (0.0..=DATE_MAX as f64).contains(seconds))?;
-        Some(seconds as u64)
-    });
+    let whole = || Some(Duration::try_from_secs_f64(value.as_f64()?).ok()?.as_secs());
+    let seconds = value.as_u64().or_else(whole).filter(|seconds| *seconds <= DATE_MAX);
     seconds.map(Some).ok_or(invalid("a date in it is none"))
 }
 
