@@ -184,15 +184,26 @@ pub struct VerifiedToken {
     noted: Option<Arc<AtomicI64>>,
     /// Bytes of its text.
     bytes: usize,
+    /// What [`Authenticator::forgotten`] was before anything was read for it.
+    read_at: u64,
 }
 
 impl VerifiedToken {
     /// Who presented it.
     #[must_use]
     pub fn bearer(self) -> TokenBearer {
-        let Self { id, issuer, claims, methods, only: _, good_until_ms: _, noted: _, bytes: _ } = self;
+        let Self { id, issuer, claims, methods, only: _, good_until_ms: _, noted: _, bytes: _, read_at: _ } = self;
         TokenBearer { id, issuer, claims, methods, rows: None }
     }
+}
+
+/// When a token is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    /// Milliseconds since 1970.
+    now_ms: u64,
+    /// What [`Authenticator::forgotten`] was then.
+    read_at: u64,
 }
 
 /// Issues and verifies tokens.
@@ -202,9 +213,10 @@ pub struct Authenticator {
     vault: Arc<Vault>,
     issuers: KeySets,
     verified: moka::sync::Cache<(TenantId, blake3::Hash), VerifiedToken>,
-    trusts: moka::sync::Cache<TenantId, Arc<Trust>>,
+    /// With what `forgotten` was before it was read.
+    trusts: moka::sync::Cache<TenantId, (u64, Arc<Trust>)>,
     uses: Uses,
-    /// Counts [`Self::forget`], so that what was read before a revocation is not remembered after it.
+    /// Counts [`Self::forget`]. What was read before a revocation may be remembered after it, by who was slow, and is not believed.
     forgotten: AtomicU64,
 }
 
@@ -331,7 +343,7 @@ impl Authenticator {
     /// # Errors
     /// If they cannot be read.
     pub async fn public_keys(&self, tenant: TenantId) -> Result<Value, AuthError> {
-        let trust = self.trust(tenant).await?;
+        let trust = self.trust(tenant, self.forgotten.load(Ordering::SeqCst)).await?;
         Ok(json!({ "keys": trust.public_keys(signed(now_ms())) }))
     }
 
@@ -349,16 +361,14 @@ impl Authenticator {
     ) -> Result<VerifiedToken, AuthError> {
         let text = bearer(authorization)?;
         let hash = (tenant, blake3::hash(text.as_bytes()));
-        let now = now_ms();
-        let token = match self.verified.get(&hash).filter(|token| now < token.good_until_ms) {
+        let at = Moment { now_ms: now_ms(), read_at: self.forgotten.load(Ordering::SeqCst) };
+        let is_good = |token: &VerifiedToken| token.read_at == at.read_at && at.now_ms < token.good_until_ms;
+        let known = self.verified.get(&hash).filter(is_good);
+        let token = match known {
             Some(token) => token,
             None => {
-                let forgotten = self.forgotten.load(Ordering::SeqCst);
-                let token = self.check(tenant, name, text, now).await?;
+                let token = self.check(tenant, name, text, at).await?;
                 self.verified.insert(hash, token.clone());
-                if self.forgotten.load(Ordering::SeqCst) != forgotten {
-                    self.verified.invalidate(&hash);
-                }
                 token
             }
         };
@@ -369,22 +379,18 @@ impl Authenticator {
             return Err(AuthError::TokenNotForMethod);
         }
         if let (Some(id), Some(noted)) = (&token.id, &token.noted) {
-            self.uses.note(tenant, id, noted, signed(now));
+            self.uses.note(tenant, id, noted, signed(at.now_ms));
         }
         Ok(token)
     }
 
-    /// What a tenant trusts.
-    async fn trust(&self, tenant: TenantId) -> Result<Arc<Trust>, AuthError> {
-        if let Some(trust) = self.trusts.get(&tenant) {
+    /// What a tenant trusts, read when `forgotten` was this or later.
+    async fn trust(&self, tenant: TenantId, read_at: u64) -> Result<Arc<Trust>, AuthError> {
+        if let Some((_, trust)) = self.trusts.get(&tenant).filter(|(known, _)| *known >= read_at) {
             return Ok(trust);
         }
-        let forgotten = self.forgotten.load(Ordering::SeqCst);
         let trust = Arc::new(Trust::read(&self.db, &self.vault, tenant).await?);
-        self.trusts.insert(tenant, Arc::clone(&trust));
-        if self.forgotten.load(Ordering::SeqCst) != forgotten {
-            self.trusts.invalidate(&tenant);
-        }
+        self.trusts.insert(tenant, (read_at, Arc::clone(&trust)));
         Ok(trust)
     }
 
@@ -393,17 +399,17 @@ impl Authenticator {
         tenant: TenantId,
         name: &TenantName,
         text: &str,
-        now: u64,
+        at: Moment,
     ) -> Result<VerifiedToken, AuthError> {
         let token = Unverified::read(text)?;
-        let trust = self.trust(tenant).await?;
+        let trust = self.trust(tenant, at.read_at).await?;
         // What it says of its issuer decides by whose key it is verified, and nothing else.
         let issuer = token.issuer().ok_or(invalid("it names no issuer"))?;
         if issuer == ISSUER {
-            return self.check_own(tenant, name, &trust, token, now).await;
+            return self.check_own(tenant, name, &trust, token, at).await;
         }
         let issuer = trust.issuer(issuer).ok_or(invalid("it is of an unknown issuer"))?;
-        self.check_outside(tenant, issuer, token, now).await
+        self.check_outside(tenant, issuer, token, at).await
     }
 
     async fn check_own(
@@ -412,13 +418,13 @@ impl Authenticator {
         name: &TenantName,
         trust: &Trust,
         token: Unverified<'_>,
-        now: u64,
+        at: Moment,
     ) -> Result<VerifiedToken, AuthError> {
         let kid = token.kid().ok_or(invalid("it names no key"))?;
-        let key = trust.own(kid, signed(now)).ok_or(invalid("it names an unknown key"))?;
+        let key = trust.own(kid, signed(at.now_ms)).ok_or(invalid("it names an unknown key"))?;
         let bytes = token.bytes();
         let claims = token.verify(&key.key)?;
-        let checked = claims::check(&claims, name.as_str(), now / 1000)?;
+        let checked = claims::check(&claims, name.as_str(), at.now_ms / 1000)?;
         let good_until_ms = checked.good_until_ms();
         let id = checked.id.ok_or(invalid("it has no id"))?;
         let row = self.db.tokens().find_token(tenant, &id).await?.ok_or(invalid("it was never issued"))?;
@@ -439,6 +445,7 @@ impl Authenticator {
             good_until_ms: good_until_ms.min(key_until.unwrap_or(u64::MAX)),
             noted: Some(Arc::new(AtomicI64::new(row.last_used_at_ms.unwrap_or(0)))),
             bytes,
+            read_at: at.read_at,
         })
     }
 
@@ -447,12 +454,12 @@ impl Authenticator {
         tenant: TenantId,
         issuer: &Issuer,
         token: Unverified<'_>,
-        now: u64,
+        at: Moment,
     ) -> Result<VerifiedToken, AuthError> {
         let key = self.issuers.find(tenant, &issuer.jwks_url, token.kid()).await?;
         let bytes = token.bytes();
         let claims = token.verify(&key)?;
-        let checked = claims::check(&claims, &issuer.audience, now / 1000)?;
+        let checked = claims::check(&claims, &issuer.audience, at.now_ms / 1000)?;
         Ok(VerifiedToken {
             good_until_ms: checked.good_until_ms(),
             id: checked.id,
@@ -462,6 +469,7 @@ impl Authenticator {
             methods: None,
             noted: None,
             bytes,
+            read_at: at.read_at,
         })
     }
 }

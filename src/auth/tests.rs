@@ -372,3 +372,19 @@ async fn the_last_use_of_a_token_is_noted_once_a_minute_and_drops_no_caches() {
     db.tokens().note_uses(&by_another(first + 30_000)).await.unwrap();
     assert_eq!(last_used(&text).await, Some(first + 60_000), "a host that is behind takes nothing back");
 }
+
+#[tokio::test]
+async fn what_was_read_before_a_revocation_is_not_believed_after_it() {
+    let fixture = Fixture::new().await;
+    let text = fixture.issue().await;
+    fixture.verify(&format!("Bearer {text}")).await.unwrap();
+    let old = fixture.auth.trusts.get(&fixture.tenant).unwrap();
+    let hash = (fixture.tenant, blake3::hash(text.as_bytes()));
+    let token = fixture.auth.verified.get(&hash).unwrap();
+    fixture.rotate(KeyAlgorithm::Es256, Some(Duration::ZERO)).await;
+    // Somebody who has read before, and was slow, remembers only now.
+    fixture.auth.trusts.insert(fixture.tenant, old);
+    assert_eq!(fixture.reason(&text).await, "it names an unknown key");
+    fixture.auth.verified.insert(hash, token);
+    assert_eq!(fixture.reason(&text).await, "it names an unknown key");
+}
