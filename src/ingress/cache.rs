@@ -34,7 +34,8 @@ use crate::{
     invoke::EndpointTarget,
 };
 
-/// What kept answers take, in bytes; those that were used least recently make room. A miss costs a run of the handler.
+/// What kept answers take, in bytes. Those that are asked for least make room, so that one tenant's many that nobody asks for twice push
+/// out nobody's. A miss costs a run of the handler.
 const BYTES_MAX: u64 = 64 << 20;
 
 /// Longest body that is kept, in bytes: so that 64 answers at least find room. A longer one is given to whoever asked, and not kept.
@@ -89,7 +90,6 @@ where
         let answers = moka::sync::Cache::builder()
             .max_capacity(BYTES_MAX)
             .weigher(|_, kept: &Arc<Kept>| u32::try_from(kept.bytes()).unwrap_or(u32::MAX))
-            .eviction_policy(moka::policy::EvictionPolicy::lru())
             .expire_after(WhenUseless)
             .build();
         Self { answers, runs: Mutex::default() }
@@ -128,11 +128,11 @@ where
                 Ok(Ok(Some(kept))) => Ok(kept.response(Origin::Hit, &question)),
                 Ok(Err(error)) => Err(error),
                 // What may not be kept may not be given to others either.
-                Ok(Ok(None)) | Err(_) => run(id).await.map_err(Arc::new),
+                Ok(Ok(None)) | Err(_) => run(id).await.map(without_origin).map_err(Arc::new),
             },
             Asked::First(first) => match tokio::spawn(first.run(run(id))).await {
                 Ok(Ok(Ran::Kept(kept))) => Ok(kept.response(Origin::Miss, &question)),
-                Ok(Ok(Ran::Unkept(response))) => Ok(response),
+                Ok(Ok(Ran::Unkept(response))) => Ok(without_origin(response)),
                 Ok(Err(error)) => Err(error),
                 Err(died) => Err(Arc::new(died.into())),
             },
@@ -176,6 +176,7 @@ impl<E> fmt::Debug for AnswerCache<E> {
     }
 }
 
+/// What becomes of a question to which there was no answer.
 enum Asked<E> {
     Kept(Arc<Kept>),
     Running(Shared<oneshot::Receiver<Outcome<E>>>),
@@ -190,6 +191,7 @@ struct First<E> {
     outcome: Option<oneshot::Sender<Outcome<E>>>,
 }
 
+/// What a run gave.
 enum Ran {
     Kept(Arc<Kept>),
     Unkept(Response),
@@ -198,19 +200,17 @@ enum Ran {
 impl<E> First<E> {
     async fn run(mut self, run: impl Future<Output = Result<Response, E>> + Send) -> Result<Ran, Arc<E>> {
         let (key, generation) = self.at;
-        let (ran, outcome) = match run.await {
-            Ok(response) => match keep(response, &self.endpoint, generation).await {
-                Ok(kept) => {
-                    let kept = Arc::new(kept);
-                    self.cache.answers.insert(key, Arc::clone(&kept));
-                    (Ok(Ran::Kept(Arc::clone(&kept))), Ok(Some(kept)))
-                }
-                Err(response) => (Ok(Ran::Unkept(response)), Ok(None)),
-            },
-            Err(error) => {
-                let error = Arc::new(error);
-                (Err(Arc::clone(&error)), Err(error))
+        let ran = match run.await {
+            Ok(response) => Ok(keep(response, &self.endpoint, generation).await),
+            Err(error) => Err(Arc::new(error)),
+        };
+        let outcome = match &ran {
+            Ok(Ran::Kept(kept)) => {
+                self.cache.answers.insert(key, Arc::clone(kept));
+                Ok(Some(Arc::clone(kept)))
             }
+            Ok(Ran::Unkept(_)) => Ok(None),
+            Err(error) => Err(Arc::clone(error)),
         };
         if let Some(waiting) = self.outcome.take() {
             _ = waiting.send(outcome); // perhaps nobody waits
@@ -225,23 +225,29 @@ impl<E> Drop for First<E> {
     }
 }
 
+/// An answer that is not kept, whatever its script says about that.
+fn without_origin(mut response: Response) -> Response {
+    response.headers_mut().remove(X_CACHE);
+    response
+}
+
 /// Whether an answer was kept before this request.
 pub(super) fn is_from_memory(response: &Response) -> bool {
     response.headers().get(X_CACHE).is_some_and(|origin| origin != "miss")
 }
 
-/// Takes in an answer, or gives it back as it came if it may not be kept.
-async fn keep(response: Response, endpoint: &EndpointTarget, generation: u64) -> Result<Kept, Response> {
+/// Takes in an answer, or leaves it as it came if it may not be kept.
+async fn keep(response: Response, endpoint: &EndpointTarget, generation: u64) -> Ran {
     let Some(policy) = endpoint.settings.cache.as_ref().filter(|policy| may_be_kept(&response, policy, endpoint))
     else {
-        return Err(response);
+        return Ran::Unkept(response);
     };
     let (parts, body) = response.into_parts();
     let body = match whole(body).await {
         Ok(body) => body,
-        Err(body) => return Err(Response::from_parts(parts, body)),
+        Err(body) => return Ran::Unkept(Response::from_parts(parts, body)),
     };
-    Ok(Kept::new(parts.headers, body, policy, endpoint, generation))
+    Ran::Kept(Arc::new(Kept::new(parts.headers, body, policy, endpoint, generation)))
 }
 
 /// Whether others may get this answer: it is whole and says nothing to the contrary, and what it depends on is in its key.

@@ -4,15 +4,16 @@ use pqhost::domain::{exchange::AuthMode, names::EndpointId};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Tenant, TestApp};
+use crate::{
+    control::Api,
+    support::{Answer, Tenant, TestApp},
+};
 
 /// Says who called and how, and something that no other run says.
 const ECHO: &str = "
 import uuid
 def handler(request):
-    auth = request['auth']
-    who = (auth.get('claims') or {}).get('jti') if auth else None
-    return [who, request['query'], request['headers'].get('X-A'), request['path'], str(uuid.uuid4())]
+    return [request['auth'], request['query'], request['headers'].get('X-A'), request['path'], str(uuid.uuid4())]
 ";
 
 async fn app(source: &str, auth: AuthMode, cache: Value) -> (TestApp, Tenant, EndpointId) {
@@ -41,9 +42,16 @@ async fn no_caller_gets_anothers_answer_unless_the_endpoint_says_so() {
     let app = TestApp::new().await;
     let acme = app.acme().await;
     app.try_publish(&acme, "s", ECHO).await.unwrap();
-    let tokens = [app.token(&acme).await, app.token(&acme).await];
+    let tokens = vec![app.token(&acme).await, app.token(&acme).await];
+    let (operator, mut keys) = (Api::operator(&app).await, Vec::new());
+    // Two who reach all rows, and two who reach none.
+    for row_filters in [Value::Null, Value::Null, json!([]), json!([])] {
+        let terms = json!({"name": "walk", "row_filters": row_filters});
+        let made = operator.post("/tenants/acme/consumer-keys", &terms).await.expect("201");
+        keys.push(made["key"].as_str().unwrap().to_owned());
+    }
     let mut n = 0;
-    for auth in [AuthMode::Public, AuthMode::Jwt] {
+    for (auth, credentials) in [(AuthMode::Public, &tokens), (AuthMode::Jwt, &tokens), (AuthMode::Key, &keys)] {
         for shared in [false, true] {
             for headers in [&[][..], &["X-A"]] {
                 for query in [None, Some(vec![]), Some(vec!["q"])] {
@@ -54,25 +62,26 @@ async fn no_caller_gets_anothers_answer_unless_the_endpoint_says_so() {
                     app.endpoint_with(&acme, ("GET", &route), "s", auth, json!({ "cache": cache })).await;
                     let ask = async || {
                         let mut answers = Vec::new();
-                        for (token, header, field) in requests().chain(requests()) {
+                        for (who, header, field) in requests(credentials.len()).chain(requests(credentials.len())) {
                             let request = app.request(Method::GET, &format!("/acme{route}{field}"));
-                            let answer = Answer::of(request.header("x-a", header).bearer_auth(&tokens[token])).await;
-                            answers.push(((token, header, field), answer));
+                            let request = request.header("x-a", header).bearer_auth(&credentials[who]);
+                            answers.push(((who, header, field), Answer::of(request).await));
                         }
                         answers
                     };
-                    let mut seen: Vec<([&str; 3], Value)> = Vec::new();
-                    for ((token, header, field), answer) in app.undisturbed(&acme, ask).await {
+                    let mut seen: Vec<((Option<usize>, &str, &str), Value)> = Vec::new();
+                    for ((who, header, field), answer) in app.undisturbed(&acme, ask).await {
                         assert_eq!(answer.status, 200, "{case}");
                         // What may tell this answer from others, in this case.
-                        let who = if auth == AuthMode::Public || shared { "" } else { ["0", "1"][token] };
+                        let shares = auth == AuthMode::Public || (shared && who < 2);
+                        let who = (!shares).then_some(who);
                         let header = if headers.is_empty() { "" } else { header };
                         let field = match &query {
                             None => field,
                             Some(names) if names.is_empty() => "",
                             Some(_) => field.split('&').next().unwrap(),
                         };
-                        let (kind, body) = ([who, header, field], answer.json());
+                        let (kind, body) = ((who, header, field), answer.json());
                         match seen.iter().find(|(known, _)| *known == kind) {
                             Some((_, known)) => assert_eq!((from(&answer), known), ("hit", &body), "{case} {kind:?}"),
                             None => {
@@ -86,17 +95,14 @@ async fn no_caller_gets_anothers_answer_unless_the_endpoint_says_so() {
             }
         }
     }
-    assert_eq!(n, 24);
+    assert_eq!(n, 36);
 }
 
-/// Every combination of a token, a header field, and a query.
-fn requests() -> impl Iterator<Item = (usize, &'static str, &'static str)> {
-    let tokens = [0, 1].into_iter();
-    tokens.flat_map(|token| {
-        ["x", "y"]
-            .into_iter()
-            .flat_map(move |header| ["?q=1", "?q=1&r=2", "?q=2"].map(move |query| (token, header, query)))
-    })
+/// Every combination of so many callers, a header field, and a query.
+fn requests(callers: usize) -> impl Iterator<Item = (usize, &'static str, &'static str)> {
+    let fields = ["?q=1", "?q=1&r=2", "?q=2"];
+    let sent = ["x", "y"].into_iter().flat_map(move |header| fields.map(|field| (header, field)));
+    (0..callers).flat_map(move |who| sent.clone().map(move |(header, field)| (who, header, field)))
 }
 
 #[tokio::test]
@@ -110,7 +116,7 @@ async fn what_a_caller_may_see_is_looked_at_in_every_request() {
         assert_eq!(Answer::of(request).await.problem(), (401, "unauthorized".to_owned()));
     }
     // A new version answers at once, and a switched-off endpoint not at all.
-    let published = app.try_publish(&acme, "s", ECHO.replace("[who,", "['new',")).await.unwrap();
+    let published = app.try_publish(&acme, "s", ECHO.replace("[request['auth'],", "['new',")).await.unwrap();
     let after = Answer::of(call()).await;
     assert_eq!((from(&after), after.json()[0].as_str()), ("miss", Some("new")));
     assert_eq!(after.headers["x-script-version"], published.version.number.to_string().as_str());
@@ -128,7 +134,7 @@ async fn what_a_caller_may_see_is_looked_at_in_every_request() {
 }
 
 async fn switch_off(app: &TestApp, tenant: &Tenant, endpoint: EndpointId) {
-    let operator = crate::control::Api::operator(app).await;
+    let operator = Api::operator(app).await;
     let path = format!("/tenants/{}/endpoints/{endpoint}", tenant.name);
     let mut wanted = operator.get(&path).await.expect("200");
     wanted["enabled"] = json!(false);
@@ -150,6 +156,7 @@ def handler(request):
         'no-store': (body, 200, {'Cache-Control': 'no-store'}),
         'private': (body, 200, {'Cache-Control': 'max-age=5, private'}),
         'vary': (body, 200, {'Vary': 'Cookie'}),
+        'claims': (body, 200, {'X-Cache': 'hit', 'Cache-Control': 'no-store'}),
         'missing': (body, 404),
         'made': (body, 201),
         'moved': (body, 301, {'Location': '/'}),
@@ -159,7 +166,7 @@ def handler(request):
 ";
     let (app, acme, _) = app(source, AuthMode::Public, json!({"ttl": 600})).await;
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-    for kind in ["cookie", "no-store", "private", "vary", "missing", "made", "moved", "long"] {
+    for kind in ["cookie", "no-store", "private", "vary", "claims", "missing", "made", "moved", "long"] {
         let url = format!("{}/acme/c/{kind}", app.url);
         assert_eq!(twice(&app, &acme, || client.get(&url)).await, " ", "{kind}");
     }
@@ -167,9 +174,21 @@ def handler(request):
     for kind in ["fits", "plain", "a%2Fb", "a/b", "%c3%a9"] {
         assert_eq!(twice(&app, &acme, || get(kind)).await, "miss hit", "{kind}");
     }
-    // A body is in no key, so no GET with one is asked; nor does anybody choose the host that others are told.
+    // A body is in no key, so no GET with one is asked.
     assert_eq!(twice(&app, &acme, || get("plain").body("fat")).await, " ");
-    assert_eq!(twice(&app, &acme, || get("plain").header("host", "evil.example")).await, "miss hit");
+    // What is sent in another way is another question; nobody chooses the host that others are told.
+    let ask = async || {
+        let mut answers = Vec::new();
+        for path in ["a%2Fb", "a/b", "a/b/", "A/b", "a/b?x=1&y=2", "a/b?y=2&x=1", "plain"] {
+            answers.push(Answer::of(get(path)).await);
+        }
+        answers.push(Answer::of(get("plain").header("host", "evil.example")).await);
+        answers
+    };
+    let (first, second) = app.undisturbed(&acme, async || (ask().await, ask().await)).await;
+    for (index, (first, second)) in first.iter().zip(&second).enumerate() {
+        assert_eq!((from(first), from(second), &first.body), ("miss", "hit", &second.body), "{index}");
+    }
     // HEAD is a GET's.
     let head = || Answer::of(app.request(Method::HEAD, "/acme/c/plain"));
     let asked = async || [head().await, Answer::of(get("plain")).await, head().await];
@@ -308,7 +327,7 @@ async fn rows_are_kept_like_any_other_body() {
 #[tokio::test]
 async fn a_preview_is_never_answered_from_memory() {
     let (app, acme, _) = app(ECHO, AuthMode::Public, json!({"ttl": 600})).await;
-    let operator = crate::control::Api::operator(&app).await;
+    let operator = Api::operator(&app).await;
     let made = operator.post("/tenants/acme/scripts/s/versions/1/previews", &json!({})).await.expect("201");
     let path = format!("{}/c/x", made["path"].as_str().unwrap());
     assert_eq!(twice(&app, &acme, || app.request(Method::GET, &path)).await, " ");
