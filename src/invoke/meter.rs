@@ -21,7 +21,7 @@ use governor::{
     middleware::NoOpMiddleware,
     state::{InMemoryState, NotKeyed},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     db::usage::UsageRecord,
@@ -38,6 +38,9 @@ const METERS_MAX: u64 = 50_000;
 
 /// How long they are kept: longer than routes, which hold their tenant's meter, are remembered.
 const METER_IDLE_MAX: Duration = Duration::from_secs(300);
+
+/// Pages of tables that one tenant has in memory at once: a few databases' connections.
+const PAGES_MAX: usize = 16;
 
 /// A token bucket that holds one second's worth.
 type Bucket = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>;
@@ -121,6 +124,8 @@ pub(super) struct Meter {
     storage_bytes: AtomicU64,
     /// Kept while routes are read anew, which does not fill the bucket.
     rate: Mutex<Option<Arc<Rate>>>,
+    /// Held while a page of a table is in memory, before one that is shared by all tenants.
+    pub(super) pages: Semaphore,
     /// What is kept for the tenant, as it was when it was last looked at.
     pub(super) kept: tokio::sync::Mutex<Option<(Instant, u64)>>,
 }
@@ -278,6 +283,7 @@ impl Meters {
                 fuel_per_day: AtomicU64::new(u64::MAX),
                 storage_bytes: AtomicU64::new(u64::MAX),
                 rate: Mutex::default(),
+                pages: Semaphore::new(PAGES_MAX),
                 kept: tokio::sync::Mutex::default(),
             })
         };

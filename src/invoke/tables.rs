@@ -28,7 +28,7 @@ use crate::{
 /// Most bytes of one page: it is held in memory while the next page's address is made.
 const PAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Pages that are in memory at once; further ones wait.
+/// Pages that are in memory at once, of all tenants; further ones wait.
 pub(super) const PAGES_MAX: usize = 64;
 
 /// Time for one page.
@@ -213,7 +213,9 @@ impl Invoker {
     }
 
     async fn page(&self, call: &TableCall, query: &PageQuery, counts: bool) -> Result<Page, TableError> {
-        let _room = self.0.pages.acquire().await;
+        // The tenant's before everybody's, so that nobody holds up others while it waits for itself.
+        let _own = call.routes.granted.meter().pages.acquire().await;
+        let _shared = self.0.pages.acquire().await;
         let database = self.database(call).await.map_err(|error| TableError::of(error, false))?;
         let has_values = matches!(&query.source, PageSource::Query { values, .. } if !values.is_empty());
         let is_asked = has_values || !query.conditions.is_empty() || query.after.is_some() || query.columns.is_some();
