@@ -103,6 +103,8 @@ pub struct Parts {
     pub vault: Arc<Vault>,
     /// The tenants' databases.
     pub connections: Arc<Connections>,
+    /// The same for endpoints without a script, which only read.
+    pub readers: Arc<Connections>,
     /// Outbound HTTP.
     pub egress: Arc<Egress>,
     /// The slots.
@@ -131,6 +133,7 @@ struct Inner {
     vault: Arc<Vault>,
     directory: Arc<Directory>,
     connections: Arc<Connections>,
+    readers: Arc<Connections>,
     egress: Arc<Egress>,
     pool: Arc<Pool>,
     images: Arc<ImageLibrary>,
@@ -139,8 +142,10 @@ struct Inner {
     recorder: Recorder,
     /// Held while a recording is sealed.
     sealing: Semaphore,
-    /// Held while a page of a table is in memory.
+    /// Held while a page of a table is read.
     pages: Semaphore,
+    /// Held while pages are on their way to their callers, a permit for each KiB.
+    page_bytes: Arc<Semaphore>,
 }
 
 impl Invoker {
@@ -151,6 +156,7 @@ impl Invoker {
             db,
             vault,
             connections,
+            readers,
             egress,
             pool,
             images,
@@ -164,12 +170,13 @@ impl Invoker {
         let meters = Meters::new(queue.clone());
         let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits, meters));
         let (recorder, writing) = Recorder::start(db.clone(), (queue, queued), records_kept, records_age);
-        let (sealing, pages) = (Semaphore::new(1), Semaphore::new(tables::PAGES_MAX));
+        let sealing = Semaphore::new(1);
         let inner = Inner {
             db,
             vault,
             directory,
             connections,
+            readers,
             egress,
             pool,
             images,
@@ -177,7 +184,8 @@ impl Invoker {
             guests,
             recorder,
             sealing,
-            pages,
+            pages: Semaphore::new(tables::PAGES_MAX),
+            page_bytes: Arc::new(Semaphore::new(tables::WAITING_KIB_MAX)),
         };
         (Self(Arc::new(inner)), writing)
     }

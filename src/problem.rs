@@ -306,6 +306,10 @@ impl From<&TableError> for Problem {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (detail, fault, seconds) = match error {
             TableError::Invalid(_) | TableError::TooLarge { .. } => (error.to_string(), Fault::Caller, None),
+            TableError::Refused(_) => {
+                ("the database takes these values for no filter of their columns".to_owned(), Fault::Caller, None)
+            }
+            TableError::Busy => ("the host is busy; try again later".to_owned(), Fault::Host, Some(1)),
             // What a database says is for the tenant, in its log.
             TableError::NotAllowed(_) => ("you may not read these rows".to_owned(), Fault::Caller, None),
             TableError::TimedOut(_) => ("the database took too long".to_owned(), Fault::Script, None),

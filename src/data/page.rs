@@ -177,9 +177,14 @@ impl Writer<'_> {
                 }
                 // On a line of its own, so that a comment at its end does not take the rest.
                 let sql = format!("(\n{}\n) AS t0", sql.trim().trim_end_matches(';'));
-                let query = placeholders::parse(self.dialect, sql, Params::Named((*values).clone()))?;
+                let mut values = (*values).clone();
+                if self.dialect == Dialect::Sqlite {
+                    let texts = values.values_mut().filter(|value| value.is_string());
+                    texts.for_each(|value| *value = number_or_text(value.as_str().unwrap_or_default()));
+                }
+                let query = placeholders::parse(self.dialect, sql, Params::Named(values))?;
                 self.template.append(query);
-                self.value_columns.resize(self.template.values.len(), String::new());
+                self.value_columns.resize(self.n_values(), String::new());
                 None
             }
         };
@@ -241,10 +246,16 @@ impl Writer<'_> {
             (true, "true") => Value::Bool(true),
             (true, "false") => Value::Bool(false),
             // What an expression gives has no type in SQLite that a text would be converted to.
-            _ if known.is_none() && self.dialect == Dialect::Sqlite => {
-                text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from)
-            }
+            _ if r#type.is_empty() && self.dialect == Dialect::Sqlite => number_or_text(text),
             _ => Value::from(text),
+        }
+    }
+
+    /// Values as the driver counts them: MySQL's has one for each placeholder, also where several stand for the same.
+    fn n_values(&self) -> usize {
+        match self.dialect {
+            Dialect::MySql => self.template.gaps().count(),
+            Dialect::Postgres | Dialect::Sqlite => self.template.values.len(),
         }
     }
 
@@ -255,7 +266,7 @@ impl Writer<'_> {
 
     fn equal(&mut self, name: &str, column: &str, value: &Value) {
         write_condition(&mut self.template, self.dialect, column, value);
-        self.value_columns.resize(self.template.values.len(), name.to_owned());
+        self.value_columns.resize(self.n_values(), name.to_owned());
     }
 
     fn may_be_null(&self, column: &str) -> bool {
@@ -309,6 +320,14 @@ impl Writer<'_> {
         self.text(")");
         Ok(())
     }
+}
+
+/// A text as a number, if the number's text is the same: SQLite compares a text with a number by their kinds alone, and turns a number into the
+/// same text where a column holds texts.
+fn number_or_text(text: &str) -> Value {
+    let integer = text.parse::<i64>().ok().map(Value::from);
+    let number = || text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from);
+    integer.or_else(number).filter(|number| number.to_string() == text).unwrap_or_else(|| Value::from(text))
 }
 
 /// A pattern of SQL in which `!` escapes.

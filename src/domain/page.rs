@@ -19,6 +19,10 @@ pub struct PageQuery {
     pub after: Option<Vec<Value>>,
     /// At most this many rows.
     pub limit: u32,
+    /// Whether the rows on all pages are to be counted.
+    pub counts: bool,
+    /// Whether anything of it is the caller's: what the database refuses may be the caller's fault then.
+    pub is_asked: bool,
 }
 
 /// Where rows are.

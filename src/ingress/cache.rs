@@ -279,11 +279,9 @@ async fn whole(mut body: Body) -> Result<Bytes, Body> {
     while bytes <= BODY_BYTES_MAX && body.size_hint().lower() <= BODY_BYTES_MAX as u64 {
         match body.frame().await {
             None => {
-                let mut pieces = pieces.into_iter().flatten();
-                let (first, second) = (pieces.next().unwrap_or_default(), pieces.next());
-                let Some(second) = second else { return Ok(first) };
+                // Copied, as what came may hold on to more than its bytes.
                 let mut joined = BytesMut::with_capacity(bytes);
-                joined.extend([first, second].into_iter().chain(pieces));
+                joined.extend(pieces.into_iter().flatten());
                 return Ok(joined.freeze());
             }
             Some(Ok(frame)) => {

@@ -19,7 +19,7 @@ use crate::{
         sql::Column,
     },
     ingress::{Failure, Ingress, Routed},
-    invoke::tables::{Page, SourceColumns, TableCall, TableError},
+    invoke::tables::{Page, PageRoom, SourceColumns, TableCall, TableError},
 };
 
 /// Query fields that are no columns.
@@ -51,20 +51,22 @@ impl Ingress {
             method: parts.method.as_str().to_owned(),
             path: route.path.clone(),
         };
-        let known = self.invoker.source_columns(&call).await.map_err(Failure::Table)?;
         let query = parts.uri.query().unwrap_or_default();
-        let asked = read(source, known, query, &route.path_params, &parts.headers).map_err(Failure::Table)?;
-        let page = self.invoker.read_page(&call, &asked.query, asked.counts).await.map_err(Failure::Table)?;
-        respond(page, &asked, &parts.uri, without_body).map_err(Failure::Table)
+        let read = |known| read(source, known, query, &route.path_params, &parts.headers);
+        let (page, query, form) = self.invoker.read_page(&call, read).await.map_err(Failure::Table)?;
+        let target = parts.uri.clone();
+        // Writing CSV, or looking for the last row, takes a while for a large page.
+        let responding = tokio::task::spawn_blocking(move || respond(page, &query, form, &target, without_body));
+        responding.await?.map_err(Failure::Table)
     }
 }
 
-/// What a request asks for.
-#[derive(Debug)]
-struct Asked {
-    query: PageQuery,
-    counts: bool,
+/// How a page is to be answered.
+#[derive(Debug, Clone, Copy)]
+struct Form {
     format: Format,
+    /// Whether further pages have addresses: the order tells all rows apart.
+    has_pages: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +82,7 @@ fn read(
     query_string: &str,
     path_params: &[(String, String)],
     headers: &HeaderMap,
-) -> Result<Asked, TableError> {
+) -> Result<(PageQuery, Form), TableError> {
     let SourceColumns { visible, key, parameters } = known;
     let check = |column: &str| match &visible {
         Some(visible) if !visible.iter().any(|known| known == column) => {
@@ -117,16 +119,31 @@ fn read(
         return Err(invalid(format!("the query field `{}` is missing", shown(missing))));
     }
     let Fields { select, order, limit, cursor, count, format } = asked;
+    let is_asked =
+        select.is_some() || order.is_some() || !conditions.is_empty() || !values.is_empty() || cursor.is_some();
+    let has_pages = !key.is_empty() && key.iter().all(|column| check(column).is_ok());
+    let order = read_order(order.as_deref(), if has_pages { &key } else { &[] }, check)?;
     let columns = match select {
         Some(select) => {
-            let columns: Vec<_> = select.split(',').map(str::trim).map(str::to_owned).collect();
+            let mut columns: Vec<_> = select.split(',').map(|column| column.trim().to_owned()).collect();
             columns.iter().try_for_each(|column| check(column))?;
+            // The next page begins behind their values.
+            let missing = order.iter().map(|by| &by.column).filter(|column| !columns.contains(column));
+            let missing: Vec<_> = missing.cloned().collect();
+            columns.extend(missing);
             Some(columns)
         }
         None => source.columns.clone(),
     };
-    let order = read_order(order.as_deref(), &key, check)?;
-    let after = cursor.map(|cursor| read_cursor(&cursor, &order)).transpose()?;
+    let after = match cursor {
+        Some(_) if !has_pages => {
+            return Err(invalid(
+                "there are no further pages: no column that callers see tells all rows apart".to_owned(),
+            ));
+        }
+        Some(cursor) => Some(read_cursor(&cursor, &order)?),
+        None => None,
+    };
     let page_source = match &source.query {
         Some(sql) => PageSource::Query { sql: sql.clone(), values },
         None => PageSource::Table(source.table_name()),
@@ -138,7 +155,8 @@ fn read(
         Some(other) => return Err(invalid(format!("`count` is `exact` or `none`, not `{}`", shown(other)))),
     };
     let format = read_format(format.as_deref(), headers)?;
-    Ok(Asked { query: PageQuery { source: page_source, columns, conditions, order, after, limit }, counts, format })
+    let query = PageQuery { source: page_source, columns, conditions, order, after, limit, counts, is_asked };
+    Ok((query, Form { format, has_pages }))
 }
 
 /// The fields of [`RESERVED`], each once.
@@ -272,7 +290,7 @@ fn read_cursor(cursor: &str, order: &[OrderBy]) -> Result<Vec<Value>, TableError
 
 /// The cursor of the page behind this one, if there may be one.
 fn next_cursor(page: &Page, query: &PageQuery) -> Result<Option<String>, TableError> {
-    if page.n_rows < u64::from(query.limit) || query.order.is_empty() {
+    if page.n_rows < u64::from(query.limit) {
         return Ok(None);
     }
     let rows: Vec<&RawValue> = serde_json::from_slice(&page.rows).map_err(|error| misread(&error))?;
@@ -280,31 +298,40 @@ fn next_cursor(page: &Page, query: &PageQuery) -> Result<Option<String>, TableEr
     let last: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(last.get()).map_err(|error| misread(&error))?;
     let mut values = Vec::with_capacity(query.order.len());
     for OrderBy { column, .. } in &query.order {
-        let Some(value) = last.get(column.as_str()) else {
-            let message = format!("pages are ordered by `{}`, so `select` must have it", shown(column));
-            return Err(invalid(message));
-        };
-        values.push(exact(value)?);
+        let value = last.get(column.as_str());
+        let missing = || TableError::Misconfigured(format!("the rows have no column `{}`", shown(column)));
+        values.push(exact(value.ok_or_else(missing)?)?);
     }
     let json = serde_json::to_vec(&(order_text(&query.order), values)).map_err(|error| misread(&error))?;
     let cursor = BASE64_URL_SAFE_NO_PAD.encode(json);
-    // A column of long texts orders nothing that one could leaf through.
-    Ok((cursor.len() <= CURSOR_BYTES_MAX).then_some(cursor))
+    if cursor.len() > CURSOR_BYTES_MAX {
+        let columns = order_text(&query.order);
+        return Err(invalid(format!(
+            "the last row is too long to begin a page behind it: order by less than `{columns}`"
+        )));
+    }
+    Ok(Some(cursor))
 }
 
-/// A value that is equal to the column's: a number that no integer holds stays text.
+/// A value that is equal to the column's: a number that JSON's numbers do not hold stays text.
 fn exact(raw: &RawValue) -> Result<Value, TableError> {
     let value: Value = serde_json::from_str(raw.get()).map_err(|error| misread(&error))?;
     Ok(match value {
-        Value::Number(number) if number.is_f64() => Value::from(raw.get()),
+        Value::Number(number) if number.is_f64() && number.to_string() != raw.get() => Value::from(raw.get()),
         value => value,
     })
 }
 
 /// The response for a page.
-fn respond(page: Page, asked: &Asked, target: &http::Uri, without_body: bool) -> Result<Response<Body>, TableError> {
-    let next = next_cursor(&page, &asked.query)?;
-    let (body, kind) = match asked.format {
+fn respond(
+    page: Page,
+    query: &PageQuery,
+    Form { format, has_pages }: Form,
+    target: &http::Uri,
+    without_body: bool,
+) -> Result<Response<Body>, TableError> {
+    let next = if has_pages { next_cursor(&page, query)? } else { None };
+    let (body, kind) = match format {
         Format::Json => (page.rows, HeaderValue::from_static("application/json")),
         Format::Csv => (to_csv(&page.columns, &page.rows)?, HeaderValue::from_static("text/csv; charset=utf-8")),
     };
@@ -325,9 +352,21 @@ fn respond(page: Page, asked: &Asked, target: &http::Uri, without_body: bool) ->
         }
     }
     if !without_body {
-        *response.body_mut() = Body::from(body);
+        *response.body_mut() = Body::from(Bytes::from_owner(Held { body, _room: page.room }));
     }
     Ok(response)
+}
+
+/// A body that gives its room back when the connection has taken the last of it.
+struct Held {
+    body: Bytes,
+    _room: Option<PageRoom>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
 }
 
 /// The address of the next page, relative to the host.
@@ -385,22 +424,22 @@ mod tests {
         serde_json::from_value(source).unwrap()
     }
 
-    fn columns(names: &[&str]) -> SourceColumns {
+    fn columns_of(names: &[&str]) -> SourceColumns {
         let visible = Some(names.iter().map(|name| (*name).to_owned()).collect());
         SourceColumns { visible, key: vec!["id".to_owned()], parameters: Vec::new() }
     }
 
-    fn asked(query: &str) -> Result<Asked, TableError> {
+    fn asked(query: &str) -> Result<(PageQuery, Form), TableError> {
         let source = source(json!({"connection": "dw", "table": "orders"}));
-        read(&source, columns(&["id", "status", "total"]), query, &[], &HeaderMap::new())
+        read(&source, columns_of(&["id", "status", "total"]), query, &[], &HeaderMap::new())
     }
 
     #[test]
     fn a_request_is_read_as_it_is_meant() {
         let query = "status=eq.open&total=gte.1.5&id=in.(1,%22a,%22%22b%22,)&status=is.not_null&order=-total&limit=7\
                      &select=id,%20total&count=exact";
-        let Asked { query, counts, format } = asked(query).unwrap();
-        assert!(counts && format == Format::Json && query.limit == 7);
+        let (query, form) = asked(query).unwrap();
+        assert!(query.counts && query.is_asked && form.has_pages && form.format == Format::Json && query.limit == 7);
         let tests: Vec<_> = query.conditions.iter().map(|condition| (&*condition.column, &condition.test)).collect();
         assert_eq!(
             tests,
@@ -445,14 +484,14 @@ mod tests {
 
     #[test]
     fn a_cursor_is_good_for_its_own_order_and_keeps_numbers_exact() {
-        let Asked { query, .. } = asked("order=-total&limit=2").unwrap();
+        let (query, _) = asked("order=-total&limit=2").unwrap();
         let rows =
             Bytes::from_static(br#"[{"id":1,"total":2},{"id":9007199254740993,"total":0.10000000000000000001}]"#);
-        let page = Page { columns: Vec::new(), rows, n_rows: 2, total: None };
+        let page = Page { columns: Vec::new(), rows, n_rows: 2, total: None, room: None };
         let cursor = next_cursor(&page, &query).unwrap().unwrap();
         let values = read_cursor(&cursor, &query.order).unwrap();
         assert_eq!(values, [json!("0.10000000000000000001"), json!(9_007_199_254_740_993_i64)]);
-        assert!(read_cursor(&cursor, &asked("order=total").unwrap().query.order).is_err());
+        assert!(read_cursor(&cursor, &asked("order=total").unwrap().0.order).is_err());
         let crafted = |json: Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
         for crafted in [
             crafted(json!(["-total,id", [1]])),
@@ -465,6 +504,19 @@ mod tests {
         }
         let short = Page { n_rows: 1, ..page };
         assert_eq!(next_cursor(&short, &query).unwrap(), None, "it was the last page");
+    }
+
+    #[test]
+    fn a_page_has_the_columns_of_its_order_and_no_further_pages_without_a_visible_key() {
+        let (query, _) = asked("select=total&order=status").unwrap();
+        let columns = ["total", "status", "id"].map(str::to_owned);
+        assert_eq!(query.columns.as_deref(), Some(&columns[..]));
+        let source = source(json!({"connection": "dw", "table": "orders", "columns": ["status"]}));
+        let read = |query: &str| read(&source, columns_of(&["status"]), query, &[], &HeaderMap::new());
+        let (query, form) = read("order=status").unwrap();
+        assert!(!form.has_pages && order_text(&query.order) == "status");
+        assert!(read("cursor=AAAA").unwrap_err().to_string().contains("no further pages"));
+        assert!(!read("").unwrap().0.is_asked, "what the endpoint says is not the caller's");
     }
 
     #[test]
@@ -486,8 +538,9 @@ mod tests {
     fn a_querys_placeholders_come_from_the_address() {
         let source = source(json!({"connection": "dw", "query": "SELECT 1 WHERE :since < 1"}));
         let known = || SourceColumns { visible: None, key: Vec::new(), parameters: vec!["since".to_owned()] };
-        let asked = read(&source, known(), "since=5&x=eq.1", &[], &HeaderMap::new()).unwrap();
-        let PageSource::Query { values, .. } = asked.query.source else { panic!("a query") };
+        let (query, form) = read(&source, known(), "since=5&x=eq.1", &[], &HeaderMap::new()).unwrap();
+        assert!(!form.has_pages, "nothing tells its rows apart");
+        let PageSource::Query { values, .. } = query.source else { panic!("a query") };
         assert_eq!(values["since"], json!("5"));
         let error = read(&source, known(), "", &[], &HeaderMap::new()).unwrap_err();
         assert_eq!(error.to_string(), "the query field `since` is missing");

@@ -29,7 +29,7 @@ use crate::{
         names::TenantId,
         quota::{Day, Quota, Quotas, Usage, UsedUp},
     },
-    invoke::InvokeError,
+    invoke::{InvokeError, tables::WAITING_KIB_MAX},
 };
 
 /// Meters that are kept while nobody uses them, at most, of some 400 bytes. One that is gone takes along when its tenant's last requests
@@ -39,8 +39,11 @@ const METERS_MAX: u64 = 50_000;
 /// How long they are kept: longer than routes, which hold their tenant's meter, are remembered.
 const METER_IDLE_MAX: Duration = Duration::from_secs(300);
 
-/// Pages of tables that one tenant has in memory at once: a few databases' connections.
+/// Pages of tables that are read for one tenant at once: a few databases' connections.
 const PAGES_MAX: usize = 16;
+
+/// Pages of one tenant that are on their way to callers, in KiB: a quarter of what all may have.
+const PAGES_KIB_MAX: usize = WAITING_KIB_MAX / 4;
 
 /// A token bucket that holds one second's worth.
 type Bucket = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>;
@@ -124,8 +127,10 @@ pub(super) struct Meter {
     storage_bytes: AtomicU64,
     /// Kept while routes are read anew, which does not fill the bucket.
     rate: Mutex<Option<Arc<Rate>>>,
-    /// Held while a page of a table is in memory, before one that is shared by all tenants.
+    /// Held while a page of a table is read, before one that is shared by all tenants.
     pub(super) pages: Semaphore,
+    /// Held while pages are on their way to their callers, a permit for each KiB.
+    pub(super) page_bytes: Arc<Semaphore>,
     /// What is kept for the tenant, as it was when it was last looked at.
     pub(super) kept: tokio::sync::Mutex<Option<(Instant, u64)>>,
 }
@@ -284,6 +289,7 @@ impl Meters {
                 storage_bytes: AtomicU64::new(u64::MAX),
                 rate: Mutex::default(),
                 pages: Semaphore::new(PAGES_MAX),
+                page_bytes: Arc::new(Semaphore::new(PAGES_KIB_MAX)),
                 kept: tokio::sync::Mutex::default(),
             })
         };

@@ -4,20 +4,22 @@
 //! `ingress`).
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
+    data::Database,
     db::invocations::InvocationRecord,
     domain::{
         endpoint::TableSource,
         limits::Limits,
         names::{EndpointId, InvocationId, ScriptId},
-        page::{PageQuery, PageSource},
+        page::PageQuery,
         quota::Usage,
         rows::RowScope,
         sql::{Column, SqlError, SqlErrorCode},
@@ -28,8 +30,14 @@ use crate::{
 /// Most bytes of one page: it is held in memory while the next page's address is made.
 const PAGE_BYTES_MAX: usize = 16 << 20;
 
-/// Pages that are in memory at once, of all tenants; further ones wait.
+/// Pages that are read at once, of all tenants; further ones wait.
 pub(super) const PAGES_MAX: usize = 64;
+
+/// Pages that are on their way to callers, of all tenants, in KiB.
+pub(super) const WAITING_KIB_MAX: usize = 256 << 10;
+
+/// How long a page waits for its turn.
+const TURN_TIME: Duration = Duration::from_secs(5);
 
 /// Time for one page.
 const PAGE_TIME: Duration = Duration::from_secs(10);
@@ -60,7 +68,7 @@ pub struct TableCall {
 pub struct SourceColumns {
     /// Columns that callers may see, filter and order by; of a query without a list, they are not known.
     pub visible: Option<Vec<String>>,
-    /// Columns that tell rows apart, if any are known.
+    /// Columns that tell rows apart, if any are known. They may not be visible.
     pub key: Vec<String>,
     /// Names of the query's placeholders.
     pub parameters: Vec<String>,
@@ -77,7 +85,13 @@ pub struct Page {
     pub n_rows: u64,
     /// How many there are on all pages, if that was asked.
     pub total: Option<u64>,
+    /// To be held until the rows have left.
+    pub room: Option<PageRoom>,
 }
+
+/// Room for a page on its way to a caller.
+#[derive(Debug)]
+pub struct PageRoom(#[expect(dead_code, reason = "held, not looked at")] [OwnedSemaphorePermit; 2]);
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +99,9 @@ pub enum TableError {
     /// The caller asked for what there is not.
     #[error("{0}")]
     Invalid(String),
+    /// The database refused what the caller asked, in words that may say more than callers are to know.
+    #[error("the database refused the caller's words: {0}")]
+    Refused(String),
     /// The caller reaches no rows of this table.
     #[error("{0}")]
     NotAllowed(String),
@@ -94,6 +111,9 @@ pub enum TableError {
         /// The limit.
         limit_bytes: usize,
     },
+    /// Too many pages are read, or on their way to callers.
+    #[error("too many pages are read, or on their way to callers")]
+    Busy,
     /// The database took too long.
     #[error("{0}")]
     TimedOut(String),
@@ -110,9 +130,10 @@ impl TableError {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Invalid(_) => "invalid_filter",
+            Self::Invalid(_) | Self::Refused(_) => "invalid_filter",
             Self::NotAllowed(_) => "rows_not_allowed",
             Self::TooLarge { .. } => "page_too_large",
+            Self::Busy => "host_overloaded",
             Self::TimedOut(_) => "database_timeout",
             Self::Unavailable(_) => "database_unavailable",
             Self::Misconfigured(_) => "endpoint_misconfigured",
@@ -123,10 +144,10 @@ impl TableError {
     #[must_use]
     pub fn status(&self) -> u16 {
         match self {
-            Self::Invalid(_) | Self::TooLarge { .. } => 400,
+            Self::Invalid(_) | Self::Refused(_) | Self::TooLarge { .. } => 400,
             Self::NotAllowed(_) => 403,
             Self::TimedOut(_) => 504,
-            Self::Unavailable(_) => 503,
+            Self::Unavailable(_) | Self::Busy => 503,
             Self::Misconfigured(_) => 500,
         }
     }
@@ -136,10 +157,7 @@ impl TableError {
         let SqlError { code, message } = error;
         match code {
             SqlErrorCode::InvalidArgument | SqlErrorCode::UnknownColumn if is_asked => Self::Invalid(message),
-            // A value that is none of its column's type is refused by the server, in words that may say more than callers are to know.
-            SqlErrorCode::StatementFailed if is_asked => {
-                Self::Invalid("the database takes these values for no filter of their columns".to_owned())
-            }
+            SqlErrorCode::StatementFailed if is_asked => Self::Refused(message),
             SqlErrorCode::NotAllowed => Self::NotAllowed(message),
             SqlErrorCode::ResultTooLarge => Self::TooLarge { limit_bytes: PAGE_BYTES_MAX },
             SqlErrorCode::StatementTimeout => Self::TimedOut(message),
@@ -150,41 +168,25 @@ impl TableError {
 }
 
 impl Invoker {
-    /// What callers may ask of a table or a query.
-    ///
-    /// # Errors
-    /// If it cannot be found out.
-    pub async fn source_columns(&self, call: &TableCall) -> Result<SourceColumns, TableError> {
-        self.read_source_columns(call).await.map_err(|error| TableError::of(error, false))
-    }
-
-    async fn read_source_columns(&self, call: &TableCall) -> Result<SourceColumns, SqlError> {
-        let source = &call.source;
-        let TableSource { query, columns, key, .. } = source;
-        if let Some(sql) = query {
-            let parameters = self.database(call).await?.parameters(sql);
-            return Ok(SourceColumns { visible: columns.clone(), key: key.clone(), parameters });
-        }
-        let (all, primary_key) = self.database(call).await?.columns(source.table_name()).await?;
-        let visible = Some(columns.clone().unwrap_or(all));
-        let key = if key.is_empty() { primary_key } else { key.clone() };
-        Ok(SourceColumns { visible, key, parameters: Vec::new() })
-    }
-
-    /// Reads a page, and records that.
+    /// Reads a page, and records that, or why there is none. `read` turns the request into what is asked of the source, and whatever else it says.
     ///
     /// # Errors
     /// If there is no page; see [`TableError`].
-    pub async fn read_page(&self, call: &TableCall, query: &PageQuery, counts: bool) -> Result<Page, TableError> {
-        let started = Instant::now();
-        let started_at_ms = now_ms();
-        let page = tokio::time::timeout(PAGE_TIME.min(call.limits.deadline), self.page(call, query, counts)).await;
-        let page = page.unwrap_or_else(|_| Err(TableError::TimedOut("the database took too long".to_owned())));
+    pub async fn read_page<T: Send>(
+        &self,
+        call: &TableCall,
+        read: impl FnOnce(SourceColumns) -> Result<(PageQuery, T), TableError> + Send,
+    ) -> Result<(Page, PageQuery, T), TableError> {
+        let (started, started_at_ms) = (Instant::now(), now_ms());
+        let reading = tokio::time::timeout(PAGE_TIME.min(call.limits.deadline), self.page(call, read));
+        let page = reading.await.unwrap_or_else(|_| Err(TableError::TimedOut("the database took too long".to_owned())));
         let (status, code, log) = match &page {
             Ok(_) => (200, None, String::new()),
             Err(error) => (error.status(), Some(error.code().to_owned()), format!("{error}\n")),
         };
-        let (n_rows, n_bytes) = page.as_ref().map_or((0, 0), |page| (page.n_rows, page.rows.len() as u64));
+        let (rows, answer_bytes) = page.as_ref().map_or((0, 0), |(page, ..)| (page.n_rows, page.rows.len() as u64));
+        let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        call.routes.count(Usage { rows, answer_bytes, duration_us, ..Usage::of_request(status) });
         let record = InvocationRecord {
             id: call.request_id,
             tenant: call.routes.tenant_id,
@@ -196,31 +198,35 @@ impl Invoker {
             status,
             code,
             started_at_ms,
-            duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            duration_us,
             fuel: 0,
             dirty_pages: 0,
-            rows: n_rows,
-            answer_bytes: n_bytes,
+            rows,
+            answer_bytes,
             log,
             traceback: None,
             rerun: None,
             recording: None,
         };
-        let (duration_us, answer_bytes) = (record.duration_us, record.answer_bytes);
-        call.routes.count(Usage { rows: n_rows, answer_bytes, duration_us, ..Usage::of_request(status) });
         self.0.recorder.record(record, None);
         page
     }
 
-    async fn page(&self, call: &TableCall, query: &PageQuery, counts: bool) -> Result<Page, TableError> {
+    async fn page<T: Send>(
+        &self,
+        call: &TableCall,
+        read: impl FnOnce(SourceColumns) -> Result<(PageQuery, T), TableError> + Send,
+    ) -> Result<(Page, PageQuery, T), TableError> {
         // The tenant's before everybody's, so that nobody holds up others while it waits for itself.
-        let _own = call.routes.granted.meter().pages.acquire().await;
-        let _shared = self.0.pages.acquire().await;
+        let meter = Arc::clone(call.routes.granted.meter());
+        let busy = |_| TableError::Busy;
+        let _own = tokio::time::timeout(TURN_TIME, meter.pages.acquire()).await.map_err(busy)?;
+        let _shared = tokio::time::timeout(TURN_TIME, self.0.pages.acquire()).await.map_err(busy)?;
         let database = self.database(call).await.map_err(|error| TableError::of(error, false))?;
-        let has_values = matches!(&query.source, PageSource::Query { values, .. } if !values.is_empty());
-        let is_asked = has_values || !query.conditions.is_empty() || query.after.is_some() || query.columns.is_some();
-        let refused = |error| TableError::of(error, is_asked);
-        let cursor = database.page(query).await.map_err(refused)?;
+        let known = source_columns(&database, &call.source).await.map_err(|error| TableError::of(error, false))?;
+        let (query, more) = read(known)?;
+        let refused = |error| TableError::of(error, query.is_asked);
+        let cursor = database.page(&query).await.map_err(refused)?;
         let (columns, counter) = (cursor.columns().to_vec(), cursor.row_counter());
         let mut pieces = std::pin::pin!(cursor.into_json());
         let mut rows = BytesMut::new();
@@ -230,20 +236,40 @@ impl Invoker {
             }
             rows.extend_from_slice(&piece);
         }
-        let total = match counts {
-            true => Some(database.count(query).await.map_err(refused)?),
+        let total = match query.counts {
+            true => Some(database.count(&query).await.map_err(refused)?),
             false => None,
         };
-        let n_rows = counter.load(std::sync::atomic::Ordering::Relaxed);
-        Ok(Page { columns, rows: rows.freeze(), n_rows, total })
+        let n_rows = counter.load(Ordering::Relaxed);
+        let n_kib = u32::try_from(rows.len() >> 10).unwrap_or(u32::MAX);
+        let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(n_kib).map_err(|_| TableError::Busy);
+        let room = Some(PageRoom([take(&meter.page_bytes)?, take(&self.0.page_bytes)?]));
+        Ok((Page { columns, rows: rows.freeze(), n_rows, total, room }, query, more))
     }
 
     /// The source's database, for this caller.
-    async fn database(&self, call: &TableCall) -> Result<crate::data::Database, SqlError> {
+    async fn database(&self, call: &TableCall) -> Result<Database, SqlError> {
         let TableCall { routes, source, rows, limits, .. } = call;
         let name = source.connection.as_str();
         // Connections that are for some scripts only are for none here.
-        let target = self.0.directory.find_target(routes.tenant_id, ScriptId::NONE, name).await?;
-        self.0.connections.database(target, limits.sql).scoped(rows.as_deref())
+        let mut target = self.0.directory.find_target(routes.tenant_id, ScriptId::NONE, name).await?;
+        // GET changes nothing, whatever functions a view or a query calls.
+        target.url = target.url.reading_only();
+        self.0.readers.database(target, limits.sql).scoped(rows.as_deref())
     }
+}
+
+/// What callers may ask of a table or a query.
+async fn source_columns(database: &Database, source: &TableSource) -> Result<SourceColumns, SqlError> {
+    let TableSource { query, columns, key, .. } = source;
+    if let Some(sql) = query {
+        return Ok(SourceColumns { visible: columns.clone(), key: key.clone(), parameters: database.parameters(sql) });
+    }
+    let (all, primary_key) = database.columns(source.table_name()).await?;
+    if let Some(missing) = columns.iter().flatten().chain(key).find(|column| !all.contains(column)) {
+        let message = format!("the table has no column `{missing}`, which the endpoint's source names");
+        return Err(SqlError::new(SqlErrorCode::UnknownColumn, message));
+    }
+    let key = if key.is_empty() { primary_key } else { key.clone() };
+    Ok(SourceColumns { visible: Some(columns.clone().unwrap_or(all)), key, parameters: Vec::new() })
 }

@@ -249,7 +249,37 @@ async fn a_query_takes_its_values_from_the_address() {
     let next = get("least=0&order=-tens&limit=2").await.headers["x-next-cursor"].to_str().unwrap().to_owned();
     assert_eq!(ids(&get(&format!("least=0&order=-tens&limit=2&cursor={next}")).await), [1]);
     assert_eq!(get("").await.problem(), (400, "invalid_filter".to_owned()));
+    // What an expression gives has no type in SQLite, where any number is less than any text.
+    assert_eq!(ids(&get("least=0&tens=lt.20.5").await), [1, 2]);
+    assert_eq!(ids(&get("least=0&tens=gt.20.5").await), [3]);
+    let halves = "SELECT id, id / 2.0 AS half FROM salesforce.accounts WHERE half >= :least";
+    let source = json!({"connection": "dw_2", "query": halves, "key": ["half"], "page_rows": 1});
+    app.table_endpoint(&acme, "/halves", source, AuthMode::Public).await;
+    let (mut path, mut seen) = ("/acme/halves?least=1&order=-half".to_owned(), Vec::new());
+    while seen.len() < 5 {
+        let answer = app.get(&path).await;
+        seen.extend(ids(&answer));
+        let Some(next) = answer.headers.get("x-next-cursor") else { break };
+        path = format!("/acme/halves?least=1&order=-half&cursor={}", next.to_str().unwrap());
+    }
+    assert_eq!(seen, [3, 2], "pages end, and 0.5 is less than 1");
     assert_eq!(get("least=0&tens=eq.20) OR (1=1").await.json(), json!([]));
+    // What the caller did not say is not the caller's fault, and what it said is.
+    app.table_endpoint(
+        &acme,
+        "/typo",
+        json!({"connection": "dw_2", "schema": "salesforce", "table": "accounts", "columns": ["nome"]}),
+        AuthMode::Public,
+    )
+    .await;
+    let typo = app.get("/acme/typo?nome=eq.1").await;
+    assert_eq!(typo.problem(), (500, "endpoint_misconfigured".to_owned()));
+    let record = app.invocation(&acme, typo.headers["x-request-id"].to_str().unwrap()).await;
+    assert!(record.log.contains("no column `nome`"), "{record:?}");
+    let refused = get("least=0&nope=eq.1").await;
+    assert_eq!(refused.problem(), (400, "invalid_filter".to_owned()));
+    let record = app.invocation(&acme, refused.headers["x-request-id"].to_str().unwrap()).await;
+    assert!(record.status == 400 && record.log.contains("nope"), "{record:?}");
     // What changes is no query, whatever it is called.
     app.table_endpoint(
         &acme,
@@ -362,6 +392,30 @@ async fn row_filters_hold_for_tables_without_a_script() {
         assert_eq!(ids(&get(&unrestricted, "/acme/query?limit=1000").await).len(), 500, "{kind}");
         let nothing = key(json!([])).await;
         assert_eq!(get(&nothing, all).await.problem(), (403, "rows_not_allowed".to_owned()), "{kind}");
+        drop_schema(&app, kind, &schema).await;
+    }
+}
+
+#[tokio::test]
+async fn a_query_changes_nothing_whatever_functions_it_calls() {
+    for (kind, schema, app) in on_each("readonly").await {
+        let acme = app.acme().await;
+        let function = match kind {
+            "postgres" => format!(
+                "CREATE FUNCTION {schema}.spend() RETURNS INT LANGUAGE sql AS $$ UPDATE {schema}.orders SET note = 'spent' RETURNING 1 $$"
+            ),
+            "mysql" => format!(
+                "CREATE FUNCTION {schema}.spend() RETURNS INT MODIFIES SQL DATA BEGIN UPDATE {schema}.orders SET note = 'spent'; RETURN 1; END"
+            ),
+            _ => continue, // has no functions that change anything
+        };
+        run(&app, "define", &format!("db.execute('dw_2', \"{function}\")\nreturn []")).await;
+        let query = format!("SELECT {schema}.spend() AS spent");
+        app.table_endpoint(&acme, "/spend", json!({"connection": "dw_2", "query": query}), AuthMode::Public).await;
+        let answer = app.get("/acme/spend").await;
+        assert_eq!(answer.problem(), (500, "endpoint_misconfigured".to_owned()), "{kind}");
+        let spent = format!("return db.fetch('dw_2', '{schema}', 'orders', where={{'note': 'spent'}}) + []");
+        assert_eq!(run(&app, "spent", &spent).await, json!([]), "{kind}");
         drop_schema(&app, kind, &schema).await;
     }
 }
