@@ -40,6 +40,7 @@ use crate::{
         Db, DbError,
         signing_keys::{NewSigningKey, SigningKey},
         tokens::{EndpointsOfRoutes, NewToken},
+        uses::Presented,
     },
     domain::{
         exchange::TokenBearer,
@@ -71,7 +72,7 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 /// Tenants whose keys are remembered. They take 500 bytes with one key, at worst 60 KB.
 const TRUSTS_MAX: u64 = 10_000;
 
-/// How long the last use of a token waits to be written.
+/// How long the last use of a token or a key waits to be written.
 const USES_WRITTEN_AFTER: Duration = Duration::from_secs(1);
 
 /// What our own tokens say in `iss`.
@@ -235,7 +236,7 @@ pub struct Authenticator {
     verified: moka::sync::Cache<(TenantId, blake3::Hash), VerifiedToken>,
     /// With what `forgotten` was before it was read.
     trusts: moka::sync::Cache<TenantId, (u64, Arc<Trust>)>,
-    uses: Uses,
+    uses: Arc<Uses>,
     /// Counts [`Self::forget`]. What was read before a revocation may be remembered after it, by who was slow, and is not believed.
     forgotten: AtomicU64,
 }
@@ -248,17 +249,18 @@ impl Authenticator {
     }
 
     fn with_times(db: Db, vault: Arc<Vault>, egress: Arc<Egress>, times: Times) -> Self {
+        let uses = Arc::new(Uses::default());
         // What is read from a token takes some three times its text.
         let weigh = |_: &_, token: &VerifiedToken| u32::try_from(300 + 3 * token.bytes).unwrap_or(u32::MAX);
         let verified = moka::sync::Cache::builder().max_capacity(VERIFIED_BYTES_MAX).weigher(weigh);
         Self {
-            keys: ConsumerKeys::new(db.clone()),
+            keys: ConsumerKeys::new(db.clone(), Arc::clone(&uses)),
             db,
             vault,
             issuers: KeySets::new(egress, times),
             verified: verified.time_to_live(REMEMBERED_FOR).build(),
             trusts: moka::sync::Cache::builder().max_capacity(TRUSTS_MAX).time_to_live(REMEMBERED_FOR).build(),
-            uses: Uses::default(),
+            uses,
             forgotten: AtomicU64::new(0),
         }
     }
@@ -271,7 +273,7 @@ impl Authenticator {
         self.keys.forget();
     }
 
-    /// Writes when tokens were last used, for as long as the host runs.
+    /// Writes when tokens and keys were last used, for as long as the host runs.
     pub async fn keep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(USES_WRITTEN_AFTER).await;
@@ -279,10 +281,10 @@ impl Authenticator {
         }
     }
 
-    /// Writes now when tokens were last used.
+    /// Writes now when tokens and keys were last used.
     pub async fn write_uses(&self) {
         if let Err(error) = self.uses.write(&self.db).await {
-            tracing::warn!(%error, "when tokens were last used cannot be written");
+            tracing::warn!(%error, "when tokens and keys were last used cannot be written"); // that keeps nobody from calling
         }
     }
 
@@ -401,7 +403,7 @@ impl Authenticator {
             return Err(AuthError::TokenNotForMethod);
         }
         if let (Some(id), Some(noted)) = (&token.id, &token.noted) {
-            self.uses.note(tenant, id, noted, signed(at.now_ms));
+            self.uses.note(Presented::Token, tenant, id, noted, signed(at.now_ms));
         }
         Ok(token)
     }

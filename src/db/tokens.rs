@@ -11,9 +11,6 @@ use crate::{
     },
 };
 
-/// The last use of a token is noted when the one that is noted is this old.
-pub const LAST_USED_STEP_MS: i64 = 60_000;
-
 /// A token to be recorded before it is given out.
 #[derive(Debug, Clone)]
 pub struct NewToken {
@@ -61,17 +58,6 @@ pub struct Token {
     pub last_used_at_ms: Option<i64>,
     /// Milliseconds since 1970; `None` while it is good.
     pub revoked_at_ms: Option<i64>,
-}
-
-/// A use of a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenUse {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// The token.
-    pub id: String,
-    /// Milliseconds since 1970.
-    pub at_ms: i64,
 }
 
 #[derive(FromRow)]
@@ -193,32 +179,6 @@ impl Tokens<'_> {
         }
         tx.commit().await?;
         Ok(true)
-    }
-
-    /// Notes uses of tokens of any tenant, unless a later one, or one of the last minute, is noted. Drops no caches: it changes what
-    /// people see, and nothing that a host decides by.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn note_uses(self, uses: &[TokenUse]) -> Result<(), DbError> {
-        // In one order everywhere, so that hosts do not wait for each other in a circle.
-        let mut uses: Vec<_> = uses.iter().collect();
-        uses.sort_by(|one, other| one.id.cmp(&other.id));
-        let mut tx = self.0.log_writer.begin().await?;
-        for TokenUse { tenant, id, at_ms } in uses {
-            sqlx::query(
-                "UPDATE token SET last_used_at_ms = $3
-                 WHERE tenant_id = $1 AND id = $2 AND (last_used_at_ms IS NULL OR last_used_at_ms <= $4)",
-            )
-            .bind(tenant.0)
-            .bind(id)
-            .bind(at_ms)
-            .bind(at_ms - LAST_USED_STEP_MS)
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
-        Ok(())
     }
 
     /// The tenant's token of this id.

@@ -114,15 +114,7 @@ async fn a_column_that_a_newer_pqhost_adds_disturbs_no_host_that_runs() {
         let tenant = create_tenant(&db, "acme").await;
         let script = ensure_script(&db, tenant, "hello").await;
         let version = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
-        let token = NewToken {
-            id: "t".to_owned(),
-            name: "ci".to_owned(),
-            only: None,
-            methods: None,
-            claims: serde_json::Map::new(),
-            expires_at_ms: 9,
-        };
-        db.tokens().insert_token(tenant, &token).await.unwrap();
+        db.tokens().insert_token(tenant, &new_token("t")).await.unwrap();
         let holder = Holder::Tenant { tenant, role: crate::domain::people::Role::Author };
         let (id, hash) = ("c".to_owned(), "h".to_owned());
         let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms: 9 };
