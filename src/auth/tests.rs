@@ -1,7 +1,9 @@
 //! Tokens, good and forged.
 
 mod broken;
+mod key_server;
 mod outside;
+mod rows;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ipnet::IpNet;

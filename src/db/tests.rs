@@ -93,6 +93,7 @@ fn new_token(id: &str) -> NewToken {
         only: None,
         methods: None,
         claims: serde_json::Map::new(),
+        row_filters: None,
         expires_at_ms: 9,
     }
 }

@@ -4,10 +4,17 @@ use serde_json::{Map, Value};
 use sqlx::FromRow;
 
 use crate::{
-    db::{Db, DbError, credentials::TOKENS_SHOWN_MS, error::is_missing_reference, now_ms},
+    db::{
+        Db, DbError,
+        credentials::TOKENS_SHOWN_MS,
+        error::is_missing_reference,
+        json::{from_json, to_json},
+        now_ms,
+    },
     domain::{
         names::{EndpointId, TenantId},
         route::MethodSet,
+        rows::RowFilter,
     },
 };
 
@@ -24,6 +31,8 @@ pub struct NewToken {
     pub methods: Option<MethodSet>,
     /// What it says besides.
     pub claims: Map<String, Value>,
+    /// The only rows it reaches, if not all that scripts do.
+    pub row_filters: Option<Vec<RowFilter>>,
     /// Milliseconds since 1970.
     pub expires_at_ms: i64,
 }
@@ -50,6 +59,8 @@ pub struct Token {
     pub methods: Option<MethodSet>,
     /// What it was given to say besides.
     pub claims: Map<String, Value>,
+    /// The only rows it reaches, if not all that scripts do.
+    pub row_filters: Option<Vec<RowFilter>>,
     /// Milliseconds since 1970.
     pub created_at_ms: i64,
     /// Milliseconds since 1970.
@@ -68,6 +79,7 @@ struct Row {
     endpoint_route: Option<String>,
     methods: Option<String>,
     claims: Option<String>,
+    row_filters: Option<String>,
     created_at_ms: i64,
     expires_at_ms: i64,
     last_used_at_ms: Option<i64>,
@@ -78,8 +90,8 @@ struct Row {
 macro_rules! select {
     ($condition:literal) => {
         concat!(
-            "SELECT id, name, endpoint_route, methods, claims, created_at_ms, expires_at_ms, last_used_at_ms,
-             revoked_at_ms FROM token ",
+            "SELECT id, name, endpoint_route, methods, claims, row_filters, created_at_ms, expires_at_ms,
+             last_used_at_ms, revoked_at_ms FROM token ",
             $condition
         )
     };
@@ -95,18 +107,19 @@ impl Tokens<'_> {
     /// # Errors
     /// [`DbError::Unknown`] when there is no such tenant, or the database fails.
     pub async fn insert_token(self, tenant: TenantId, new: &NewToken) -> Result<(), DbError> {
-        let NewToken { id, name, only, methods, claims, expires_at_ms } = new;
+        let NewToken { id, name, only, methods, claims, row_filters, expires_at_ms } = new;
         let mut tx = self.0.begin_change(tenant, "create_token", format!("{id} {name}").trim_end()).await?;
         sqlx::query(
-            "INSERT INTO token (id, tenant_id, name, endpoint_route, methods, claims, created_at_ms, expires_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO token (id, tenant_id, name, endpoint_route, methods, claims, row_filters, created_at_ms, expires_at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(id)
         .bind(tenant.0)
         .bind(name)
         .bind(only.as_ref().map(|only| only.routes.join("\n")))
         .bind(methods.map(|methods| methods.to_string()))
-        .bind((!claims.is_empty()).then(|| Value::from(claims.clone()).to_string()))
+        .bind((!claims.is_empty()).then(|| to_json(claims)))
+        .bind(row_filters.as_ref().map(to_json))
         .bind(now_ms())
         .bind(expires_at_ms)
         .execute(&mut *tx)
@@ -241,6 +254,7 @@ impl TryFrom<Row> for Token {
             endpoint_route,
             methods,
             claims,
+            row_filters,
             created_at_ms,
             expires_at_ms,
             last_used_at_ms,
@@ -248,13 +262,14 @@ impl TryFrom<Row> for Token {
         } = row;
         let routes = endpoint_route.map(|routes| routes.split('\n').map(str::to_owned).collect());
         let methods = methods.map(|methods| methods.parse()).transpose();
-        let claims = claims.map(|claims| serde_json::from_str(&claims)).transpose();
+        let claims = claims.map(|claims| from_json("token", &claims)).transpose()?;
         Ok(Self {
             id,
             name,
             routes,
             methods: methods.map_err(|error| DbError::corrupt("token", error))?,
-            claims: claims.map_err(|error| DbError::corrupt("token", error))?.unwrap_or_default(),
+            claims: claims.unwrap_or_default(),
+            row_filters: row_filters.map(|filters| from_json("row filter", &filters)).transpose()?,
             created_at_ms,
             expires_at_ms,
             last_used_at_ms,

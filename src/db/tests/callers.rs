@@ -1,11 +1,15 @@
 //! Signing keys, issuers, and uses of tokens and keys.
 
-use super::*;
+use super::{
+    consumer_keys::{consumer_key, terms},
+    *,
+};
 use crate::db::issuers::{ISSUERS_MAX, NewIssuer};
 
 pub(super) fn issuer(name: &str) -> NewIssuer {
     let (issuer, jwks_url) = (name.to_owned(), format!("{name}/keys"));
-    NewIssuer { issuer, jwks_url, audience: "orders".to_owned() }
+    let row_filters = terms(None).row_filters;
+    NewIssuer { issuer, jwks_url, audience: "orders".to_owned(), row_filters }
 }
 
 #[tokio::test]
@@ -58,6 +62,14 @@ async fn issuers_are_of_one_tenant_and_bounded() {
     on_each(async |fresh| {
         let db = fresh.open().await;
         let (tenant, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
+        let made = db.issuers().insert_issuer(other, &issuer("https://a.example.com")).await.unwrap();
+        assert_eq!(made.row_filters, terms(None).row_filters);
+        let open = NewIssuer { row_filters: None, ..issuer("https://b.example.com") };
+        let open = db.issuers().insert_issuer(other, &open).await.unwrap();
+        assert_eq!(db.issuers().list_issuers(other).await.unwrap(), [made, open]);
+        for name in ["https://a.example.com", "https://b.example.com"] {
+            assert!(db.issuers().delete_issuer(other, name).await.unwrap());
+        }
         let names: Vec<_> = (0..ISSUERS_MAX).map(|n| format!("https://{n:02}.example.com")).collect();
         for name in names.iter().rev() {
             db.issuers().insert_issuer(tenant, &issuer(name)).await.unwrap();
@@ -93,11 +105,13 @@ async fn uses_are_noted_for_what_was_presented_and_never_backwards() {
         for id in ["t", "u"] {
             let claims = serde_json::json!({"a": "\u{0}"}).as_object().unwrap().clone();
             let methods = Some("GET,PUT".parse().unwrap());
-            let new = NewToken { methods, claims, ..new_token(id) };
+            let row_filters = terms(None).row_filters.filter(|_| id == "t");
+            let new = NewToken { methods, claims, row_filters, ..new_token(id) };
             db.tokens().insert_token(tenant, &new).await.unwrap();
             let found = db.tokens().find_token(tenant, id).await.unwrap().unwrap();
             assert_eq!((found.methods, found.claims, found.last_used_at_ms), (new.methods, new.claims, None));
-            db.consumer_keys().insert_key(tenant, &consumer_keys::consumer_key(id, None)).await.unwrap();
+            assert_eq!(found.row_filters, new.row_filters);
+            db.consumer_keys().insert_key(tenant, &consumer_key(id, None)).await.unwrap();
         }
         let last_used = async || {
             let mut last_used = Vec::new();

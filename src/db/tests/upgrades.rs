@@ -73,6 +73,7 @@ async fn keys_and_tokens_of_an_older_pqhost_are_of_the_only_kind_that_it_had() {
         assert_eq!(db.signing_keys().list(tenant).await.unwrap(), [key]);
         let token = db.tokens().find_token(tenant, "bound").await.unwrap().unwrap();
         assert_eq!((token.routes, token.methods, token.claims.len()), (Some(vec!["/a b".to_owned()]), None, 0));
+        assert_eq!(token.row_filters, None);
     })
     .await;
 }
