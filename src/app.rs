@@ -253,7 +253,7 @@ impl Host {
     }
 }
 
-/// Drops caches when another process, or this one, has changed the control database; and writes down which keys were used.
+/// Drops caches when another process, or this one, has changed the control database.
 async fn watch(db: Db, invoker: Invoker, auth: Arc<Authenticator>) {
     let mut seen = None;
     loop {
@@ -265,9 +265,6 @@ async fn watch(db: Db, invoker: Invoker, auth: Arc<Authenticator>) {
                 seen = Some(counter);
             }
             Err(error) => tracing::error!(%error, "cannot look for changes of the control database"),
-        }
-        if let Err(error) = auth.keys.write_uses().await {
-            tracing::warn!(%error, "the uses of consumer keys cannot be noted"); // a full disk keeps nobody from calling
         }
         tokio::time::sleep(CHANGE_POLL).await;
     }

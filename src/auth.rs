@@ -2,7 +2,8 @@
 //!
 //! Owns: issuing and verifying tokens, the tenants' signing keys, outside issuers' keys, passwords. Never: decides which endpoints need
 //! a token (see `ingress`).
-//! Invariants: the key fixes the algorithm, never the token's header; a token of ours whose row is missing or revoked is refused.
+//! Invariants: the key fixes the algorithm, never the token's header; a token of ours whose row is missing or revoked is refused; so is one
+//! whose claims have no value for a row filter of it or of its issuer.
 
 mod claims;
 pub mod consumer_keys;
@@ -40,12 +41,13 @@ use crate::{
         Db, DbError,
         signing_keys::{NewSigningKey, SigningKey},
         tokens::{EndpointsOfRoutes, NewToken},
+        uses::Presented,
     },
     domain::{
         exchange::TokenBearer,
         names::{EndpointId, TenantId, TenantName},
         route::MethodSet,
-        rows::Unresolved,
+        rows::{RowFilter, RowScope, Unresolved, resolve_filters},
         secret::Secret,
         signing::KeyAlgorithm,
     },
@@ -68,10 +70,11 @@ const VERIFIED_BYTES_MAX: u64 = 64 << 20;
 /// What is remembered is looked up anew after this time, in case its revocation went unnoticed.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
-/// Tenants whose keys are remembered. They take 500 bytes with one key, at worst 60 KB.
-const TRUSTS_MAX: u64 = 10_000;
+/// Tenants' keys and issuers that are remembered, in bytes, roughly: those of 10,000 usual tenants. With as many row filters as there may be
+/// a tenant's take 3 MB.
+const TRUSTS_BYTES_MAX: u64 = 16 << 20;
 
-/// How long the last use of a token waits to be written.
+/// How long the last use of a token or a key waits to be written.
 const USES_WRITTEN_AFTER: Duration = Duration::from_secs(1);
 
 /// What our own tokens say in `iss`.
@@ -162,13 +165,15 @@ pub struct TokenRequest {
     pub methods: Option<MethodSet>,
     /// What it says besides.
     pub claims: Map<String, Value>,
+    /// The only rows it reaches; all that scripts do if absent.
+    pub row_filters: Option<Vec<RowFilter>>,
 }
 
 impl TokenRequest {
     /// For everything that the tenant has.
     #[must_use]
     pub fn new(name: impl Into<String>, expires_in: Duration) -> Self {
-        Self { name: name.into(), expires_in, only: None, methods: None, claims: Map::new() }
+        Self { name: name.into(), expires_in, only: None, methods: None, claims: Map::new(), row_filters: None }
     }
 }
 
@@ -196,6 +201,8 @@ pub struct VerifiedToken {
     only: Option<Arc<[EndpointId]>>,
     /// The only methods it is for, if not all.
     methods: Option<MethodSet>,
+    /// The only rows it reaches, if not all.
+    rows: Option<Arc<RowScope>>,
     /// When it, or the key that signed it, ends, in milliseconds since 1970.
     good_until_ms: u64,
     /// When its last use was noted; an outside issuer's is not.
@@ -207,11 +214,17 @@ pub struct VerifiedToken {
 }
 
 impl VerifiedToken {
+    /// Bytes of memory that it takes, roughly: what is read from a token takes some three times its text.
+    fn weight(&self) -> usize {
+        300 + 3 * self.bytes + self.rows.as_ref().map_or(0, |rows| rows.bytes())
+    }
+
     /// Who presented it.
     #[must_use]
     pub fn bearer(self) -> TokenBearer {
-        let Self { id, issuer, claims, methods, only: _, good_until_ms: _, noted: _, bytes: _, read_at: _ } = self;
-        TokenBearer { id, issuer, claims, methods, rows: None }
+        let Self { id, issuer, claims, methods, rows, only: _, good_until_ms: _, noted: _, bytes: _, read_at: _ } =
+            self;
+        TokenBearer { id, issuer, claims, methods, rows }
     }
 }
 
@@ -235,7 +248,7 @@ pub struct Authenticator {
     verified: moka::sync::Cache<(TenantId, blake3::Hash), VerifiedToken>,
     /// With what `forgotten` was before it was read.
     trusts: moka::sync::Cache<TenantId, (u64, Arc<Trust>)>,
-    uses: Uses,
+    uses: Arc<Uses>,
     /// Counts [`Self::forget`]. What was read before a revocation may be remembered after it, by who was slow, and is not believed.
     forgotten: AtomicU64,
 }
@@ -248,17 +261,19 @@ impl Authenticator {
     }
 
     fn with_times(db: Db, vault: Arc<Vault>, egress: Arc<Egress>, times: Times) -> Self {
-        // What is read from a token takes some three times its text.
-        let weigh = |_: &_, token: &VerifiedToken| u32::try_from(300 + 3 * token.bytes).unwrap_or(u32::MAX);
+        let uses = Arc::new(Uses::default());
+        let weigh = |_: &_, token: &VerifiedToken| u32::try_from(token.weight()).unwrap_or(u32::MAX);
         let verified = moka::sync::Cache::builder().max_capacity(VERIFIED_BYTES_MAX).weigher(weigh);
+        let weigh = |_: &_, (_, trust): &(u64, Arc<Trust>)| u32::try_from(trust.bytes()).unwrap_or(u32::MAX);
+        let trusts = moka::sync::Cache::builder().max_capacity(TRUSTS_BYTES_MAX).weigher(weigh);
         Self {
-            keys: ConsumerKeys::new(db.clone()),
+            keys: ConsumerKeys::new(db.clone(), Arc::clone(&uses)),
             db,
             vault,
             issuers: KeySets::new(egress, times),
             verified: verified.time_to_live(REMEMBERED_FOR).build(),
-            trusts: moka::sync::Cache::builder().max_capacity(TRUSTS_MAX).time_to_live(REMEMBERED_FOR).build(),
-            uses: Uses::default(),
+            trusts: trusts.time_to_live(REMEMBERED_FOR).build(),
+            uses,
             forgotten: AtomicU64::new(0),
         }
     }
@@ -271,7 +286,7 @@ impl Authenticator {
         self.keys.forget();
     }
 
-    /// Writes when tokens were last used, for as long as the host runs.
+    /// Writes when tokens and keys were last used, for as long as the host runs.
     pub async fn keep(self: Arc<Self>) {
         loop {
             tokio::time::sleep(USES_WRITTEN_AFTER).await;
@@ -279,10 +294,10 @@ impl Authenticator {
         }
     }
 
-    /// Writes now when tokens were last used.
+    /// Writes now when tokens and keys were last used.
     pub async fn write_uses(&self) {
         if let Err(error) = self.uses.write(&self.db).await {
-            tracing::warn!(%error, "when tokens were last used cannot be written");
+            tracing::warn!(%error, "when tokens and keys were last used cannot be written"); // that keeps nobody from calling
         }
     }
 
@@ -309,7 +324,7 @@ impl Authenticator {
     /// Issues a token of the tenant; its first one makes its signing key. `db` tells who does.
     ///
     /// # Errors
-    /// If the key cannot be used, the lifetime is absurd, or the claims are reserved or too large.
+    /// If the key cannot be used, the lifetime is absurd, or the claims are reserved, too large, or say nothing for a row filter.
     pub async fn create_token(
         &self,
         db: &Db,
@@ -317,7 +332,7 @@ impl Authenticator {
         name: &TenantName,
         new: TokenRequest,
     ) -> Result<IssuedToken, AuthError> {
-        let TokenRequest { name: token_name, expires_in, only, methods, claims: given } = new;
+        let TokenRequest { name: token_name, expires_in, only, methods, claims: given, row_filters } = new;
         if let Some(reserved) = RESERVED_CLAIMS.into_iter().find(|reserved| given.contains_key(*reserved)) {
             return Err(AuthError::ReservedClaim(reserved));
         }
@@ -345,6 +360,8 @@ impl Authenticator {
             Some(routes) => drop(claims.insert("endpoint".to_owned(), json!(routes))),
         }
         claims.extend(given.clone());
+        // Refused here, not when it is presented.
+        reach(row_filters.as_deref(), &claims)?;
 
         let key = match db.signing_keys().list(tenant).await?.into_iter().next() {
             Some(key) => key,
@@ -355,7 +372,8 @@ impl Authenticator {
         if text.len() > TOKEN_BYTES_MAX {
             return Err(AuthError::TokenTooLarge { limit_bytes: TOKEN_BYTES_MAX });
         }
-        let row = NewToken { id: id.clone(), name: token_name, only, methods, claims: given, expires_at_ms };
+        let name = token_name;
+        let row = NewToken { id: id.clone(), name, only, methods, claims: given, row_filters, expires_at_ms };
         db.tokens().insert_token(tenant, &row).await?;
         Ok(IssuedToken { id, text: text.into(), expires_at_ms })
     }
@@ -401,7 +419,7 @@ impl Authenticator {
             return Err(AuthError::TokenNotForMethod);
         }
         if let (Some(id), Some(noted)) = (&token.id, &token.noted) {
-            self.uses.note(tenant, id, noted, signed(at.now_ms));
+            self.uses.note(Presented::Token, tenant, id, noted, signed(at.now_ms));
         }
         Ok(token)
     }
@@ -457,6 +475,7 @@ impl Authenticator {
             Some(_) => Some(Arc::from(self.db.tokens().list_endpoints_of(tenant, &id).await?)),
             None => None,
         };
+        let rows = reach(row.row_filters.as_deref(), &claims)?;
         let key_until = key.verifies_until_ms.and_then(|until| u64::try_from(until).ok());
         Ok(VerifiedToken {
             id: Some(id),
@@ -464,6 +483,7 @@ impl Authenticator {
             claims: Arc::new(claims),
             only,
             methods: row.methods,
+            rows,
             good_until_ms: good_until_ms.min(key_until.unwrap_or(u64::MAX)),
             noted: Some(Arc::new(AtomicI64::new(row.last_used_at_ms.unwrap_or(0)))),
             bytes,
@@ -482,6 +502,7 @@ impl Authenticator {
         let bytes = token.bytes();
         let claims = token.verify(&key)?;
         let checked = claims::check(&claims, &issuer.audience, at.now_ms / 1000)?;
+        let rows = reach(issuer.row_filters.as_deref(), &claims)?;
         Ok(VerifiedToken {
             good_until_ms: checked.good_until_ms(),
             id: checked.id,
@@ -489,11 +510,18 @@ impl Authenticator {
             claims: Arc::new(claims),
             only: None,
             methods: None,
+            rows,
             noted: None,
             bytes,
             read_at: at.read_at,
         })
     }
+}
+
+/// The rows that whoever has these claims reaches, if not all.
+fn reach(filters: Option<&[RowFilter]>, claims: &Map<String, Value>) -> Result<Option<Arc<RowScope>>, Unresolved> {
+    // A token has no attributes.
+    filters.map(|filters| resolve_filters(filters, &Map::new(), claims)).transpose()
 }
 
 /// The token in a field of the scheme `Bearer` or `JWT`.

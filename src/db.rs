@@ -46,6 +46,7 @@ use crate::{
         transfer::Transfer,
         usage::UsageLog,
         users::Users,
+        uses::Uses,
         versions::Versions,
     },
     domain::{control_database::ControlDatabase, names::TenantId},
@@ -63,6 +64,7 @@ mod error;
 pub mod idempotency;
 pub mod invocations;
 pub mod issuers;
+mod json;
 pub mod members;
 pub mod migrations;
 pub mod previews;
@@ -79,6 +81,7 @@ pub mod tokens;
 pub mod transfer;
 pub mod usage;
 pub mod users;
+pub mod uses;
 pub mod versions;
 
 /// How long a statement waits for another process or task that writes.
@@ -239,6 +242,12 @@ impl Db {
     #[must_use]
     pub fn tokens(&self) -> Tokens<'_> {
         Tokens(self)
+    }
+
+    /// Statements about uses of tokens and consumer keys.
+    #[must_use]
+    pub fn uses(&self) -> Uses<'_> {
+        Uses(self)
     }
 
     /// Keys that sign tokens.

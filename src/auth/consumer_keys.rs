@@ -1,12 +1,11 @@
 //! Keys that consumers of a tenant's endpoints present.
 //!
-//! Owns: their form, issuing and verifying them, noting that they are used. Never: reads a request (see `ingress`).
+//! Owns: their form, issuing and verifying them. Never: reads a request (see `ingress`).
 //! Invariant: a key whose row filters have no value for its holder lets nobody in.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -15,10 +14,11 @@ use std::{
 use serde_json::Map;
 
 use crate::{
-    auth::AuthError,
+    auth::{AuthError, uses::Uses},
     db::{
         Db,
         consumer_keys::{ConsumerKey, KeyTerms, NewConsumerKey},
+        uses::Presented,
     },
     domain::{
         exchange::KeyHolder,
@@ -44,15 +44,6 @@ const CACHED_MAX: u64 = 50_000;
 
 /// A remembered key is verified anew after this time, in case its revocation went unnoticed.
 const CACHED_FOR: Duration = Duration::from_secs(60);
-
-/// The use of a key is noted at most this often, so that reading does not become writing.
-const USE_STEP_MS: i64 = 60_000;
-
-/// Uses that wait to be written, at most. What is beyond is noted with a later use.
-const USES_MAX: usize = 50_000;
-
-/// Uses that are written at once.
-const USES_WRITTEN_MAX: usize = 500;
 
 /// A new key. Its text is not kept anywhere.
 #[derive(Debug)]
@@ -93,16 +84,14 @@ pub struct ConsumerKeys {
     verified: moka::sync::Cache<blake3::Hash, Arc<Known>>,
     /// Counts [`Self::forget`], so that what was read before a revocation is not remembered after it.
     forgotten: AtomicU64,
-    /// Uses that are not written yet, by key.
-    uses: Mutex<HashMap<Arc<str>, (TenantId, i64)>>,
+    uses: Arc<Uses>,
 }
 
 impl ConsumerKeys {
     /// Keys whose hashes are in `db`.
-    #[must_use]
-    pub fn new(db: Db) -> Self {
+    pub(super) fn new(db: Db, uses: Arc<Uses>) -> Self {
         let verified = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        Self { db, verified, forgotten: AtomicU64::new(0), uses: Mutex::default() }
+        Self { db, verified, forgotten: AtomicU64::new(0), uses }
     }
 
     /// Reads keys anew from now on.
@@ -168,7 +157,8 @@ impl ConsumerKeys {
         if !is_for_endpoint || !is_for_method {
             return Err(AuthError::KeyNotForEndpoint);
         }
-        self.note_use(&known, now);
+        let Known { tenant, noted_at_ms, .. } = &*known;
+        self.uses.note(Presented::ConsumerKey, *tenant, &known.key.holder.id, noted_at_ms, now);
         Ok(known.key.clone())
     }
 
@@ -184,41 +174,6 @@ impl ConsumerKeys {
         let holder = KeyHolder { id: id.into(), attributes, methods, rows };
         let noted_at_ms = AtomicI64::new(last_used_at_ms.unwrap_or(0));
         Ok(Known { tenant, key: VerifiedKey { holder, rate_limit }, endpoints, expires_at_ms, noted_at_ms })
-    }
-
-    fn note_use(&self, known: &Known, now: i64) {
-        let noted = known.noted_at_ms.load(Ordering::Relaxed);
-        let is_due = now - noted >= USE_STEP_MS;
-        if !is_due || known.noted_at_ms.compare_exchange(noted, now, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            return;
-        }
-        let mut uses = self.uses();
-        if uses.len() < USES_MAX {
-            uses.insert(Arc::clone(&known.key.holder.id), (known.tenant, now));
-        }
-    }
-
-    /// Writes when keys were used, as many as is done in a moment: to be called again and again.
-    ///
-    /// # Errors
-    /// If the database fails. What was to be written then is noted with a later use.
-    pub async fn write_uses(&self) -> Result<(), AuthError> {
-        let mut written: Vec<(TenantId, Arc<str>, i64)> = {
-            let mut uses = self.uses();
-            let ids: Vec<_> = uses.keys().take(USES_WRITTEN_MAX).cloned().collect();
-            ids.into_iter().filter_map(|id| uses.remove(&id).map(|(tenant, at_ms)| (tenant, id, at_ms))).collect()
-        };
-        if written.is_empty() {
-            return Ok(());
-        }
-        written.sort_by(|one, other| one.1.cmp(&other.1)); // hosts that write at the same time do not wait for each other crosswise
-        self.db.consumer_keys().note_uses(&written).await?;
-        Ok(())
-    }
-
-    fn uses(&self) -> MutexGuard<'_, HashMap<Arc<str>, (TenantId, i64)>> {
-        // A map of times is never half changed.
-        self.uses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Tokens, good and forged.
 
 mod broken;
+mod key_server;
 mod outside;
+mod rows;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use ipnet::IpNet;
@@ -10,7 +12,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    db::endpoints::NewEndpoint,
+    db::{endpoints::NewEndpoint, uses::Use},
     domain::{control_database::ControlDatabase, exchange::AuthMode},
 };
 
@@ -363,13 +365,13 @@ async fn the_last_use_of_a_token_is_noted_once_a_minute_and_drops_no_caches() {
     // Within the minute no more, whatever is remembered here or by another host.
     fixture.auth.forget();
     fixture.verify(&format!("Bearer {text}")).await.unwrap();
-    let id = claims_of(&text)["jti"].as_str().unwrap().to_owned();
-    let by_another = |at_ms| [crate::db::tokens::TokenUse { tenant, id: id.clone(), at_ms }];
-    db.tokens().note_uses(&by_another(first + 59_000)).await.unwrap();
+    let id: Arc<str> = claims_of(&text)["jti"].as_str().unwrap().into();
+    let by_another = |at_ms| [Use { presented: Presented::Token, tenant, id: Arc::clone(&id), at_ms }];
+    db.uses().note_uses(&by_another(first + 59_000)).await.unwrap();
     fixture.auth.write_uses().await;
     assert_eq!(last_used(&text).await, Some(first));
-    db.tokens().note_uses(&by_another(first + 60_000)).await.unwrap();
-    db.tokens().note_uses(&by_another(first + 30_000)).await.unwrap();
+    db.uses().note_uses(&by_another(first + 60_000)).await.unwrap();
+    db.uses().note_uses(&by_another(first + 30_000)).await.unwrap();
     assert_eq!(last_used(&text).await, Some(first + 60_000), "a host that is behind takes nothing back");
 }
 

@@ -7,9 +7,12 @@ use serde_json::Value;
 use crate::{
     auth::{AuthError, ISSUER, jwks, key_context, keys::VerifyingKey},
     db::{Db, signing_keys::SigningKey},
-    domain::{names::TenantId, signing::KeyAlgorithm},
+    domain::{names::TenantId, rows::RowFilter, signing::KeyAlgorithm},
     vault::Vault,
 };
+
+/// What a key of a tenant takes in memory, with its public part as JSON, in bytes, roughly.
+const KEY_BYTES: usize = 300;
 
 /// What a tenant trusts.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub(super) struct Issuer {
     pub(super) name: Arc<str>,
     pub(super) jwks_url: Arc<str>,
     pub(super) audience: String,
+    /// The only rows that its tokens reach, if not all.
+    pub(super) row_filters: Option<Vec<RowFilter>>,
 }
 
 impl Trust {
@@ -47,8 +52,15 @@ impl Trust {
             name: row.issuer.into(),
             jwks_url: row.jwks_url.into(),
             audience: row.audience,
+            row_filters: row.row_filters,
         });
         Ok(Self { keys, issuers: issuers.collect() })
+    }
+
+    /// Bytes of memory that it takes, roughly.
+    pub(super) fn bytes(&self) -> usize {
+        let Self { keys, issuers } = self;
+        200 + KEY_BYTES * keys.len() + issuers.iter().map(Issuer::bytes).sum::<usize>()
     }
 
     /// The tenant's own key of this name, if it still verifies.
@@ -65,6 +77,14 @@ impl Trust {
     /// The keys that others may verify the tenant's tokens with.
     pub(super) fn public_keys(&self, now_ms: i64) -> Vec<&Value> {
         self.keys.iter().filter(|key| key.verifies(now_ms)).filter_map(|key| key.public.as_ref()).collect()
+    }
+}
+
+impl Issuer {
+    fn bytes(&self) -> usize {
+        let Self { name, jwks_url, audience, row_filters } = self;
+        let filters = row_filters.iter().flatten().map(RowFilter::bytes).sum::<usize>();
+        size_of::<Self>() + name.len() + jwks_url.len() + audience.len() + filters
     }
 }
 

@@ -6,6 +6,7 @@ pub(super) mod endpoints;
 mod keys;
 pub(super) mod local;
 pub(super) mod quotas;
+mod reach;
 mod serving;
 
 use std::{

@@ -13,8 +13,11 @@ use crate::cli::{
 pub(super) async fn token(target: &Target, command: TokenCommand, output: Output) -> Result<()> {
     let client = Client::new(target, output).await?;
     match command {
-        TokenCommand::Create { tenant, expires, endpoints, methods, claims, name } => {
+        TokenCommand::Create { tenant, expires, endpoints, methods, claims, reach, name } => {
             let mut body = json!({ "name": name, "methods": methods, "expires_in": expires.as_secs() });
+            if let Some(filters) = reach.filters()? {
+                body["row_filters"] = json!(filters);
+            }
             if !endpoints.is_empty() {
                 body["endpoints"] = json!(endpoints);
             }
@@ -29,7 +32,17 @@ pub(super) async fn token(target: &Target, command: TokenCommand, output: Output
         }
         TokenCommand::List { tenant } => {
             let tokens = client.list(&in_tenant(&tenant, &["tokens"])).await?;
-            let columns = ["id", "name", "endpoints", "methods", "claims", "expires_at", "last_used_at", "revoked_at"];
+            let columns = [
+                "id",
+                "name",
+                "endpoints",
+                "methods",
+                "claims",
+                "row_filters",
+                "expires_at",
+                "last_used_at",
+                "revoked_at",
+            ];
             output.items(&columns, &tokens);
         }
     }
@@ -65,8 +78,11 @@ pub(super) async fn signing_key(target: &Target, command: SigningKeyCommand, out
 pub(super) async fn issuer(target: &Target, command: IssuerCommand, output: Output) -> Result<()> {
     let client = Client::new(target, output).await?;
     match command {
-        IssuerCommand::Add { tenant, issuer, jwks_url, audience } => {
-            let body = json!({ "issuer": issuer, "jwks_url": jwks_url, "audience": audience });
+        IssuerCommand::Add { tenant, issuer, jwks_url, audience, reach } => {
+            let mut body = json!({ "issuer": issuer, "jwks_url": jwks_url, "audience": audience });
+            if let Some(filters) = reach.filters()? {
+                body["row_filters"] = json!(filters);
+            }
             let added: Value = client.post(&in_tenant(&tenant, &["issuers"]), &body).await?;
             output.done(&format!("tenant `{tenant}` accepts tokens of `{}`", escaped(&issuer)), &added);
         }
@@ -78,7 +94,7 @@ pub(super) async fn issuer(target: &Target, command: IssuerCommand, output: Outp
         }
         IssuerCommand::List { tenant } => {
             let issuers = client.list(&in_tenant(&tenant, &["issuers"])).await?;
-            output.items(&["issuer", "jwks_url", "audience", "created_at"], &issuers);
+            output.items(&["issuer", "jwks_url", "audience", "row_filters", "created_at"], &issuers);
         }
     }
     Ok(())

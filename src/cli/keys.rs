@@ -1,17 +1,12 @@
 //! Commands on consumer keys.
 
-use std::fs;
-
 use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
-use crate::{
-    cli::{
-        args::{KeyArgs, KeyCommand},
-        client::{Client, Target, in_tenant},
-        output::{Output, escaped},
-    },
-    domain::rows::RowFilter,
+use crate::cli::{
+    args::{KeyArgs, KeyCommand},
+    client::{Client, Target, in_tenant},
+    output::{Output, escaped},
 };
 
 pub(super) async fn key(target: &Target, command: KeyCommand, output: Output) -> Result<()> {
@@ -51,21 +46,13 @@ pub(super) async fn key(target: &Target, command: KeyCommand, output: Output) ->
 }
 
 fn body(terms: KeyArgs) -> Result<Value> {
-    let KeyArgs { name, endpoints, methods, attributes, rows, rows_from, no_rows: _, all_rows, rate } = terms;
-    let filters: Option<Vec<RowFilter>> = match rows_from {
-        Some(file) => {
-            let text = fs::read(&file).with_context(|| format!("cannot read `{}`", file.display()))?;
-            let filters = serde_json::from_slice(&text);
-            Some(filters.with_context(|| format!("`{}` is no JSON list of row filters", file.display()))?)
-        }
-        None => (!all_rows).then_some(rows),
-    };
+    let KeyArgs { name, endpoints, methods, attributes, reach, rate } = terms;
     Ok(json!({
         "name": name,
         "endpoints": (!endpoints.is_empty()).then_some(endpoints),
         "methods": methods,
         "attributes": attributes.into_iter().collect::<Map<_, _>>(),
-        "row_filters": filters,
+        "row_filters": reach.filters()?,
         "rate_limit": rate,
     }))
 }

@@ -13,6 +13,7 @@ use crate::{
         extract::{Created, InQuery, Json, Page, PageQuery, time},
     },
     db::issuers::{Issuer as IssuerRow, NewIssuer},
+    domain::rows::{RowFilter, check_filters_by_claims},
     problem::api::ApiError,
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Issuer {
     issuer: String,
     jwks_url: String,
     audience: String,
+    /// The only rows that its tokens reach; all that scripts do when null
+    row_filters: Option<Vec<RowFilter>>,
     created_at: String,
 }
 
@@ -44,6 +47,9 @@ pub(super) struct AddIssuer {
     /// What its tokens for this tenant say in `aud`, to the letter
     #[schema(max_length = 500)]
     audience: String,
+    /// The only rows that its tokens reach, whatever scripts ask for: values, or claims of the token. All that scripts reach when null or left
+    /// out
+    row_filters: Option<Vec<RowFilter>>,
 }
 
 /// Which issuer.
@@ -74,7 +80,7 @@ pub(super) async fn list_issuers(
     responses((status = 201, description = "Accepted from now on", body = Issuer)))]
 pub(super) async fn add_issuer(
     scope: InTenant,
-    Json(AddIssuer { issuer, jwks_url, audience }): Json<AddIssuer>,
+    Json(AddIssuer { issuer, jwks_url, audience, row_filters }): Json<AddIssuer>,
 ) -> Result<Created<Issuer>, ApiError> {
     for (field, text) in [("issuer", &issuer), ("audience", &audience)] {
         if text.is_empty() || text.len() > NAME_BYTES_MAX || text.chars().any(char::is_control) {
@@ -85,7 +91,9 @@ pub(super) async fn add_issuer(
     if issuer == ISSUER {
         return Err(ApiError::Invalid(format!("`{ISSUER}` is the issuer of the tenant's own tokens")));
     }
-    let new = NewIssuer { issuer, jwks_url: checked_url(&jwks_url)?, audience };
+    check_filters_by_claims(row_filters.as_deref().unwrap_or_default())
+        .map_err(|error| ApiError::Invalid(error.to_string()))?;
+    let new = NewIssuer { issuer, jwks_url: checked_url(&jwks_url)?, audience, row_filters };
     Ok(Created(Issuer::from(scope.db.issuers().insert_issuer(scope.id(), &new).await?)))
 }
 
@@ -122,7 +130,7 @@ fn checked_url(text: &str) -> Result<String, ApiError> {
 
 impl From<IssuerRow> for Issuer {
     fn from(row: IssuerRow) -> Self {
-        let IssuerRow { issuer, jwks_url, audience, created_at_ms } = row;
-        Self { issuer, jwks_url, audience, created_at: time(created_at_ms) }
+        let IssuerRow { issuer, jwks_url, audience, row_filters, created_at_ms } = row;
+        Self { issuer, jwks_url, audience, row_filters, created_at: time(created_at_ms) }
     }
 }

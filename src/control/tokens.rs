@@ -20,6 +20,7 @@ use crate::{
     domain::{
         names::TenantName,
         route::{InvalidMethods, MethodSet},
+        rows::{RowFilter, check_filters_by_claims},
     },
     problem::api::ApiError,
 };
@@ -42,6 +43,8 @@ pub(super) struct Token {
     /// What it says besides what the host sets
     #[schema(value_type = Object)]
     claims: Map<String, Value>,
+    /// The only rows that it reaches; all that scripts do when null
+    row_filters: Option<Vec<RowFilter>>,
     created_at: String,
     expires_at: String,
     /// To the minute
@@ -72,6 +75,9 @@ pub(super) struct CreateEndpointToken {
     #[serde(default)]
     #[schema(value_type = Object)]
     claims: Map<String, Value>,
+    /// The only rows that it reaches, whatever scripts ask for: values or claims, also those that the host sets. All that scripts reach when null
+    /// or left out; consumer keys have to say it, tokens were there before row filters were
+    row_filters: Option<Vec<RowFilter>>,
 }
 
 /// A token that was created. It is not shown again.
@@ -102,7 +108,7 @@ pub(super) async fn create_token(
     scope: InTenant,
     Json(new): Json<CreateEndpointToken>,
 ) -> Result<Created<NewEndpointToken>, ApiError> {
-    let CreateEndpointToken { name, endpoints, endpoint, methods, expires_in, claims } = new;
+    let CreateEndpointToken { name, endpoints, endpoint, methods, expires_in, claims, row_filters } = new;
     if name.chars().count() > 200 || name.chars().any(char::is_control) {
         return Err(ApiError::Invalid("`name` may have 200 characters, none of them control characters".to_owned()));
     }
@@ -125,7 +131,10 @@ pub(super) async fn create_token(
     if seconds == 0 || seconds > TIME_MAX_SECONDS {
         return Err(ApiError::Invalid(format!("`expires_in` must be 1 to {TIME_MAX_SECONDS}, not {seconds}")));
     }
-    let request = TokenRequest { name, expires_in: Duration::from_secs(seconds), only, methods, claims };
+    check_filters_by_claims(row_filters.as_deref().unwrap_or_default())
+        .map_err(|error| ApiError::Invalid(error.to_string()))?;
+    let expires_in = Duration::from_secs(seconds);
+    let request = TokenRequest { name, expires_in, only, methods, claims, row_filters };
     let token = control.auth.create_token(&scope.db, scope.id(), &scope.tenant.name, request).await?;
     let text = token.text.expose_str().map_err(|error| ApiError::Host(error.to_string()))?;
     Ok(Created(NewEndpointToken { id: token.id, token: text.to_owned(), expires_at: time(token.expires_at_ms) }))
@@ -167,6 +176,7 @@ impl From<TokenRow> for Token {
             routes,
             methods,
             claims,
+            row_filters,
             created_at_ms,
             expires_at_ms,
             last_used_at_ms,
@@ -178,6 +188,7 @@ impl From<TokenRow> for Token {
             endpoints: routes,
             methods: methods.map(|methods| methods.to_string()),
             claims,
+            row_filters,
             created_at: time(created_at_ms),
             expires_at: time(expires_at_ms),
             last_used_at: last_used_at_ms.map(time),

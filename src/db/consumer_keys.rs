@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use sqlx::FromRow;
 
 use crate::{
-    db::{Db, DbError, Tx, credentials::TOKENS_SHOWN_MS, error::is_missing_reference, now_ms},
+    db::{
+        Db, DbError, Tx,
+        credentials::TOKENS_SHOWN_MS,
+        error::is_missing_reference,
+        json::{from_json, to_json},
+        now_ms,
+    },
     domain::{
         names::{EndpointId, TenantId},
         rate_limit::RateLimit,
@@ -116,9 +121,9 @@ impl ConsumerKeys<'_> {
         .bind(hash)
         .bind(methods.map(|methods| methods.to_string()))
         .bind(i64::from(endpoints.is_some()))
-        .bind(json(attributes))
-        .bind(row_filters.as_ref().map(json))
-        .bind(rate_limit.as_ref().map(json))
+        .bind(to_json(attributes))
+        .bind(row_filters.as_ref().map(to_json))
+        .bind(rate_limit.as_ref().map(to_json))
         .bind(now_ms())
         .bind(expires_at_ms)
         .execute(&mut *tx)
@@ -165,9 +170,9 @@ impl ConsumerKeys<'_> {
         .bind(name)
         .bind(methods.map(|methods| methods.to_string()))
         .bind(i64::from(endpoints.is_some()))
-        .bind(json(attributes))
-        .bind(row_filters.as_ref().map(json))
-        .bind(rate_limit.as_ref().map(json))
+        .bind(to_json(attributes))
+        .bind(row_filters.as_ref().map(to_json))
+        .bind(rate_limit.as_ref().map(to_json))
         .execute(&mut *tx)
         .await?;
         sqlx::query("DELETE FROM consumer_key_endpoint WHERE tenant_id = $1 AND key_id = $2")
@@ -276,27 +281,6 @@ impl ConsumerKeys<'_> {
             .collect()
     }
 
-    /// Notes when keys were last used. That is no change, so that no cache is dropped for it.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn note_uses(self, uses: &[(TenantId, Arc<str>, i64)]) -> Result<(), DbError> {
-        let mut tx = self.0.log_writer.begin().await?;
-        for (tenant, id, at_ms) in uses {
-            sqlx::query(
-                "UPDATE consumer_key SET last_used_at_ms = $3
-                 WHERE tenant_id = $1 AND id = $2 AND COALESCE(last_used_at_ms, 0) < $3",
-            )
-            .bind(tenant.0)
-            .bind(&**id)
-            .bind(at_ms)
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
     /// Deletes keys of any tenant that expired a month before a time, at most `delete_max`. Gives the number that were deleted. Without
     /// their rows they are refused as before.
     ///
@@ -332,15 +316,6 @@ async fn insert_endpoints(tx: &mut Tx, tenant: TenantId, key: &str, terms: &KeyT
     Ok(())
 }
 
-/// A value of ours as a column holds it.
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("names, numbers and JSON values are always written")
-}
-
-fn read<T: DeserializeOwned>(what: &'static str, text: &str) -> Result<T, DbError> {
-    serde_json::from_str(text).map_err(|error| DbError::corrupt(what, error))
-}
-
 impl Row {
     fn with_endpoints(self, ids: Vec<i64>) -> Result<ConsumerKey, DbError> {
         let Self {
@@ -362,9 +337,9 @@ impl Row {
             name,
             endpoints: (restricted != 0).then(|| ids.into_iter().map(EndpointId).collect()),
             methods: methods.map_err(|error| DbError::corrupt("method", error))?,
-            attributes: Arc::new(read("attributes", &attributes)?),
-            row_filters: row_filters.map(|text| read("row filter", &text)).transpose()?,
-            rate_limit: rate_limit.map(|text| read("rate limit", &text)).transpose()?,
+            attributes: Arc::new(from_json("attributes", &attributes)?),
+            row_filters: row_filters.map(|text| from_json("row filter", &text)).transpose()?,
+            rate_limit: rate_limit.map(|text| from_json("rate limit", &text)).transpose()?,
         };
         Ok(ConsumerKey { id, terms, revision, created_at_ms, expires_at_ms, last_used_at_ms, revoked_at_ms })
     }

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 
 use crate::{
-    db::{Db, DbError, now_ms},
+    db::{Db, DbError, now_ms, uses::USE_STEP_MS},
     domain::{
         names::{TenantId, UserId},
         people::{Email, Role},
@@ -120,9 +120,6 @@ macro_rules! select {
     };
 }
 
-/// `last_used_at_ms` is written at most this often, so that reading does not become writing.
-const LAST_USED_STEP_MS: i64 = 60_000;
-
 /// How long lists show tokens that are over, in milliseconds: who wonders why a program stopped finds the reason for a month.
 pub(super) const TOKENS_SHOWN_MS: i64 = 30 * 86_400_000;
 
@@ -220,7 +217,7 @@ impl Credentials<'_> {
     /// The database fails.
     pub async fn note_use(self, credential: &Credential) -> Result<(), DbError> {
         let now = now_ms();
-        if credential.last_used_at_ms.is_some_and(|last| now - last < LAST_USED_STEP_MS) {
+        if credential.last_used_at_ms.is_some_and(|last| now - last < USE_STEP_MS) {
             return Ok(());
         }
         sqlx::query("UPDATE credential SET last_used_at_ms = $2 WHERE id = $1")

@@ -29,7 +29,8 @@ use crate::{
         signing_keys::NewSigningKey,
         tenants::Tenant,
         tests::fresh::{Fresh, located, on_each, on_server},
-        tokens::{EndpointsOfRoutes, NewToken, TokenUse},
+        tokens::{EndpointsOfRoutes, NewToken},
+        uses::{Presented, Use},
         versions::{ImageRef, LoadMode, Loaded, NewVersion},
     },
     domain::{
@@ -83,6 +84,18 @@ fn served(endpoint: &Endpoint) -> Option<VersionId> {
 
 fn signing_key(kid: &str) -> NewSigningKey {
     NewSigningKey { kid: kid.to_owned(), algorithm: KeyAlgorithm::Hs256, public_key: None }
+}
+
+fn new_token(id: &str) -> NewToken {
+    NewToken {
+        id: id.to_owned(),
+        name: "ci".to_owned(),
+        only: None,
+        methods: None,
+        claims: serde_json::Map::new(),
+        row_filters: None,
+        expires_at_ms: 9,
+    }
 }
 
 fn record(tenant: TenantId) -> InvocationRecord {
@@ -220,14 +233,7 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
             .0
             .id;
         db.endpoints().create_endpoint(theirs, &new_endpoint(script, "GET", "/a")).await.unwrap();
-        let token = NewToken {
-            id: "t1".to_owned(),
-            name: "ci".to_owned(),
-            only: None,
-            methods: None,
-            claims: serde_json::Map::new(),
-            expires_at_ms: i64::MAX,
-        };
+        let token = new_token("t1");
         db.tokens().insert_token(theirs, &token).await.unwrap();
         db.signing_keys().insert(theirs, &signing_key("k1"), None, || b"sealed".to_vec()).await.unwrap();
         let rule = "api.example.com".parse().unwrap();
@@ -321,15 +327,7 @@ async fn revoking_twice_keeps_the_first_time() {
     on_each(async |fresh| {
         let db = fresh.open().await;
         let tenant = create_tenant(&db, "acme").await;
-        let new = NewToken {
-            id: "t".to_owned(),
-            name: "ci".to_owned(),
-            only: None,
-            methods: None,
-            claims: serde_json::Map::new(),
-            expires_at_ms: 9,
-        };
-        db.tokens().insert_token(tenant, &new).await.unwrap();
+        db.tokens().insert_token(tenant, &new_token("t")).await.unwrap();
         assert!(db.tokens().revoke_token(tenant, "t").await.unwrap());
         let first = db.tokens().find_token(tenant, "t").await.unwrap().unwrap();
         assert!(first.revoked_at_ms.is_some());
@@ -364,14 +362,7 @@ async fn what_has_expired_is_deleted_and_nothing_else() {
         let endpoint = db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap();
         for (id, expires_at_ms) in [("old", 1000), ("new", 1000 + MONTH)] {
             let only = Some(EndpointsOfRoutes { routes: vec!["/a".to_owned()], ids: vec![endpoint.id] });
-            let new = NewToken {
-                id: id.to_owned(),
-                name: String::new(),
-                only,
-                methods: None,
-                claims: serde_json::Map::new(),
-                expires_at_ms,
-            };
+            let new = NewToken { only, expires_at_ms, ..new_token(id) };
             db.tokens().insert_token(tenant, &new).await.unwrap();
         }
         for (hash, expires_at_ms) in [("old", 1000), ("new", i64::MAX)] {
@@ -458,15 +449,7 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         expect_change("update_image").await;
         db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap();
         expect_change("create_endpoint").await;
-        let token = NewToken {
-            id: "t".to_owned(),
-            name: "ci".to_owned(),
-            only: None,
-            methods: None,
-            claims: serde_json::Map::new(),
-            expires_at_ms: 9,
-        };
-        db.tokens().insert_token(tenant, &token).await.unwrap();
+        db.tokens().insert_token(tenant, &new_token("t")).await.unwrap();
         expect_change("insert_token").await;
         db.tokens().revoke_token(tenant, "t").await.unwrap();
         expect_change("revoke_token").await;
@@ -507,7 +490,9 @@ async fn every_change_is_counted_for_other_handles_but_the_log_is_not() {
         db.audit().note(tenant, "preview_table", "dw.orders").await.unwrap();
         assert_eq!(db.audit().list(Some(tenant), None, 1).await.unwrap()[0].target, "dw.orders");
         db.recordings().ensure_key(tenant, || b"key".to_vec()).await.unwrap();
-        db.tokens().note_uses(&[TokenUse { tenant, id: "t".to_owned(), at_ms: 1 }]).await.unwrap();
+        for presented in [Presented::Token, Presented::ConsumerKey] {
+            db.uses().note_uses(&[Use { presented, tenant, id: "t".into(), at_ms: 1 }]).await.unwrap();
+        }
         db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap_err();
         assert_eq!(watcher.change_counter().await.unwrap(), before);
     })

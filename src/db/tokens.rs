@@ -4,15 +4,19 @@ use serde_json::{Map, Value};
 use sqlx::FromRow;
 
 use crate::{
-    db::{Db, DbError, credentials::TOKENS_SHOWN_MS, error::is_missing_reference, now_ms},
+    db::{
+        Db, DbError,
+        credentials::TOKENS_SHOWN_MS,
+        error::is_missing_reference,
+        json::{from_json, to_json},
+        now_ms,
+    },
     domain::{
         names::{EndpointId, TenantId},
         route::MethodSet,
+        rows::RowFilter,
     },
 };
-
-/// The last use of a token is noted when the one that is noted is this old.
-pub const LAST_USED_STEP_MS: i64 = 60_000;
 
 /// A token to be recorded before it is given out.
 #[derive(Debug, Clone)]
@@ -27,6 +31,8 @@ pub struct NewToken {
     pub methods: Option<MethodSet>,
     /// What it says besides.
     pub claims: Map<String, Value>,
+    /// The only rows it reaches, if not all that scripts do.
+    pub row_filters: Option<Vec<RowFilter>>,
     /// Milliseconds since 1970.
     pub expires_at_ms: i64,
 }
@@ -53,6 +59,8 @@ pub struct Token {
     pub methods: Option<MethodSet>,
     /// What it was given to say besides.
     pub claims: Map<String, Value>,
+    /// The only rows it reaches, if not all that scripts do.
+    pub row_filters: Option<Vec<RowFilter>>,
     /// Milliseconds since 1970.
     pub created_at_ms: i64,
     /// Milliseconds since 1970.
@@ -63,17 +71,6 @@ pub struct Token {
     pub revoked_at_ms: Option<i64>,
 }
 
-/// A use of a token.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenUse {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// The token.
-    pub id: String,
-    /// Milliseconds since 1970.
-    pub at_ms: i64,
-}
-
 #[derive(FromRow)]
 struct Row {
     id: String,
@@ -82,6 +79,7 @@ struct Row {
     endpoint_route: Option<String>,
     methods: Option<String>,
     claims: Option<String>,
+    row_filters: Option<String>,
     created_at_ms: i64,
     expires_at_ms: i64,
     last_used_at_ms: Option<i64>,
@@ -92,8 +90,8 @@ struct Row {
 macro_rules! select {
     ($condition:literal) => {
         concat!(
-            "SELECT id, name, endpoint_route, methods, claims, created_at_ms, expires_at_ms, last_used_at_ms,
-             revoked_at_ms FROM token ",
+            "SELECT id, name, endpoint_route, methods, claims, row_filters, created_at_ms, expires_at_ms,
+             last_used_at_ms, revoked_at_ms FROM token ",
             $condition
         )
     };
@@ -109,18 +107,19 @@ impl Tokens<'_> {
     /// # Errors
     /// [`DbError::Unknown`] when there is no such tenant, or the database fails.
     pub async fn insert_token(self, tenant: TenantId, new: &NewToken) -> Result<(), DbError> {
-        let NewToken { id, name, only, methods, claims, expires_at_ms } = new;
+        let NewToken { id, name, only, methods, claims, row_filters, expires_at_ms } = new;
         let mut tx = self.0.begin_change(tenant, "create_token", format!("{id} {name}").trim_end()).await?;
         sqlx::query(
-            "INSERT INTO token (id, tenant_id, name, endpoint_route, methods, claims, created_at_ms, expires_at_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO token (id, tenant_id, name, endpoint_route, methods, claims, row_filters, created_at_ms, expires_at_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(id)
         .bind(tenant.0)
         .bind(name)
         .bind(only.as_ref().map(|only| only.routes.join("\n")))
         .bind(methods.map(|methods| methods.to_string()))
-        .bind((!claims.is_empty()).then(|| Value::from(claims.clone()).to_string()))
+        .bind((!claims.is_empty()).then(|| to_json(claims)))
+        .bind(row_filters.as_ref().map(to_json))
         .bind(now_ms())
         .bind(expires_at_ms)
         .execute(&mut *tx)
@@ -195,32 +194,6 @@ impl Tokens<'_> {
         Ok(true)
     }
 
-    /// Notes uses of tokens of any tenant, unless a later one, or one of the last minute, is noted. Drops no caches: it changes what
-    /// people see, and nothing that a host decides by.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn note_uses(self, uses: &[TokenUse]) -> Result<(), DbError> {
-        // In one order everywhere, so that hosts do not wait for each other in a circle.
-        let mut uses: Vec<_> = uses.iter().collect();
-        uses.sort_by(|one, other| one.id.cmp(&other.id));
-        let mut tx = self.0.log_writer.begin().await?;
-        for TokenUse { tenant, id, at_ms } in uses {
-            sqlx::query(
-                "UPDATE token SET last_used_at_ms = $3
-                 WHERE tenant_id = $1 AND id = $2 AND (last_used_at_ms IS NULL OR last_used_at_ms <= $4)",
-            )
-            .bind(tenant.0)
-            .bind(id)
-            .bind(at_ms)
-            .bind(at_ms - LAST_USED_STEP_MS)
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
     /// The tenant's token of this id.
     ///
     /// # Errors
@@ -281,6 +254,7 @@ impl TryFrom<Row> for Token {
             endpoint_route,
             methods,
             claims,
+            row_filters,
             created_at_ms,
             expires_at_ms,
             last_used_at_ms,
@@ -288,13 +262,14 @@ impl TryFrom<Row> for Token {
         } = row;
         let routes = endpoint_route.map(|routes| routes.split('\n').map(str::to_owned).collect());
         let methods = methods.map(|methods| methods.parse()).transpose();
-        let claims = claims.map(|claims| serde_json::from_str(&claims)).transpose();
+        let claims = claims.map(|claims| from_json("token", &claims)).transpose()?;
         Ok(Self {
             id,
             name,
             routes,
             methods: methods.map_err(|error| DbError::corrupt("token", error))?,
-            claims: claims.map_err(|error| DbError::corrupt("token", error))?.unwrap_or_default(),
+            claims: claims.unwrap_or_default(),
+            row_filters: row_filters.map(|filters| from_json("row filter", &filters)).transpose()?,
             created_at_ms,
             expires_at_ms,
             last_used_at_ms,

@@ -28,6 +28,21 @@ impl RowScope {
     pub fn names(&self, connection: &ConnectionName) -> bool {
         self.0.iter().any(|reachable| reachable.connection == *connection)
     }
+
+    /// Bytes of memory that it takes, roughly.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let of_condition = |only: &RowCondition| only.column.len() + only.value.text_bytes();
+        let of_table = |table: &ReachableTable| {
+            let ReachableTable { schema, table, only } = table;
+            schema.as_ref().map_or(0, String::len) + table.len() + only.as_ref().map_or(0, of_condition)
+        };
+        let of = |reachable: &Reachable| {
+            let Reachable { connection, table } = reachable;
+            size_of::<Reachable>() + connection.as_str().len() + table.as_ref().map_or(0, of_table)
+        };
+        size_of::<Self>() + self.0.iter().map(of).sum::<usize>()
+    }
 }
 
 /// A table, or all of a connection, that a restricted caller may reach.
@@ -95,6 +110,13 @@ impl Scalar {
         match self {
             Self::Integer(number) => Value::from(*number),
             Self::Text(text) => Value::from(text.as_str()),
+        }
+    }
+
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Integer(_) => 0,
+            Self::Text(text) => text.len(),
         }
     }
 
@@ -191,6 +213,22 @@ pub fn check_filters(filters: &[RowFilter]) -> Result<(), InvalidRowFilters> {
     Ok(())
 }
 
+/// [`check_filters`] for callers that bring claims and nothing else.
+///
+/// # Errors
+/// Also for an attribute, which no such caller has.
+pub fn check_filters_by_claims(filters: &[RowFilter]) -> Result<(), InvalidRowFilters> {
+    check_filters(filters)?;
+    let is_by_attribute = |filter: &RowFilter| matches!(filter.equals, Some(FilterValue::Attribute(_)));
+    match filters.iter().position(is_by_attribute) {
+        Some(place) => {
+            let problem = "only consumer keys have attributes: name a `claim`".to_owned();
+            Err(InvalidRowFilters::Filter { nth: place + 1, problem })
+        }
+        None => Ok(()),
+    }
+}
+
 /// What these filters let a caller reach.
 ///
 /// # Errors
@@ -205,6 +243,19 @@ pub fn resolve_filters(
 }
 
 impl RowFilter {
+    /// Bytes of memory that it takes, roughly.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let Self { connection, schema, table, column, equals } = self;
+        let names = [schema, table, column].into_iter().flatten().map(String::len).sum::<usize>();
+        let value = match equals {
+            Some(FilterValue::Value(value)) => value.text_bytes(),
+            Some(FilterValue::Attribute(name) | FilterValue::Claim(name)) => name.len(),
+            None => 0,
+        };
+        size_of::<Self>() + connection.as_str().len() + names + value
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         let Self { connection: _, schema, table, column, equals } = self;
         let source = match equals {
@@ -320,6 +371,36 @@ mod tests {
         ] {
             assert!(filters(bad.clone()).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_filter_by_claims_names_no_attribute() {
+        let by = |equals: Value| {
+            let filter =
+                json!([{"connection": "dw"}, {"connection": "d", "table": "t", "column": "c", "equals": equals}]);
+            check_filters_by_claims(&filters(filter).unwrap()).map_err(|error| error.to_string())
+        };
+        let refused = "row filter 2: only consumer keys have attributes: name a `claim`".to_owned();
+        assert_eq!(by(json!({"attribute": "customer"})), Err(refused));
+        for good in [json!({"claim": "customer"}), json!({"value": 17})] {
+            assert_eq!(by(good), Ok(()));
+        }
+        let twice: Vec<RowFilter> =
+            serde_json::from_value(json!([{"connection": "dw"}, {"connection": "dw"}])).unwrap();
+        assert!(check_filters_by_claims(&twice).is_err());
+    }
+
+    #[test]
+    fn what_is_remembered_weighs_what_its_texts_do() {
+        let weights = |table: &str, value: &str| {
+            let filter = json!([{"connection": "dw", "table": table, "column": "c", "equals": {"value": value}}]);
+            let filters = filters(filter).unwrap();
+            [filters[0].bytes(), resolve_filters(&filters, &Map::new(), &Map::new()).unwrap().bytes()]
+        };
+        let least = weights("t", "x");
+        assert!(least[0] > size_of::<RowFilter>() && least[1] > size_of::<Reachable>(), "{least:?}");
+        assert_eq!(weights("t", &"x".repeat(TEXT_BYTES_MAX)), least.map(|bytes| bytes + TEXT_BYTES_MAX - 1));
+        assert_eq!(weights(&"t".repeat(200), "x"), least.map(|bytes| bytes + 199));
     }
 
     #[test]

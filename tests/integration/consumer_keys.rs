@@ -254,7 +254,7 @@ async fn a_key_shows_when_it_was_used_and_that_drops_no_cache() {
     };
     let first = tokio::time::timeout(HANG_GUARD, noted).await.expect("the use is noted soon");
     assert_eq!(with_key(&app, "/acme/who", &key).await.status, 200);
-    app.workspace.auth.keys.write_uses().await.unwrap();
+    app.workspace.auth.write_uses().await;
     let shown = api.get(&format!("{KEYS}/{id}")).await.expect("200");
     assert!(shown["last_used_at"].is_string());
     let found = app.workspace.db.consumer_keys().find_key(acme.id, &id).await.unwrap().unwrap();

@@ -35,6 +35,7 @@ mod stdlib;
 mod stubs;
 mod support;
 mod tables;
+mod token_rows;
 mod tokens;
 mod transfer;
 mod upstream;

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A host with the table `orders` on each kind of database: the kind, the schema, and the host.
-async fn on_each(name: &str) -> Vec<(&'static str, String, TestApp)> {
+pub(crate) async fn on_each(name: &str) -> Vec<(&'static str, String, TestApp)> {
     let mut all = Vec::new();
     for (kind, url) in [
         ("sqlite", "sqlite:acme"),
@@ -46,7 +46,7 @@ async fn serve(app: &TestApp, route: &str, source: Value) {
     app.table_endpoint(&acme, route, source, AuthMode::Public).await;
 }
 
-fn ids(answer: &Answer) -> Vec<i64> {
+pub(crate) fn ids(answer: &Answer) -> Vec<i64> {
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json().as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
 }
@@ -330,7 +330,7 @@ async fn what_cannot_be_read_says_so_and_shows_nothing() {
 }
 
 /// A SQLite schema is a file, which goes with its host's folder.
-async fn drop_schema(app: &TestApp, kind: &str, schema: &str) {
+pub(crate) async fn drop_schema(app: &TestApp, kind: &str, schema: &str) {
     let cascade = if kind == "postgres" { " CASCADE" } else { "" };
     if kind != "sqlite" {
         run(app, "drop", &format!("db.execute('dw_2', 'DROP SCHEMA {schema}{cascade}')\nreturn []")).await;

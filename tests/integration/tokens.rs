@@ -31,22 +31,35 @@ fn call(app: &TestApp, method: Method, path: &str, token: &str) -> RequestBuilde
     app.request(method, path).bearer_auth(token)
 }
 
-/// A token of an issuer outside, and its key set.
-fn outside(issuer: &str) -> (String, String) {
-    let secret = p256::SecretKey::random(&mut rsa::rand_core::OsRng);
-    let point = p256::EncodedPoint::from(secret.public_key());
-    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-    let (x, y) = (encode(point.x().unwrap()), encode(point.y().unwrap()));
-    let set = json!({"keys": [{"kid": "k1", "kty": "EC", "crv": "P-256", "use": "sig", "x": x, "y": y}]});
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let claims =
-        json!({"iss": issuer, "aud": "orders", "sub": "ada", "groups": ["x", {"y": [1]}], "exp": seconds + 600});
-    let header = jsonwebtoken::Header {
-        kid: Some("k1".to_owned()),
-        ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256)
-    };
-    let key = jsonwebtoken::EncodingKey::from_ec_der(secret.to_pkcs8_der().unwrap().as_bytes());
-    (jsonwebtoken::encode(&header, &claims, &key).unwrap(), set.to_string())
+/// An issuer outside.
+pub(crate) struct Outside {
+    key: jsonwebtoken::EncodingKey,
+    /// Where an `Upstream` publishes its keys.
+    pub(crate) path: String,
+}
+
+impl Outside {
+    pub(crate) fn new() -> Self {
+        let secret = p256::SecretKey::random(&mut rsa::rand_core::OsRng);
+        let point = p256::EncodedPoint::from(secret.public_key());
+        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (x, y) = (encode(point.x().unwrap()), encode(point.y().unwrap()));
+        let set = json!({"keys": [{"kid": "k1", "kty": "EC", "crv": "P-256", "use": "sig", "x": x, "y": y}]});
+        let key = jsonwebtoken::EncodingKey::from_ec_der(secret.to_pkcs8_der().unwrap().as_bytes());
+        Self { key, path: format!("/given/{}", hex::encode(set.to_string())) }
+    }
+
+    /// A token for the audience `orders` that says this besides.
+    pub(crate) fn sign(&self, issuer: &str, more: &Value) -> String {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let mut claims = json!({"iss": issuer, "aud": "orders", "exp": seconds + 600});
+        claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let header = jsonwebtoken::Header {
+            kid: Some("k1".to_owned()),
+            ..jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256)
+        };
+        jsonwebtoken::encode(&header, &claims, &self.key).unwrap()
+    }
 }
 
 #[tokio::test]
@@ -94,7 +107,7 @@ async fn token_opens_what_it_is_for_and_is_seen_to_be_used(app: TestApp) {
         assert!(entry[volatile].take().is_string(), "{volatile}");
     }
     let expected = json!({"id": null, "name": "partner", "endpoints": ["/a", "/b"], "methods": "GET, PUT",
-        "claims": {"partner": 17}, "created_at": null, "expires_at": null, "last_used_at": null, "revoked_at": null});
+        "claims": {"partner": 17}, "row_filters": null, "created_at": null, "expires_at": null, "last_used_at": null, "revoked_at": null});
     assert_eq!(entry, expected);
 
     for (bad, code) in [
@@ -258,11 +271,12 @@ async fn tokens_of_an_outside_issuer_are_accepted_while_it_is_trusted() {
     let upstream = Upstream::start().await;
     let api = Api::operator(&app).await;
     let issuer = "https://login.example.com/realms/a b?c";
-    let (token, set) = outside(issuer);
+    let (outside, says) = (Outside::new(), json!({"sub": "ada", "groups": ["x", {"y": [1]}]}));
+    let token = outside.sign(issuer, &says);
     let answer = async |token: &str| Answer::of(call(&app, Method::GET, "/acme/a", token)).await;
     let unauthorized = (401, "unauthorized".to_owned());
     assert_eq!(answer(&token).await.problem(), unauthorized);
-    let new = json!({"issuer": issuer, "jwks_url": upstream.url(&format!("/given/{}", hex::encode(&set))), "audience": "orders"});
+    let new = json!({"issuer": issuer, "jwks_url": upstream.url(&outside.path), "audience": "orders"});
     let added = api.post("/tenants/acme/issuers", &new).await.expect("201");
     assert_eq!(
         (&added["issuer"], &added["jwks_url"], &added["audience"]),
@@ -275,11 +289,11 @@ async fn tokens_of_an_outside_issuer_are_accepted_while_it_is_trusted() {
     let auth = accepted.json()[0].take();
     assert_eq!((&auth["kind"], &auth["token_id"], &auth["issuer"]), (&json!("jwt"), &Value::Null, &json!(issuer)));
     assert_eq!((&auth["claims"]["sub"], &auth["claims"]["groups"]), (&json!("ada"), &json!(["x", {"y": [1]}])));
-    let (forged, _) = outside(issuer);
+    let forged = Outside::new().sign(issuer, &says);
     assert_eq!(answer(&forged).await.problem(), unauthorized);
 
     // Whoever has the server of keys down learns nothing of it.
-    let (second, _) = outside("https://second.example.com");
+    let second = outside.sign("https://second.example.com", &says);
     let dead =
         json!({"issuer": "https://second.example.com", "jwks_url": upstream.url("/hang-up"), "audience": "orders"});
     api.post("/tenants/acme/issuers", &dead).await.expect("201");
@@ -375,7 +389,9 @@ async fn a_broken_token_is_the_same_to_its_caller_whatever_is_wrong() {
 #[tokio::test(flavor = "multi_thread")]
 async fn callers_are_managed_by_command() {
     let place = Installation::new();
-    let first = place.run(&["token", "create", "acme", "--methods", "GET,HEAD", "--claims", "{\"partner\": 17}"]);
+    let rows = "dw:public.orders:partner=claim:partner";
+    let create = ["token", "create", "acme", "--methods", "GET,HEAD", "--claims", "{\"partner\": 17}"];
+    let first = place.run(&[&create[..], &["--rows", rows, "--rows", "dw_2"]].concat());
     assert!(first["token"].is_string(), "{first}");
     let key = place.run(&["signing-key", "create", "acme", "ES256", "--overlap", "30d"]);
     assert_eq!(key["algorithm"], "ES256");
@@ -386,9 +402,25 @@ async fn callers_are_managed_by_command() {
     place.run(&["signing-key", "delete", "acme", listed[0]["kid"].as_str().unwrap()]);
     let tokens = place.run(&["token", "list", "acme"]);
     assert_eq!((&tokens[0]["methods"], &tokens[0]["claims"]), (&json!("GET, HEAD"), &json!({"partner": 17})));
-    let issuer = "https://login.example.com/?a=b&c";
-    place.run(&["issuer", "add", "acme", issuer, "https://login.example.com/keys", "orders"]);
-    assert_eq!(place.run(&["issuer", "list", "acme"])[0]["audience"], "orders");
+    let filter = json!({"connection": "dw", "schema": "public", "table": "orders", "column": "partner", "equals": {"claim": "partner"}});
+    assert_eq!(tokens[0]["row_filters"], json!([filter, {"connection": "dw_2"}]));
+    let (issuer, keys) = ("https://login.example.com/?a=b&c", "https://login.example.com/keys");
+    place.run(&["issuer", "add", "acme", issuer, keys, "orders", "--rows", rows]);
+    place.run(&["issuer", "add", "acme", "https://two.example.com", keys, "orders", "--no-rows"]);
+    place.run(&["issuer", "add", "acme", "https://three.example.com", keys, "orders"]);
+    let listed = place.run(&["issuer", "list", "acme"]);
+    assert_eq!(listed[0]["audience"], "orders");
+    let reached: Vec<_> = listed.as_array().unwrap().iter().map(|issuer| &issuer["row_filters"]).collect();
+    assert_eq!(reached, [&json!([filter]), &Value::Null, &json!([])], "by name");
+    for name in ["https://two.example.com", "https://three.example.com"] {
+        place.run(&["issuer", "remove", "acme", name]);
+    }
+    for both in
+        [&["--rows", rows, "--all-rows"][..], &["--no-rows", "--all-rows"], &["--rows", rows, "--rows-from", "x"]]
+    {
+        let both = place.command(&[&["token", "create", "acme"], both].concat()).output().unwrap();
+        assert!(!both.status.success(), "which of the two?");
+    }
     place.run(&["issuer", "remove", "acme", issuer]);
     assert_eq!(place.run(&["issuer", "list", "acme"]), json!([]));
 }

@@ -1,218 +1,27 @@
 //! Tokens of issuers outside, whose servers of keys do what servers do.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::time::Instant;
 
 use jsonwebtoken::Algorithm;
-use p256::pkcs8::EncodePrivateKey as _;
-use rsa::{pkcs1::EncodeRsaPrivateKey as _, rand_core::OsRng, traits::PublicKeyParts as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpListener,
-    sync::watch,
-    task::JoinHandle,
+use tokio::sync::watch;
+
+use super::{
+    key_server::{Doing, KeyServer, OUTSIDE, Signer, claims},
+    *,
 };
-
-use super::*;
 use crate::{auth::issuers::Times, db::issuers::NewIssuer};
-
-const OUTSIDE: &str = "https://login.example.com/";
-
-/// Somebody outside who signs tokens.
-struct Signer {
-    algorithm: Algorithm,
-    key: EncodingKey,
-    jwk: Value,
-}
-
-impl Signer {
-    fn new(algorithm: Algorithm, kid: &str) -> Self {
-        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        let (key, mut jwk) = match algorithm {
-            Algorithm::ES256 => {
-                let secret = p256::SecretKey::random(&mut OsRng);
-                let point = p256::EncodedPoint::from(secret.public_key());
-                let (x, y) = (encode(point.x().unwrap()), encode(point.y().unwrap()));
-                let key = EncodingKey::from_ec_der(secret.to_pkcs8_der().unwrap().as_bytes());
-                (key, json!({"kty": "EC", "crv": "P-256", "x": x, "y": y}))
-            }
-            Algorithm::ES384 => {
-                let secret = p384::SecretKey::random(&mut OsRng);
-                let point = p384::EncodedPoint::from(secret.public_key());
-                let (x, y) = (encode(point.x().unwrap()), encode(point.y().unwrap()));
-                let key = EncodingKey::from_ec_der(secret.to_pkcs8_der().unwrap().as_bytes());
-                (key, json!({"kty": "EC", "crv": "P-384", "x": x, "y": y}))
-            }
-            Algorithm::EdDSA => {
-                let made = keys::generate(KeyAlgorithm::EdDsa).unwrap();
-                let key = EncodingKey::from_ed_der(&made.private);
-                (key, json!({"kty": "OKP", "crv": "Ed25519", "x": encode(&made.public.unwrap())}))
-            }
-            _ => {
-                let secret = rsa::RsaPrivateKey::new(&mut OsRng, 2048).unwrap();
-                let (n, e) = (encode(&secret.n().to_bytes_be()), encode(&secret.e().to_bytes_be()));
-                let key = EncodingKey::from_rsa_der(secret.to_pkcs1_der().unwrap().as_bytes());
-                (key, json!({"kty": "RSA", "n": n, "e": e}))
-            }
-        };
-        jwk["kid"] = json!(kid);
-        Self { algorithm, key, jwk }
-    }
-
-    fn jwk(&self, member: &str, value: Value) -> Value {
-        let mut jwk = self.jwk.clone();
-        match value {
-            Value::Null => drop(jwk.as_object_mut().unwrap().remove(member)),
-            value => jwk[member] = value,
-        }
-        jwk
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        let mut header = jsonwebtoken::Header::new(self.algorithm);
-        header.kid = self.jwk["kid"].as_str().map(str::to_owned);
-        jsonwebtoken::encode(&header, claims, &self.key).unwrap()
-    }
-
-    fn token(&self) -> String {
-        self.sign(&claims())
-    }
-}
-
-fn claims() -> Value {
-    json!({"iss": OUTSIDE, "aud": ["orders", "other"], "sub": "ada", "exp": now_ms() / 1000 + 600})
-}
-
-/// What a server of keys does with a request.
-#[derive(Clone)]
-enum Doing {
-    Publishing(Vec<Value>),
-    Sending(&'static str, String),
-    Endless,
-    Dripping,
-    Silent,
-    HangingUp,
-    /// Publishes once it is told to.
-    Waiting(watch::Receiver<bool>, Vec<Value>),
-}
-
-/// A server of keys; runs until it is dropped.
-struct KeyServer {
-    address: SocketAddr,
-    doing: Arc<Mutex<Doing>>,
-    asked: Arc<AtomicUsize>,
-    serving: JoinHandle<()>,
-}
-
-impl Drop for KeyServer {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-impl KeyServer {
-    async fn start(doing: Doing) -> Self {
-        Self::start_with(doing, None).await
-    }
-
-    /// With TLS, if there is a configuration for it.
-    async fn start_with(doing: Doing, tls: Option<rustls::ServerConfig>) -> Self {
-        let acceptor = tls.map(|tls| tokio_rustls::TlsAcceptor::from(Arc::new(tls)));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (doing, asked) = (Arc::new(Mutex::new(doing)), Arc::new(AtomicUsize::new(0)));
-        let (does, counter) = (Arc::clone(&doing), Arc::clone(&asked));
-        let serving = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, does, counter) = (acceptor.clone(), Arc::clone(&does), Arc::clone(&counter));
-                tokio::spawn(async move {
-                    match acceptor {
-                        Some(acceptor) => answer(acceptor.accept(stream).await.ok()?, does, counter).await,
-                        None => answer(stream, does, counter).await,
-                    }
-                });
-            }
-        });
-        Self { address, doing, asked, serving }
-    }
-
-    fn now(&self, doing: Doing) {
-        *self.doing.lock().unwrap() = doing;
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/keys", self.address)
-    }
-}
-
-/// Answers requests of a connection until one side hangs up.
-async fn answer(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-    doing: Arc<Mutex<Doing>>,
-    asked: Arc<AtomicUsize>,
-) -> Option<()> {
-    loop {
-        let mut request = Vec::new();
-        while !request.ends_with(b"\r\n\r\n") {
-            if stream.read_buf(&mut request).await.ok()? == 0 {
-                return None;
-            }
-        }
-        assert!(request.starts_with(b"GET /keys HTTP/1.1\r\n"), "{}", String::from_utf8_lossy(&request));
-        asked.fetch_add(1, Ordering::SeqCst);
-        let now = doing.lock().unwrap().clone();
-        let (head, body) = match now {
-            Doing::Publishing(keys) => ("200 OK", json!({ "keys": keys }).to_string()),
-            Doing::Waiting(mut told, keys) => {
-                told.wait_for(|told| *told).await.ok()?;
-                ("200 OK", json!({ "keys": keys }).to_string())
-            }
-            Doing::Sending(head, body) => (head, body),
-            Doing::HangingUp => return None,
-            Doing::Silent => std::future::pending().await,
-            Doing::Endless => {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.ok()?;
-                let piece = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
-                loop {
-                    stream.write_all(piece.as_bytes()).await.ok()?;
-                }
-            }
-            Doing::Dripping => {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await.ok()?;
-                loop {
-                    stream.write_all(b" ").await.ok()?;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            }
-        };
-        let head = format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n", body.len());
-        stream.write_all(head.as_bytes()).await.ok()?;
-        stream.write_all(body.as_bytes()).await.ok()?;
-    }
-}
 
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Times that never pass in a test.
-const NEVER: Times = Times { fresh: LONG, kept: LONG, again: LONG, again_without: LONG };
+pub(super) const NEVER: Times = Times { fresh: LONG, kept: LONG, again: LONG, again_without: LONG };
 
 /// Every request asks.
 const ALWAYS: Times = Times { fresh: Duration::ZERO, kept: LONG, again: Duration::ZERO, again_without: Duration::ZERO };
 
 /// A tenant that trusts the issuer of a server's keys.
-async fn trusting(server: &KeyServer, times: Times) -> Fixture {
+pub(super) async fn trusting(server: &KeyServer, times: Times) -> Fixture {
     let fixture = Fixture::with_times(times).await;
     fixture.trust(OUTSIDE, &server.url()).await;
     fixture
@@ -220,7 +29,12 @@ async fn trusting(server: &KeyServer, times: Times) -> Fixture {
 
 impl Fixture {
     async fn trust(&self, issuer: &str, url: &str) {
-        let new = NewIssuer { issuer: issuer.to_owned(), jwks_url: url.to_owned(), audience: "orders".to_owned() };
+        let new = NewIssuer {
+            issuer: issuer.to_owned(),
+            jwks_url: url.to_owned(),
+            audience: "orders".to_owned(),
+            row_filters: None,
+        };
         self.auth.db.issuers().insert_issuer(self.tenant, &new).await.unwrap();
         self.auth.forget();
     }

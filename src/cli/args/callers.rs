@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Subcommand;
 
 use crate::{
-    cli::args::parse_duration,
+    cli::args::{parse_duration, reach::ReachArgs},
     domain::{names::TenantName, route::MethodSet, signing::KeyAlgorithm},
 };
 
@@ -26,6 +26,8 @@ pub(in crate::cli) enum TokenCommand {
         /// What it says besides, for handlers: a JSON object, for example '{"partner": 17}'
         #[arg(long, value_name = "JSON")]
         claims: Option<String>,
+        #[command(flatten)]
+        reach: ReachArgs,
         /// What it is for, for people
         #[arg(long, default_value = "")]
         name: String,
@@ -67,6 +69,8 @@ pub(in crate::cli) enum IssuerCommand {
         jwks_url: String,
         /// What its tokens for this tenant say in `aud`, to the letter
         audience: String,
+        #[command(flatten)]
+        reach: ReachArgs,
     },
     /// Accept the tokens of an issuer no longer
     Remove { tenant: TenantName, issuer: String },

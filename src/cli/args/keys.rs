@@ -1,17 +1,12 @@
 //! Flags of consumer keys.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 
 use crate::{
-    cli::args::parse_duration,
-    domain::{
-        names::TenantName,
-        rate_limit::RateLimit,
-        route::MethodSet,
-        rows::{FilterValue, RowFilter, Scalar, check_filters},
-    },
+    cli::args::{parse_duration, reach::ReachArgs},
+    domain::{names::TenantName, rate_limit::RateLimit, route::MethodSet},
 };
 
 #[derive(Debug, Subcommand)]
@@ -41,7 +36,7 @@ pub(in crate::cli) enum KeyCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("reach").required(true).multiple(true))]
+#[command(group = ArgGroup::new("reach").required(true))]
 pub(in crate::cli) struct KeyArgs {
     /// Whose it is, for people
     #[arg(long, default_value = "")]
@@ -55,19 +50,8 @@ pub(in crate::cli) struct KeyArgs {
     /// What is known of its holder, for example `customer=17` or `region=west`; may be repeated
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = parse_attribute)]
     pub(in crate::cli) attributes: Vec<(String, serde_json::Value)>,
-    /// Rows that it reaches, whatever scripts ask for; may be repeated. COLUMN must equal `attribute:NAME`, `claim:NAME`, `text:TEXT`
-    /// or `number:N`
-    #[arg(long, value_name = "CONNECTION[:[SCHEMA.]TABLE[:COLUMN=VALUE]]", group = "reach", value_parser = parse_rows)]
-    pub(in crate::cli) rows: Vec<RowFilter>,
-    /// The same as a JSON list, from a file
-    #[arg(long, value_name = "FILE", group = "reach", conflicts_with = "rows")]
-    pub(in crate::cli) rows_from: Option<PathBuf>,
-    /// It reaches no database at all
-    #[arg(long, group = "reach", conflicts_with_all = ["rows", "rows_from"])]
-    pub(in crate::cli) no_rows: bool,
-    /// It reaches all rows that scripts reach
-    #[arg(long, group = "reach", conflicts_with_all = ["rows", "rows_from", "no_rows"])]
-    pub(in crate::cli) all_rows: bool,
+    #[command(flatten)]
+    pub(in crate::cli) reach: ReachArgs,
     /// How often it may be used on each host, for example 100/60s [default: without limit]
     #[arg(long, value_name = "REQUESTS/TIME", value_parser = parse_rate)]
     pub(in crate::cli) rate: Option<RateLimit>,
@@ -88,75 +72,11 @@ fn parse_rate(text: &str) -> Result<RateLimit, String> {
     RateLimit::new(requests, seconds).map_err(|error| error.to_string())
 }
 
-/// `CONNECTION[:[SCHEMA.]TABLE[:COLUMN=VALUE]]`.
-fn parse_rows(text: &str) -> Result<RowFilter, String> {
-    let mut parts = text.splitn(3, ':');
-    let connection = parts.next().unwrap_or_default().parse().map_err(|error| format!("{error}"))?;
-    let (schema, table) = match parts.next() {
-        Some(table) => match table.split_once('.') {
-            Some((schema, table)) => (Some(schema.to_owned()), Some(table.to_owned())),
-            None => (None, Some(table.to_owned())),
-        },
-        None => (None, None),
-    };
-    let (column, equals) = match parts.next() {
-        Some(condition) => {
-            let (column, value) = condition.split_once('=').ok_or("write the condition as COLUMN=VALUE")?;
-            (Some(column.to_owned()), Some(parse_value(value)?))
-        }
-        None => (None, None),
-    };
-    let filter = RowFilter { connection, schema, table, column, equals };
-    check_filters(std::slice::from_ref(&filter)).map_err(|error| error.to_string())?;
-    Ok(filter)
-}
-
-fn parse_value(text: &str) -> Result<FilterValue, String> {
-    let unknown = || format!("`{text}` is none of attribute:NAME, claim:NAME, text:TEXT, number:N");
-    let (kind, value) = text.split_once(':').ok_or_else(unknown)?;
-    Ok(match kind {
-        "attribute" => FilterValue::Attribute(value.to_owned()),
-        "claim" => FilterValue::Claim(value.to_owned()),
-        "text" => FilterValue::Value(Scalar::Text(value.to_owned())),
-        "number" => FilterValue::Value(Scalar::Integer(value.parse().map_err(|error| format!("`{value}`: {error}"))?)),
-        _ => return Err(unknown()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn row_filters_are_written_in_one_word() {
-        for (text, filter) in [
-            ("dw", json!({"connection": "dw"})),
-            ("dw:orders", json!({"connection": "dw", "table": "orders"})),
-            ("dw:public.orders", json!({"connection": "dw", "schema": "public", "table": "orders"})),
-            (
-                "dw:public.orders:customer_id=attribute:customer",
-                json!({"connection": "dw", "schema": "public", "table": "orders", "column": "customer_id",
-                    "equals": {"attribute": "customer"}}),
-            ),
-            (
-                "dw:orders:url=text:https://a=b",
-                json!({"connection": "dw", "table": "orders", "column": "url", "equals": {"value": "https://a=b"}}),
-            ),
-            (
-                "dw:orders:c=number:-5",
-                json!({"connection": "dw", "table": "orders", "column": "c", "equals": {"value": -5}}),
-            ),
-        ] {
-            assert_eq!(json!(parse_rows(text).unwrap()), filter, "{text}");
-        }
-        for bad in
-            ["", "dw:", "dw:.t", "dw:t:c", "dw:t:c=17", "dw:t:c=number:x", "dw:t:=number:1", "dw:t:c=text:", "a b:t"]
-        {
-            assert!(parse_rows(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn attributes_and_rates_are_what_they_look_like() {

@@ -1,11 +1,15 @@
-//! Signing keys, issuers, and uses of tokens.
+//! Signing keys, issuers, and uses of tokens and keys.
 
-use super::*;
+use super::{
+    consumer_keys::{consumer_key, terms},
+    *,
+};
 use crate::db::issuers::{ISSUERS_MAX, NewIssuer};
 
 pub(super) fn issuer(name: &str) -> NewIssuer {
     let (issuer, jwks_url) = (name.to_owned(), format!("{name}/keys"));
-    NewIssuer { issuer, jwks_url, audience: "orders".to_owned() }
+    let row_filters = terms(None).row_filters;
+    NewIssuer { issuer, jwks_url, audience: "orders".to_owned(), row_filters }
 }
 
 #[tokio::test]
@@ -58,6 +62,14 @@ async fn issuers_are_of_one_tenant_and_bounded() {
     on_each(async |fresh| {
         let db = fresh.open().await;
         let (tenant, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
+        let made = db.issuers().insert_issuer(other, &issuer("https://a.example.com")).await.unwrap();
+        assert_eq!(made.row_filters, terms(None).row_filters);
+        let open = NewIssuer { row_filters: None, ..issuer("https://b.example.com") };
+        let open = db.issuers().insert_issuer(other, &open).await.unwrap();
+        assert_eq!(db.issuers().list_issuers(other).await.unwrap(), [made, open]);
+        for name in ["https://a.example.com", "https://b.example.com"] {
+            assert!(db.issuers().delete_issuer(other, name).await.unwrap());
+        }
         let names: Vec<_> = (0..ISSUERS_MAX).map(|n| format!("https://{n:02}.example.com")).collect();
         for name in names.iter().rev() {
             db.issuers().insert_issuer(tenant, &issuer(name)).await.unwrap();
@@ -86,38 +98,63 @@ async fn issuers_are_of_one_tenant_and_bounded() {
 }
 
 #[tokio::test]
-async fn uses_of_tokens_are_noted_for_their_tenant_and_never_backwards() {
+async fn uses_are_noted_for_what_was_presented_and_never_backwards() {
     on_each(async |fresh| {
         let db = fresh.open().await;
         let (tenant, other) = (create_tenant(&db, "acme").await, create_tenant(&db, "other").await);
         for id in ["t", "u"] {
             let claims = serde_json::json!({"a": "\u{0}"}).as_object().unwrap().clone();
             let methods = Some("GET,PUT".parse().unwrap());
-            let new =
-                NewToken { id: id.to_owned(), name: String::new(), only: None, methods, claims, expires_at_ms: 9 };
+            let row_filters = terms(None).row_filters.filter(|_| id == "t");
+            let new = NewToken { methods, claims, row_filters, ..new_token(id) };
             db.tokens().insert_token(tenant, &new).await.unwrap();
             let found = db.tokens().find_token(tenant, id).await.unwrap().unwrap();
             assert_eq!((found.methods, found.claims, found.last_used_at_ms), (new.methods, new.claims, None));
+            assert_eq!(found.row_filters, new.row_filters);
+            db.consumer_keys().insert_key(tenant, &consumer_key(id, None)).await.unwrap();
         }
-        let note = async |tenant, id: &str, at_ms| {
-            db.tokens().note_uses(&[TokenUse { tenant, id: id.to_owned(), at_ms }]).await.unwrap();
-            let [t, u] = ["t", "u"].map(|id| db.tokens().find_token(TenantId(1), id));
-            (t.await.unwrap().unwrap().last_used_at_ms, u.await.unwrap().unwrap().last_used_at_ms)
+        let last_used = async || {
+            let mut last_used = Vec::new();
+            for id in ["t", "u"] {
+                last_used.push(db.tokens().find_token(tenant, id).await.unwrap().unwrap().last_used_at_ms);
+                last_used.push(db.consumer_keys().find_key(tenant, id).await.unwrap().unwrap().last_used_at_ms);
+            }
+            last_used
         };
-        assert_eq!(note(other, "t", 100_000).await, (None, None));
-        assert_eq!(note(tenant, "t", 100_000).await, (Some(100_000), None));
-        assert_eq!(note(tenant, "t", 159_999).await, (Some(100_000), None));
-        assert_eq!(note(tenant, "t", 160_000).await, (Some(160_000), None));
-        assert_eq!(note(tenant, "t", 90_000).await, (Some(160_000), None));
-        assert_eq!(note(tenant, "unknown", 90_000).await, (Some(160_000), None));
+        let mut expected = vec![None; 4];
+        for (place, presented) in [Presented::Token, Presented::ConsumerKey].into_iter().enumerate() {
+            for (of, id, at_ms, noted) in [
+                (other, "t", 100_000, None),
+                (tenant, "unknown", 100_000, None),
+                (tenant, "t", 100_000, Some(100_000)),
+                (tenant, "t", 159_999, Some(100_000)),
+                (tenant, "t", 160_000, Some(160_000)),
+                (tenant, "t", 90_000, Some(160_000)),
+            ] {
+                db.uses().note_uses(&[Use { presented, tenant: of, id: id.into(), at_ms }]).await.unwrap();
+                expected[place] = noted;
+                assert_eq!(last_used().await, expected, "{presented:?} {id} {at_ms}");
+            }
+        }
         // Two hosts that note the same in another order do not wait for each other in a circle.
-        let uses = |ids: [&str; 2], at_ms| ids.map(|id| TokenUse { tenant, id: id.to_owned(), at_ms });
+        let uses = |order: [(Presented, &str); 4], at_ms| {
+            order.map(|(presented, id)| Use { presented, tenant, id: id.into(), at_ms })
+        };
+        let mut order = [
+            (Presented::Token, "t"),
+            (Presented::ConsumerKey, "u"),
+            (Presented::Token, "u"),
+            (Presented::ConsumerKey, "t"),
+        ];
         let beside = fresh.open().await;
         for n in 10..30 {
-            let (one, two) = (uses(["t", "u"], n * 100_000), uses(["u", "t"], n * 100_000));
-            let (one, two) = tokio::join!(db.tokens().note_uses(&one), beside.tokens().note_uses(&two));
+            let one = uses(order, n * 100_000);
+            order.reverse();
+            let two = uses(order, n * 100_000);
+            let (one, two) = tokio::join!(db.uses().note_uses(&one), beside.uses().note_uses(&two));
             one.and(two).unwrap();
         }
+        assert_eq!(last_used().await, [Some(2_900_000); 4]);
     })
     .await;
 }

@@ -85,14 +85,7 @@ async fn text_that_a_server_cannot_store_is_refused_and_nothing_else() {
     on_server(async |fresh| {
         let db = fresh.open().await;
         let tenant = create_tenant(&db, "acme").await;
-        let token = |name: &str| NewToken {
-            id: "t".to_owned(),
-            name: name.to_owned(),
-            only: None,
-            methods: None,
-            claims: serde_json::Map::new(),
-            expires_at_ms: 9,
-        };
+        let token = |name: &str| NewToken { name: name.to_owned(), ..new_token("t") };
         let error = db.tokens().insert_token(tenant, &token("a\0b")).await.unwrap_err();
         assert!(matches!(error, DbError::NulInText), "{error:?}");
         db.tokens().insert_token(tenant, &token("a\u{1}\u{10ffff}b")).await.unwrap();

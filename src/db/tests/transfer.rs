@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use super::{consumer_keys::consumer_key, *};
+use super::{
+    consumer_keys::{consumer_key, terms},
+    *,
+};
 use crate::{
     db::{
         sealed::SealedFor,
@@ -76,14 +79,8 @@ async fn fill(db: &Db) {
         db.issuers().insert_issuer(tenant, &callers::issuer(name)).await.unwrap();
         let id = format!("token of {name}");
         let only = Some(EndpointsOfRoutes { routes: vec!["/a".to_owned()], ids: vec![endpoint] });
-        let token = NewToken {
-            id: id.clone(),
-            name: "ci".to_owned(),
-            only,
-            methods: None,
-            claims: serde_json::Map::new(),
-            expires_at_ms: 9,
-        };
+        let row_filters = terms(None).row_filters;
+        let token = NewToken { only, row_filters, ..new_token(&id) };
         db.tokens().insert_token(tenant, &token).await.unwrap();
         db.consumer_keys().insert_key(tenant, &consumer_key(&format!("key of {name}"), Some(endpoint))).await.unwrap();
         db.state().set_state(tenant, script, Some("{\"a\": 1}")).await.unwrap();

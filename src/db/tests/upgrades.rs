@@ -73,6 +73,7 @@ async fn keys_and_tokens_of_an_older_pqhost_are_of_the_only_kind_that_it_had() {
         assert_eq!(db.signing_keys().list(tenant).await.unwrap(), [key]);
         let token = db.tokens().find_token(tenant, "bound").await.unwrap().unwrap();
         assert_eq!((token.routes, token.methods, token.claims.len()), (Some(vec!["/a b".to_owned()]), None, 0));
+        assert_eq!(token.row_filters, None);
     })
     .await;
 }
@@ -114,15 +115,7 @@ async fn a_column_that_a_newer_pqhost_adds_disturbs_no_host_that_runs() {
         let tenant = create_tenant(&db, "acme").await;
         let script = ensure_script(&db, tenant, "hello").await;
         let version = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
-        let token = NewToken {
-            id: "t".to_owned(),
-            name: "ci".to_owned(),
-            only: None,
-            methods: None,
-            claims: serde_json::Map::new(),
-            expires_at_ms: 9,
-        };
-        db.tokens().insert_token(tenant, &token).await.unwrap();
+        db.tokens().insert_token(tenant, &new_token("t")).await.unwrap();
         let holder = Holder::Tenant { tenant, role: crate::domain::people::Role::Author };
         let (id, hash) = ("c".to_owned(), "h".to_owned());
         let new = NewCredential { id, holder, name: String::new(), hash, expires_at_ms: 9 };

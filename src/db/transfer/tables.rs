@@ -301,6 +301,7 @@ pub(in crate::db) const TABLES: &[Table] = &[
             ("jwks_url", Text),
             ("audience", Text),
             ("created_at_ms", Integer),
+            ("row_filters", Text),
         ],
     ),
     table(
@@ -319,6 +320,7 @@ pub(in crate::db) const TABLES: &[Table] = &[
             ("methods", Text),
             ("claims", Text),
             ("last_used_at_ms", Integer),
+            ("row_filters", Text),
         ],
     ),
     table(
