@@ -199,7 +199,7 @@ const fn invalid(reason: &'static str) -> AuthError {
 fn new_text() -> Result<String, getrandom::Error> {
     let mut bytes = zeroize::Zeroizing::new([0; KEY_BYTES]);
     getrandom::fill(&mut *bytes)?;
-    let random = zeroize::Zeroizing::new(hex::encode(&*bytes));
+    let random = zeroize::Zeroizing::new(hex::encode(*bytes));
     Ok(format!("{KEY_PREFIX}{}{}", &*random, checksum(&random)))
 }
 

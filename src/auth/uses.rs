@@ -25,7 +25,10 @@ const BATCH: usize = 500;
 
 /// Uses that are not written yet, with when they were.
 #[derive(Debug, Default)]
-pub(super) struct Uses(Mutex<HashMap<(Presented, TenantId, Arc<str>), i64>>);
+pub(super) struct Uses(Mutex<Waiting>);
+
+/// What was presented, to whom, and its id; and when, in milliseconds since 1970.
+type Waiting = HashMap<(Presented, TenantId, Arc<str>), i64>;
 
 impl Uses {
     /// Notes a use, unless one of the last minute is noted. `noted` is when that was.
@@ -65,7 +68,7 @@ impl Uses {
         uses.map(|((presented, tenant, id), at_ms)| Use { presented, tenant, id, at_ms }).collect()
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<(Presented, TenantId, Arc<str>), i64>> {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
         // A map of times is never half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

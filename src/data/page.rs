@@ -327,7 +327,8 @@ impl Writer<'_> {
 fn number_or_text(text: &str) -> Value {
     let integer = text.parse::<i64>().ok().map(Value::from);
     let number = || text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from);
-    integer.or_else(number).filter(|number| number.to_string() == text).unwrap_or_else(|| Value::from(text))
+    let is_same = |number: &Value| *text == *number.to_string();
+    integer.or_else(number).filter(is_same).unwrap_or_else(|| Value::from(text))
 }
 
 /// A pattern of SQL in which `!` escapes.

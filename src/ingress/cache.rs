@@ -197,7 +197,7 @@ enum Ran {
     Unkept(Response),
 }
 
-impl<E> First<E> {
+impl<E: Send + Sync> First<E> {
     async fn run(mut self, run: impl Future<Output = Result<Response, E>> + Send) -> Result<Ran, Arc<E>> {
         let (key, generation) = self.at;
         let ran = match run.await {

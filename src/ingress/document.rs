@@ -120,12 +120,9 @@ impl Reader {
         if self.refused.contains(&auth) {
             return Ok(false);
         }
-        let failure = match identified().await {
-            Ok(_) => {
-                self.is_known = true;
-                return Ok(true);
-            }
-            Err(failure) => failure,
+        let Err(failure) = identified().await else {
+            self.is_known = true;
+            return Ok(true);
         };
         let Failure::Auth(error) = &failure else { return Err(failure) };
         match Problem::from(error).status() {

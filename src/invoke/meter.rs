@@ -119,7 +119,7 @@ pub(super) struct Meter {
     days: [Counters; 2],
     /// Whether this stands in the queue of those that are to be written.
     is_queued: AtomicBool,
-    queue: mpsc::UnboundedSender<Arc<Meter>>,
+    queue: mpsc::UnboundedSender<Arc<Self>>,
     /// Handlers that may run at once, and quotas of fuel and storage; the largest number without one. Kept here and not with routes, which
     /// a session or a request with a slow body may have found long before a change.
     concurrency: AtomicUsize,

@@ -29,7 +29,7 @@ fn from(answer: &Answer) -> &str {
 }
 
 /// Asks twice and says where both answers came from; they are the same if the second is a hit.
-async fn twice(app: &TestApp, tenant: &Tenant, request: impl Fn() -> reqwest::RequestBuilder) -> String {
+async fn twice(app: &TestApp, tenant: &Tenant, request: impl Fn() -> reqwest::RequestBuilder + Send + Sync) -> String {
     let ask = async || (Answer::of(request()).await, Answer::of(request()).await);
     let (first, second) = app.undisturbed(tenant, ask).await;
     assert_eq!(from(&second) == "hit", first.body == second.body, "{first:?} {second:?}");
@@ -69,7 +69,8 @@ async fn no_caller_gets_anothers_answer_unless_the_endpoint_says_so() {
                         }
                         answers
                     };
-                    let mut seen: Vec<((Option<usize>, &str, &str), Value)> = Vec::new();
+                    type Asker<'a> = (Option<usize>, &'a str, &'a str);
+                    let mut seen: Vec<(Asker<'_>, Value)> = Vec::new();
                     for ((who, header, field), answer) in app.undisturbed(&acme, ask).await {
                         assert_eq!(answer.status, 200, "{case}");
                         // What may tell this answer from others, in this case.

@@ -35,7 +35,7 @@ fn used_up(answer: &Answer) -> (String, u64) {
 }
 
 /// What acme used this month, once `is_so`.
-async fn usage(app: &TestApp, is_so: impl Fn(&Value) -> bool) -> Value {
+async fn usage(app: &TestApp, is_so: impl Fn(&Value) -> bool + Send + Sync) -> Value {
     let operator = Api::operator(app).await;
     let waiting = async {
         loop {

@@ -167,10 +167,12 @@ impl Corpus {
 
     async fn call(&self, key: &str, attempt: Option<&str>) -> Answer {
         let Self { app, dialect, schema, other, .. } = self;
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("dialect", dialect).append_pair("schema", schema).append_pair("other", other);
-        query.extend_pairs(attempt.map(|attempt| ("attempt", attempt)));
-        let path = format!("/acme/attempts?{}", query.finish());
+        let path = {
+            let mut query = url::form_urlencoded::Serializer::new(String::new());
+            query.append_pair("dialect", dialect).append_pair("schema", schema).append_pair("other", other);
+            query.extend_pairs(attempt.map(|attempt| ("attempt", attempt)));
+            format!("/acme/attempts?{}", query.finish())
+        };
         Answer::of(app.request(Method::GET, &path).header("x-api-key", key)).await
     }
 
