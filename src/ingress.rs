@@ -339,7 +339,7 @@ async fn handler_call(
         url: format!("http://{host}{target}"),
         path,
         query_string: parts.uri.query().unwrap_or_default().to_owned(),
-        headers: parts.headers.iter().filter_map(shown_field).collect(),
+        headers: parts.headers.iter().filter_map(|field| shown_field(field, &caller)).collect(),
         body,
         form: form.fields,
         files: form.files,
@@ -358,8 +358,12 @@ fn policy_of<'r>(routes: &'r TenantRoutes, method: &Method, path: &RequestPath<'
     found.target.settings.cors.as_ref().filter(|_| found.target.enabled)
 }
 
-/// A header field as a handler sees it: without the cookie of somebody who is logged in to the control API.
-fn shown_field((name, value): (&HeaderName, &HeaderValue)) -> Option<(String, String)> {
+/// A header field as a handler sees it: without the cookie of somebody who is logged in to the control API, and without the credential of a
+/// caller whom a handler is not to take the place of.
+fn shown_field((name, value): (&HeaderName, &HeaderValue), caller: &Caller) -> Option<(String, String)> {
+    if identify::is_withheld(name, caller) {
+        return None;
+    }
     let text = String::from_utf8_lossy(value.as_bytes());
     if *name != header::COOKIE {
         return Some((name.as_str().to_owned(), text.into_owned()));
