@@ -17,7 +17,7 @@ use crate::{
         exchange::AuthMode,
         route::{MethodSet, RequestPath},
     },
-    ingress::{Failure, Ingress, etag, identify::Identified},
+    ingress::{Failure, Ingress, count, etag, identify::Identified},
     invoke::TenantRoutes,
     problem::Problem,
 };
@@ -60,9 +60,11 @@ pub(super) fn is_asked_for(method: &Method, path: &RequestPath<'_>, routes: &Ten
 }
 
 impl Ingress {
-    /// The document: of all endpoints, for everybody, if the tenant has it so; else of those that the reader may call.
+    /// The document: of all endpoints, for everybody, if the tenant has it so; else of those that the reader may call. Whoever may read it
+    /// asks as a caller of the tenant's.
     pub(super) async fn document(&self, routes: Arc<TenantRoutes>, parts: &Parts) -> Result<Response, Failure> {
         let described = self.described(&routes, &parts.headers).await?;
+        routes.admit().map_err(Failure::Invoke)?;
         let key = key(&routes, &described);
         let document = match self.documents.0.get(&key) {
             Some(document) => document,
@@ -75,7 +77,9 @@ impl Ingress {
                 document
             }
         };
-        Ok(respond(&document, routes.public_document, parts))
+        let response = respond(&document, routes.public_document, parts);
+        count(&routes, &response);
+        Ok(response)
     }
 
     /// The endpoints that the reader is told of, and their methods.
