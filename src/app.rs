@@ -260,14 +260,21 @@ async fn watch(db: Db, invoker: Invoker, auth: Arc<Authenticator>) {
         match db.change_counter().await {
             Ok(counter) if seen == Some(counter) => {}
             Ok(counter) => {
-                invoker.forget();
-                auth.forget();
+                forget(&auth, &invoker);
                 seen = Some(counter);
             }
             Err(error) => tracing::error!(%error, "cannot look for changes of the control database"),
         }
         tokio::time::sleep(CHANGE_POLL).await;
     }
+}
+
+/// Reads from now on anew what a change may have touched.
+///
+/// Callers first: an answer is kept for the routes that its request found, so whoever finds the new ones must have been looked at anew.
+pub(crate) fn forget(auth: &Authenticator, invoker: &Invoker) {
+    auth.forget();
+    invoker.forget();
 }
 
 /// Removes old temporary files of writers that were killed. Nothing depends on them but room on the disk.

@@ -45,7 +45,7 @@ use axum::{Router, extract::DefaultBodyLimit, http::Request, middleware, respons
 use tokio::sync::OnceCell;
 
 use crate::{
-    app::{Host, StartError, Workspace},
+    app::{self, Host, StartError, Workspace},
     auth::{Authenticator, people::People},
     config::DataDir,
     control::tails::Tails,
@@ -94,10 +94,7 @@ impl Parts {
     pub fn of_host(host: &Host) -> Self {
         let publisher = Arc::clone(&host.guests.publisher);
         let (invoker, auth) = (host.invoker.clone(), Arc::clone(&host.workspace.auth));
-        let on_change = Box::new(move || {
-            invoker.forget();
-            auth.forget();
-        });
+        let on_change = Box::new(move || app::forget(&auth, &invoker));
         let parts = Self::of_workspace(&host.workspace, Box::new(move || Ok(Arc::clone(&publisher))));
         Self { sessions: Some(Arc::clone(&host.sessions)), invoker: Some(host.invoker.clone()), on_change, ..parts }
     }

@@ -34,7 +34,7 @@ use crate::{
         client::ClientAddress,
         endpoint::CorsPolicy,
         exchange::{Caller, HandlerRequest},
-        names::{InvocationId, TenantId, TenantName},
+        names::{InvocationId, TenantName},
         people::SESSION_COOKIE,
         quota::Usage,
         route::{Lookup, MethodSet, RequestPath},
@@ -128,8 +128,8 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
         Ok(Found::Document(routes)) => {
             ingress.document(routes, &parts).await.unwrap_or_else(|failure| ingress.fail(&failure, id))
         }
-        Ok(Found::PublicKeys(tenant)) => {
-            ingress.public_keys(tenant, &parts).await.unwrap_or_else(|failure| ingress.fail(&failure, id))
+        Ok(Found::PublicKeys(routes)) => {
+            ingress.public_keys(&routes, &parts).await.unwrap_or_else(|failure| ingress.fail(&failure, id))
         }
         Ok(Found::Answer(response)) => response,
         Err(failure) => ingress.fail(&failure, id),
@@ -154,8 +154,9 @@ impl Ingress {
         let Identified { caller, rate_limit } =
             self.identify(&route.routes, &route.endpoint, &parts.method, &parts.headers).await?;
         let client = parts.extensions.get::<ClientAddress>().copied();
-        route.routes.admit().map_err(Failure::Invoke)?;
+        // In this order: who is over its own limit uses up nothing that the tenant's other callers share.
         self.rates.check(&route.endpoint, &caller, rate_limit, client).map_err(Failure::from)?;
+        route.routes.admit().map_err(Failure::Invoke)?;
         let Some(question) = Question::of(&route, &parts, &body, &caller) else {
             let without_body = route.head_as_get;
             return Ok(self.run(route, parts, body, caller, id, without_body).await?);
@@ -165,8 +166,7 @@ impl Ingress {
         let response = self.answers.answer(question, id, run).await?;
         // What runs counts itself.
         if cache::is_from_memory(&response) {
-            let answer_bytes = response.body().size_hint().exact().unwrap_or(0);
-            routes.count(Usage { answer_bytes, ..Usage::of_request(response.status().as_u16()) });
+            count(&routes, &response);
         }
         Ok(response)
     }
@@ -209,7 +209,7 @@ impl Ingress {
         let routes = routes.ok_or(RequestError::UnknownEndpoint)?;
         let below = path.below_tenant();
         if preview.is_none() && below.strip_suffix('/').unwrap_or(&below) == public_keys::PATH {
-            return Ok(Found::PublicKeys(routes.tenant_id));
+            return Ok(Found::PublicKeys(routes));
         }
         if preview.is_none() && document::is_asked_for(&parts.method, &path, &routes) {
             return Ok(Found::Document(routes));
@@ -301,7 +301,7 @@ enum Found {
     /// The description of a tenant's endpoints.
     Document(Arc<TenantRoutes>),
     /// The public keys of a tenant.
-    PublicKeys(TenantId),
+    PublicKeys(Arc<TenantRoutes>),
     /// What the host says itself.
     Answer(Response),
 }
@@ -316,6 +316,12 @@ struct Routed {
     path_params: Vec<(String, String)>,
     head_as_get: bool,
     is_preview: bool,
+}
+
+/// Counts a request that was let in, and that the host answered from its memory.
+fn count(routes: &TenantRoutes, response: &Response) {
+    let answer_bytes = response.body().size_hint().exact().unwrap_or(0);
+    routes.count(Usage { answer_bytes, ..Usage::of_request(response.status().as_u16()) });
 }
 
 async fn handler_call(
@@ -339,7 +345,7 @@ async fn handler_call(
         url: format!("http://{host}{target}"),
         path,
         query_string: parts.uri.query().unwrap_or_default().to_owned(),
-        headers: parts.headers.iter().filter_map(shown_field).collect(),
+        headers: parts.headers.iter().filter_map(|field| shown_field(field, &caller)).collect(),
         body,
         form: form.fields,
         files: form.files,
@@ -358,8 +364,12 @@ fn policy_of<'r>(routes: &'r TenantRoutes, method: &Method, path: &RequestPath<'
     found.target.settings.cors.as_ref().filter(|_| found.target.enabled)
 }
 
-/// A header field as a handler sees it: without the cookie of somebody who is logged in to the control API.
-fn shown_field((name, value): (&HeaderName, &HeaderValue)) -> Option<(String, String)> {
+/// A header field as a handler sees it: without the cookie of somebody who is logged in to the control API, and without the credential of a
+/// caller whom a handler is not to take the place of.
+fn shown_field((name, value): (&HeaderName, &HeaderValue), caller: &Caller) -> Option<(String, String)> {
+    if identify::is_withheld(name, caller) {
+        return None;
+    }
     let text = String::from_utf8_lossy(value.as_bytes());
     if *name != header::COOKIE {
         return Some((name.as_str().to_owned(), text.into_owned()));

@@ -1,7 +1,8 @@
 //! `pqhost deploy`: makes a host match a script's folder, after showing what that takes.
 //!
 //! The folder's `pqhost.toml` names the tenant, the script, its endpoints, and the secrets and connections that it may use. What a host has of them and
-//! the file does not is taken away; what belongs to other scripts is left alone.
+//! the file does not is taken away; what belongs to other scripts is left alone. Endpoints that a table or query answers belong to no script, so only
+//! those are changed that the file names, and none is taken away.
 
 use std::{collections::BTreeMap, fmt, fs, path::Path};
 
@@ -13,12 +14,13 @@ use crate::{
     cli::{
         args::DeployArgs,
         client::{Client, Target, in_tenant, is_missing},
+        endpoints::answering,
         output::{Output, confirm, escaped},
         scripts::{self, Publishing},
         sources::ScriptSource,
     },
     domain::{
-        endpoint::EndpointSettings,
+        endpoint::{EndpointSettings, TableSource},
         exchange::AuthMode,
         names::{ConnectionName, ScriptName, SecretName, TenantName},
         route::{MethodSet, RoutePattern},
@@ -53,6 +55,8 @@ struct WantedEndpoint {
     route: String,
     #[serde(default)]
     auth: AuthMode,
+    /// The table or query that answers instead of the script.
+    source: Option<TableSource>,
     /// The version that it is pinned to.
     version: Option<i64>,
     /// Whether requests and answers are kept.
@@ -69,7 +73,7 @@ fn yes() -> bool {
 }
 
 /// What of an endpoint may differ from the file.
-const COMPARED: [&str; 5] = ["auth", "version", "record", "enabled", "settings"];
+const COMPARED: [&str; 7] = ["script", "source", "auth", "version", "record", "enabled", "settings"];
 
 /// Something that a script may use if it is granted to it: what the API calls a list of it, one of it, and using it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,6 +86,9 @@ struct Grantable {
 
 const SECRETS: Grantable = Grantable { list: "secrets", noun: "secret", verb: "read", create: "set" };
 const CONNECTIONS: Grantable = Grantable { list: "connections", noun: "connection", verb: "use", create: "create" };
+
+/// Endpoints of a host, by their methods and routes.
+type Endpoints<'a> = BTreeMap<(String, String), &'a Value>;
 
 /// One step towards what is wanted.
 #[derive(Debug, PartialEq)]
@@ -122,7 +129,16 @@ impl fmt::Display for Step {
             let set: Vec<_> =
                 wanted["settings"].as_object().into_iter().flatten().map(|(name, _)| name.as_str()).collect();
             let set = if set.is_empty() { String::new() } else { format!("; {}", set.join(", ")) };
-            format!("endpoint {} {} ({}{pinned}{recorded}{off}{set})", text("methods"), text("route"), text("auth"))
+            let source = match &wanted["source"] {
+                Value::Null => String::new(),
+                _ => format!(", {}", answering(wanted)),
+            };
+            format!(
+                "endpoint {} {} ({}{source}{pinned}{recorded}{off}{set})",
+                text("methods"),
+                text("route"),
+                text("auth")
+            )
         };
         match self {
             Self::Publish { first: true } => write!(f, "+ publish the script"),
@@ -217,18 +233,25 @@ async fn plan(client: &Client, wanted: &Wanted, files: &[SourceFile]) -> Result<
     }
 
     let known = client.list(&in_tenant(tenant, &["endpoints"])).await?;
-    let mut ours: BTreeMap<(String, String), &Value> = BTreeMap::new();
-    for endpoint in known.iter().filter(|endpoint| endpoint["script"] == script.as_str()) {
+    let (mut ours, mut nobodys): (Endpoints<'_>, Endpoints<'_>) = (BTreeMap::new(), BTreeMap::new());
+    for endpoint in &known {
         let text = |name: &str| endpoint[name].as_str().unwrap_or_default().to_owned();
-        ours.insert((text("methods"), text("route")), endpoint);
+        let of = match endpoint["script"].as_str() {
+            Some(name) if name == script.as_str() => &mut ours,
+            None => &mut nobodys,
+            Some(_) => continue,
+        };
+        of.insert((text("methods"), text("route")), endpoint);
     }
     let mut changes = Vec::new();
-    for WantedEndpoint { methods, route, auth, version, record, enabled, settings } in endpoints {
+    for WantedEndpoint { methods, route, auth, source, version, record, enabled, settings } in endpoints {
+        let script = source.is_none().then_some(script);
         let body = json!({
-            "methods": methods, "route": route, "script": script, "auth": auth, "version": version, "record": record,
+            "methods": methods, "route": route, "script": script, "source": source, "auth": auth, "version": version, "record": record,
             "enabled": enabled, "settings": settings,
         });
-        match ours.remove(&(methods.clone(), route.clone())) {
+        let address = (methods.clone(), route.clone());
+        match ours.remove(&address).or_else(|| nobodys.remove(&address)) {
             None => changes.push(Step::CreateEndpoint(body)),
             Some(endpoint) if COMPARED.iter().all(|name| endpoint[name] == body[name]) => {}
             Some(endpoint) => {

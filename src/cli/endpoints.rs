@@ -43,16 +43,25 @@ pub(super) async fn endpoint(target: &Target, command: EndpointCommand, output: 
             let sentence = format!("created endpoint {method} /{tenant}{route} for {} ({auth})", answering(&created));
             output.done(&sentence, &created);
         }
-        EndpointCommand::Set { tenant, id, script, backend, auth, version, settings } => {
+        EndpointCommand::Set { tenant, id, script, backend, auth, version, live, settings } => {
             let path = in_tenant(&tenant, &["endpoints", &id.to_string()]);
             let source = source_of(backend.table, backend.source.as_deref())?;
             let settings = settings.map(|path| read_toml::<EndpointSettings>(&path)).transpose()?;
             let replaced = change(&client, &path, |wanted| {
                 if let Some(script) = script {
+                    // It was pinned to a version of the script that it had.
+                    if wanted["script"] != script.as_str() {
+                        wanted["version"] = Value::Null;
+                    }
                     (wanted["script"], wanted["source"]) = (json!(script), Value::Null);
                 }
                 if let Some(source) = source {
-                    (wanted["script"], wanted["version"], wanted["source"]) = (Value::Null, Value::Null, source);
+                    // What only a script has goes with it.
+                    (wanted["script"], wanted["version"], wanted["record"]) = (Value::Null, Value::Null, json!(false));
+                    wanted["source"] = source;
+                }
+                if live {
+                    wanted["version"] = Value::Null;
                 }
                 if let Some(version) = version {
                     wanted["version"] = json!(version);
@@ -130,7 +139,7 @@ fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
 }
 
 /// What answers for an endpoint, for people.
-fn answering(endpoint: &Value) -> String {
+pub(super) fn answering(endpoint: &Value) -> String {
     let source = &endpoint["source"];
     match (endpoint["script"].as_str(), source["table"].as_str()) {
         (Some(script), _) => format!("script `{script}`"),

@@ -14,11 +14,13 @@ use self::openapi::Described;
 use crate::{
     auth::AuthError,
     domain::{
+        endpoint::TableSource,
         exchange::AuthMode,
+        names::InvocationId,
         route::{MethodSet, RequestPath},
     },
-    ingress::{Failure, Ingress, etag, identify::Identified},
-    invoke::TenantRoutes,
+    ingress::{Failure, Ingress, count, etag, identify::Identified},
+    invoke::{Backend, EndpointTarget, TenantRoutes, tables::TableCall},
     problem::Problem,
 };
 
@@ -60,13 +62,19 @@ pub(super) fn is_asked_for(method: &Method, path: &RequestPath<'_>, routes: &Ten
 }
 
 impl Ingress {
-    /// The document: of all endpoints, for everybody, if the tenant has it so; else of those that the reader may call.
+    /// The document: of all endpoints, for everybody, if the tenant has it so; else of those that the reader may call. Whoever may read it
+    /// asks as a caller of the tenant's.
     pub(super) async fn document(&self, routes: Arc<TenantRoutes>, parts: &Parts) -> Result<Response, Failure> {
         let described = self.described(&routes, &parts.headers).await?;
+        routes.admit().map_err(Failure::Invoke)?;
         let key = key(&routes, &described);
         let document = match self.documents.0.get(&key) {
             Some(document) => document,
             None => {
+                let mut described = described;
+                for Described { endpoint, placeholders, .. } in &mut described {
+                    *placeholders = self.placeholders(&routes, endpoint).await;
+                }
                 let tenant = routes.tenant.clone();
                 let text = tokio::task::spawn_blocking(move || openapi::document(&tenant, described)).await?;
                 let text = Bytes::from(text.to_string());
@@ -75,7 +83,27 @@ impl Ingress {
                 document
             }
         };
-        Ok(respond(&document, routes.public_document, parts))
+        let response = respond(&document, routes.public_document, parts);
+        count(&routes, &response);
+        Ok(response)
+    }
+
+    /// What an endpoint's query asks of its callers, as its connection's dialect says: it is not connected to. None are known while the
+    /// connection is not there, and then the endpoint answers nobody.
+    async fn placeholders(&self, routes: &Arc<TenantRoutes>, endpoint: &EndpointTarget) -> Vec<String> {
+        let Backend::Table(source @ TableSource { query: Some(_), .. }) = &endpoint.backend else { return Vec::new() };
+        let call = TableCall {
+            routes: Arc::clone(routes),
+            endpoint: endpoint.id,
+            source: source.clone(),
+            rows: None,
+            limits: endpoint.limits,
+            request_id: InvocationId::generate(),
+            method: Method::GET.to_string(),
+            path: endpoint.route.clone(),
+        };
+        let known = self.invoker.source_columns(&call).await;
+        known.map_or_else(|_| Vec::new(), |known| known.parameters)
     }
 
     /// The endpoints that the reader is told of, and their methods.
@@ -91,7 +119,7 @@ impl Ingress {
                 }
             }
             if !methods.is_empty() {
-                described.push(Described { endpoint: Arc::clone(endpoint), methods });
+                described.push(Described { endpoint: Arc::clone(endpoint), methods, placeholders: Vec::new() });
             }
         }
         match reader {
@@ -146,7 +174,7 @@ fn methods_of(methods: MethodSet) -> Vec<Method> {
 fn key(routes: &TenantRoutes, described: &[Described]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&routes.tenant_id.0.to_le_bytes()).update(&routes.generation.to_le_bytes());
-    for Described { endpoint, methods } in described {
+    for Described { endpoint, methods, placeholders: _ } in described {
         hasher.update(&endpoint.id.0.to_le_bytes()).update(&endpoint.revision.to_le_bytes());
         for method in methods {
             hasher.update(method.as_str().as_bytes()).update(b" ");

@@ -1,6 +1,6 @@
 //! Who calls, by what a request shows.
 //!
-//! Owns: which header fields hold a credential. Never: decides whether it is valid (see `auth`).
+//! Owns: which header fields hold a credential, and which of them handlers see. Never: decides whether it is valid (see `auth`).
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
@@ -53,6 +53,22 @@ impl Ingress {
     }
 }
 
+/// Whether a field holds what the host let the caller in by, and its handler must not see it.
+///
+/// With a key, or a token that reaches some rows only, a handler could call other endpoints in the caller's name, or pass it on. Other tokens
+/// are shown: scripts have always found them there, and hand them on to servers that know them.
+pub(super) fn is_withheld(name: &HeaderName, caller: &Caller) -> bool {
+    match caller {
+        Caller::Public => false,
+        Caller::Token(bearer) => bearer.rows.is_some() && *name == header::AUTHORIZATION,
+        // It was sent in one of the two, and the other was not sent.
+        Caller::Key(_) => *name == header::AUTHORIZATION || *name == API_KEY,
+    }
+}
+
+/// Fields by which scripts that ask for no token or key know their callers themselves.
+pub(super) const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, API_KEY, header::COOKIE];
+
 /// The value of a field that may be sent once.
 fn only<'a>(
     headers: &'a HeaderMap,
@@ -84,5 +100,36 @@ fn presented_key<'a>(
             if is_known { Ok(key.trim()) } else { Err(missing) }
         }
         (None, None) => Err(missing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::domain::exchange::{KeyHolder, TokenBearer};
+
+    #[test]
+    fn handlers_are_not_shown_what_reaches_more_than_they_do_for_its_bearer() {
+        let token = |is_restricted: bool| {
+            let (issuer, claims) = ("pqhost".into(), Arc::default());
+            Caller::Token(TokenBearer {
+                id: None,
+                issuer,
+                claims,
+                methods: None,
+                rows: is_restricted.then(Arc::default),
+            })
+        };
+        let key = Caller::Key(KeyHolder { id: "1".into(), attributes: Arc::default(), methods: None, rows: None });
+        for (caller, withheld) in [
+            (Caller::Public, [false, false, false]),
+            (token(false), [false, false, false]),
+            (token(true), [true, false, false]),
+            (key, [true, true, false]),
+        ] {
+            assert_eq!(CREDENTIALS.each_ref().map(|name| is_withheld(name, &caller)), withheld, "{caller:?}");
+        }
     }
 }

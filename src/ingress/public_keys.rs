@@ -5,8 +5,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, header, request::Parts};
 
 use crate::{
-    domain::{names::TenantId, route::MethodSet},
-    ingress::{Failure, Ingress, etag, options},
+    domain::route::MethodSet,
+    ingress::{Failure, Ingress, count, etag, options},
+    invoke::TenantRoutes,
     problem::RequestError,
 };
 
@@ -17,19 +18,21 @@ pub(super) const PATH: &str = "/.well-known/jwks.json";
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 impl Ingress {
-    /// Answers a request for [`PATH`].
-    pub(super) async fn public_keys(&self, tenant: TenantId, parts: &Parts) -> Result<Response, Failure> {
+    /// Answers a request for [`PATH`], as one of the tenant's requests.
+    pub(super) async fn public_keys(&self, routes: &TenantRoutes, parts: &Parts) -> Result<Response, Failure> {
         let methods: MethodSet = "GET".parse().expect("GET is a method");
         match parts.method {
             Method::GET | Method::HEAD => {}
             Method::OPTIONS => return Ok(options(methods.with_implied())),
             _ => return Err(RequestError::MethodNotAllowed(methods.with_implied()).into()),
         }
-        let keys = self.auth.public_keys(tenant).await.map_err(Failure::Auth)?;
+        routes.admit().map_err(Failure::Invoke)?;
+        let keys = self.auth.public_keys(routes.tenant_id).await.map_err(Failure::Auth)?;
         let body = Bytes::from(keys.to_string());
         let kind = HeaderValue::from_static("application/jwk-set+json");
         let mut response = etag::respond(parts, &etag::of(None, &body), &body, kind);
         response.headers_mut().insert(header::CACHE_CONTROL, CACHE);
+        count(routes, &response);
         Ok(response)
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Owns: the counters, one for each caller or for all of an endpoint. Never: identifies callers.
 //!
-//! Each host process counts for itself, from when it started.
+//! Each host process counts for itself, from when it started. Counters of one kind make room for each other and for no other kind's: strangers
+//! without number, or a tenant's many tokens, have no partner's key begin anew.
 
 use std::{net::IpAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -22,7 +23,7 @@ use crate::{
     problem::RequestError,
 };
 
-/// Counters that are remembered. One takes about 300 bytes. Whoever was silent for longest is forgotten, and begins anew.
+/// Counters of each kind that are remembered. One takes about 300 bytes. Whoever was silent for longest is forgotten, and begins anew.
 const COUNTERS_MAX: u64 = 50_000;
 
 /// A counter that is not used for this long is forgotten: by then the slowest limit has let in all that it lets in at once.
@@ -70,15 +71,40 @@ impl Whose {
     }
 }
 
+type Counters = moka::sync::Cache<Counted, Arc<DefaultDirectRateLimiter>>;
+
 /// Counts requests.
 #[derive(Debug)]
-pub(super) struct RateLimits(moka::sync::Cache<Counted, Arc<DefaultDirectRateLimiter>>);
+pub(super) struct RateLimits {
+    /// Of all callers of an endpoint together.
+    endpoints: Counters,
+    /// Of keys, by their own limits and by endpoints'.
+    keys: Counters,
+    tokens: Counters,
+    networks: Counters,
+}
 
 impl RateLimits {
     pub(super) fn new() -> Self {
+        Self::with_counters(COUNTERS_MAX)
+    }
+
+    fn with_counters(max: u64) -> Self {
         // The default policy would keep newcomers out of a full cache, and their requests uncounted.
         let policy = EvictionPolicy::lru();
-        Self(moka::sync::Cache::builder().max_capacity(COUNTERS_MAX).time_to_idle(IDLE).eviction_policy(policy).build())
+        let counters =
+            || Counters::builder().max_capacity(max).time_to_idle(IDLE).eviction_policy(policy.clone()).build();
+        Self { endpoints: counters(), keys: counters(), tokens: counters(), networks: counters() }
+    }
+
+    /// Where requests of this kind are counted.
+    fn counters(&self, counted: &Counted) -> &Counters {
+        match counted {
+            Counted::Key { .. } | Counted::Endpoint { whose: Whose::Key(_), .. } => &self.keys,
+            Counted::Endpoint { whose: Whose::Token { .. } | Whose::Subject { .. }, .. } => &self.tokens,
+            Counted::Endpoint { whose: Whose::Network(_), .. } => &self.networks,
+            Counted::Endpoint { whose: Whose::Everybodys, .. } => &self.endpoints,
+        }
     }
 
     /// Counts a request against the limit of its endpoint and that of the caller's key.
@@ -105,7 +131,7 @@ impl RateLimits {
     }
 
     fn count(&self, counted: &Counted, limit: RateLimit) -> Result<(), RequestError> {
-        let counter = self.0.get_with_by_ref(counted, || Arc::new(RateLimiter::direct(quota(limit))));
+        let counter = self.counters(counted).get_with_by_ref(counted, || Arc::new(RateLimiter::direct(quota(limit))));
         counter.check().map_err(|not_before| {
             let wait = not_before.wait_time_from(counter.clock().now());
             // Told in whole seconds: who waits for so many is let through.
@@ -183,16 +209,52 @@ mod tests {
 
     #[test]
     fn who_is_new_is_counted_when_others_fill_the_memory() {
-        let limits =
-            RateLimits(moka::sync::Cache::builder().max_capacity(10).eviction_policy(EvictionPolicy::lru()).build());
+        let limits = RateLimits::with_counters(10);
         let limit = RateLimit::new(1, 3600).unwrap();
         for n in 0..1000 {
             let key = key(&n.to_string());
             limits.count(&key, limit).unwrap();
             limits.count(&key, limit).expect_err("the second");
         }
-        limits.0.run_pending_tasks();
-        assert!(limits.0.entry_count() <= 10);
+        limits.keys.run_pending_tasks();
+        assert!(limits.keys.entry_count() <= 10);
+    }
+
+    #[test]
+    fn callers_of_one_kind_push_out_nobody_of_another() {
+        let limit = RateLimit::new(1, 3600).unwrap();
+        let kinds: [fn(usize) -> Whose; 4] = [
+            |n| Whose::Network(client(&format!("2001:db8:{n:x}::1")).map(ClientAddress::network)),
+            |n| Whose::Token { issuer: "pqhost".into(), id: n.to_string().into() },
+            |n| Whose::Subject { issuer: "outside".into(), subject: Some(n.to_string().into()) },
+            |n| Whose::Key(n.to_string().into()),
+        ];
+        let at = |endpoint: i64, whose: Whose| Counted::Endpoint { endpoint: EndpointId(endpoint), revision: 1, whose };
+        for (flooding, whose) in kinds.iter().enumerate() {
+            let limits = RateLimits::with_counters(10);
+            let mut quiet = vec![at(1, Whose::Everybodys)];
+            if flooding != 3 {
+                quiet.extend([key("quiet"), at(1, Whose::Key("quiet".into()))]);
+            }
+            if flooding != 1 && flooding != 2 {
+                quiet.extend([at(1, kinds[1](0)), at(1, kinds[2](0))]);
+            }
+            if flooding != 0 {
+                quiet.push(at(1, kinds[0](0)));
+            }
+            for one in &quiet {
+                limits.count(one, limit).unwrap();
+            }
+            for n in 1..1000 {
+                limits.count(&at(2, whose(n)), limit).unwrap();
+            }
+            for counters in [&limits.endpoints, &limits.keys, &limits.tokens, &limits.networks] {
+                counters.run_pending_tasks();
+            }
+            for one in &quiet {
+                limits.count(one, limit).expect_err("it was counted before");
+            }
+        }
     }
 
     #[test]

@@ -42,6 +42,9 @@ const USAGE_DAYS: i64 = 25 * 31;
 /// Pause between transactions, so that each carries many records.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Longest pause after a transaction that failed. Below the 5 s that a host waits for its last records, so that a host that stops writes what it can.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
 /// Records deleted in one transaction when a tenant has too many, or they are too old.
 const PRUNE_BATCH: u32 = 1000;
 
@@ -132,6 +135,7 @@ async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<Wa
     let mut recorded: HashMap<TenantId, u64> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut n_failed = 0_u32;
     loop {
         let is_over = tokio::select! {
             n_received = receiver.recv_many(&mut received, BATCH_MAX) => n_received == 0, // the recorder was dropped
@@ -154,8 +158,14 @@ async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<Wa
             return; // everything is written, or cannot be
         }
         if !is_written {
-            meters.iter().for_each(Meter::queue);
+            meters.drain(..).for_each(|meter| meter.queue());
+            if !receiver.is_closed() {
+                tokio::time::sleep(pause_after(n_failed)).await;
+            }
+            n_failed = n_failed.saturating_add(1);
+            continue;
         }
+        n_failed = 0;
         meters.clear();
         for record in batch.iter().filter(|record| record.recording.is_some()) {
             *recorded.entry(record.tenant).or_default() += recording_bytes(record);
@@ -178,6 +188,11 @@ async fn write(db: Db, keep: u32, age: Duration, mut receiver: mpsc::Receiver<Wa
     }
 }
 
+/// How long to leave the database alone after a failure that so many others went before: what comes meanwhile waits, up to [`WAITING_MAX`].
+fn pause_after(n_failed: u32) -> Duration {
+    PAUSE.saturating_mul(2_u32.saturating_pow(n_failed)).min(PAUSE_MAX)
+}
+
 /// Adds what is there at once, up to `max`.
 fn fill<T>(batch: &mut Vec<T>, max: usize, mut next: impl FnMut() -> Option<T>) {
     while batch.len() < max {
@@ -195,6 +210,10 @@ async fn write_batch(db: &Db, batch: &[InvocationRecord], used: Vec<(Arc<Meter>,
                 meter.written(record, fuel_used);
             }
             true
+        }
+        Err(error) if batch.is_empty() => {
+            tracing::warn!(%error, "what tenants used waits: the control database takes nothing");
+            false
         }
         Err(error) => {
             tracing::error!(%error, records = batch.len(), "invocation records are lost");
@@ -368,6 +387,45 @@ mod tests {
         days.iter().for_each(|(_, usage)| sum += *usage); // two, if midnight has passed
         assert_eq!(sum, Usage { requests: 2, failed: 1, fuel: 7, ..Usage::default() });
         assert_eq!(meter.unwritten().count(), 0);
+    }
+
+    #[test]
+    fn a_database_that_fails_is_left_alone_for_longer_and_longer() {
+        let pauses: Vec<_> = [0, 1, 2, 3, 4, 5, 100, u32::MAX].map(|n| pause_after(n).as_millis()).into();
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000, 2000]);
+    }
+
+    /// What is logged, line by line.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_lost_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let broken = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
+        broken.close().await;
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        let _logging = tracing::subscriber::set_default(subscriber);
+        let logged = async |batch: &[InvocationRecord]| {
+            assert!(!write_batch(&broken, batch, Vec::new()).await);
+            String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap()
+        };
+        let nothing_lost = logged(&[]).await;
+        assert!(nothing_lost.contains("WARN") && !nothing_lost.contains("ERROR"), "{nothing_lost}");
+        let lost = logged(&[record(), record()]).await;
+        assert!(lost.contains("ERROR") && lost.contains("records=2"), "{lost}");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Answers that endpoints keep and give again.
 
 use pqhost::domain::{exchange::AuthMode, names::EndpointId};
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::{
@@ -29,7 +29,7 @@ fn from(answer: &Answer) -> &str {
 }
 
 /// Asks twice and says where both answers came from; they are the same if the second is a hit.
-async fn twice(app: &TestApp, tenant: &Tenant, request: impl Fn() -> reqwest::RequestBuilder + Send + Sync) -> String {
+async fn twice(app: &TestApp, tenant: &Tenant, request: impl Fn() -> RequestBuilder + Send + Sync) -> String {
     let ask = async || (Answer::of(request()).await, Answer::of(request()).await);
     let (first, second) = app.undisturbed(tenant, ask).await;
     assert_eq!(from(&second) == "hit", first.body == second.body, "{first:?} {second:?}");
@@ -51,7 +51,13 @@ async fn no_caller_gets_anothers_answer_unless_the_endpoint_says_so() {
         keys.push(made["key"].as_str().unwrap().to_owned());
     }
     let mut n = 0;
-    for (auth, credentials) in [(AuthMode::Public, &tokens), (AuthMode::Jwt, &tokens), (AuthMode::Key, &keys)] {
+    // Strangers, and two who show a script what it may know them by.
+    let [of_public, of_jwt, of_key]: [Vec<Option<&String>>; 3] = [
+        [None, None].into_iter().chain(tokens.iter().map(Some)).collect(),
+        tokens.iter().map(Some).collect(),
+        keys.iter().map(Some).collect(),
+    ];
+    for (auth, credentials) in [(AuthMode::Public, of_public), (AuthMode::Jwt, of_jwt), (AuthMode::Key, of_key)] {
         for shared in [false, true] {
             for headers in [&[][..], &["X-A"]] {
                 for query in [None, Some(vec![]), Some(vec!["q"])] {
@@ -64,7 +70,8 @@ async fn no_caller_gets_anothers_answer_unless_the_endpoint_says_so() {
                         let mut answers = Vec::new();
                         for (who, header, field) in requests(credentials.len()).chain(requests(credentials.len())) {
                             let request = app.request(Method::GET, &format!("/acme{route}{field}"));
-                            let request = request.header("x-a", header).bearer_auth(&credentials[who]);
+                            let request = request.header("x-a", header);
+                            let request = credentials[who].into_iter().fold(request, RequestBuilder::bearer_auth);
                             answers.push(((who, header, field), Answer::of(request).await));
                         }
                         answers
@@ -73,6 +80,17 @@ async fn no_caller_gets_anothers_answer_unless_the_endpoint_says_so() {
                     let mut seen: Vec<(Asker<'_>, Value)> = Vec::new();
                     for ((who, header, field), answer) in app.undisturbed(&acme, ask).await {
                         assert_eq!(answer.status, 200, "{case}");
+                        // Of whom the host does not know who they are it keeps nothing.
+                        if auth == AuthMode::Public && credentials[who].is_some() {
+                            let body = answer.json();
+                            assert!(
+                                from(&answer).is_empty() && !answer.headers.contains_key("cache-control"),
+                                "{case}"
+                            );
+                            assert!(seen.iter().all(|(_, known)| known[4] != body[4]), "{case}");
+                            seen.push(((Some(who), "", ""), body));
+                            continue;
+                        }
                         // What may tell this answer from others, in this case.
                         let shares = auth == AuthMode::Public || (shared && who < 2);
                         let who = (!shares).then_some(who);
@@ -143,6 +161,28 @@ async fn switch_off(app: &TestApp, tenant: &Tenant, endpoint: EndpointId) {
     let wanted: serde_json::Map<_, _> =
         fields.map(|field| (field.to_owned(), wanted[field].clone())).into_iter().collect();
     operator.put(&path, &json!(wanted)).await.expect("200");
+}
+
+#[tokio::test]
+async fn a_credential_that_only_the_script_knows_is_kept_apart_where_the_endpoint_names_it() {
+    let fields = ["authorization", "x-api-key", "cookie"];
+    for (n, named) in fields.iter().enumerate() {
+        let (app, acme, _) = app(ECHO, AuthMode::Public, json!({"ttl": 600, "headers": [named.to_uppercase()]})).await;
+        let ask = |field: &str, value: &str| app.request(Method::GET, "/acme/c/x").header(field, value);
+        let (other, third) = (fields[(n + 1) % 3], fields[(n + 2) % 3]);
+        assert_eq!(twice(&app, &acme, || ask(named, "a=ann")).await, "miss hit", "{named}");
+        for unnamed in [other, third] {
+            assert_eq!(twice(&app, &acme, || ask(unnamed, "a=ann")).await, " ", "{unnamed}");
+            assert_eq!(twice(&app, &acme, || ask(unnamed, "a=ann").header(*named, "a=ann")).await, " ", "{unnamed}");
+        }
+        let ask_all = async || {
+            let [anns, bobs] = ["a=ann", "a=bob"].map(|who| Answer::of(ask(named, who)));
+            [anns.await, bobs.await, app.get("/acme/c/x").await]
+        };
+        let [anns, bobs, strangers] = app.undisturbed(&acme, ask_all).await;
+        assert!(anns.body != bobs.body && bobs.body != strangers.body && strangers.body != anns.body, "{named}");
+        assert_eq!(anns.headers["vary"], named.to_uppercase().as_str());
+    }
 }
 
 #[tokio::test]

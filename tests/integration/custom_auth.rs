@@ -1,10 +1,12 @@
 //! The documented flow of a script that authenticates its callers itself, on real tables.
 
+use std::path::PathBuf;
+
 use pqhost::domain::exchange::AuthMode;
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp, example};
+use crate::support::{Answer, Tenant, TestApp, example};
 
 const SECRET: &str = "a long random text";
 const ADAS: &str = "the token that Ada will send";
@@ -17,8 +19,21 @@ fn with_step(step: &str, code: &str) -> String {
     handler.replace(&comment, &format!("    {code}"))
 }
 
-#[tokio::test]
-async fn callers_authenticate_with_tokens_of_a_table_and_see_their_own_rows() {
+fn adas() -> Value {
+    json!([{"id": 1, "partner": "ada", "amount": 9.5}, {"id": 3, "partner": "ada", "amount": 7.0}])
+}
+
+fn bobs() -> Value {
+    json!([{"id": 2, "partner": "bob", "amount": 3.0}])
+}
+
+async fn call(app: &TestApp, path: &str, token: Option<&str>) -> Answer {
+    let request = app.request(Method::GET, path);
+    Answer::of(token.into_iter().fold(request, |request, token| request.header("authorization", token))).await
+}
+
+/// A host on which the example's steps 1 to 4 are done, and the folder of its databases.
+async fn app_with_orders() -> (TestApp, Tenant, PathBuf) {
     let app = TestApp::new().await;
     let acme = app.acme().await;
     // Step 1.
@@ -35,34 +50,32 @@ async fn callers_authenticate_with_tokens_of_a_table_and_see_their_own_rows() {
         rusqlite::Connection::open(folder.join(file)).unwrap().execute_batch(sql).unwrap();
     }
     app.connection(&acme, "dw_2", "sqlite:acme").await;
-    let call = async |token: Option<&str>| {
-        let request = app.request(Method::GET, "/acme/orders");
-        Answer::of(token.into_iter().fold(request, |request, token| request.header("authorization", token))).await
-    };
-
     // Step 2: the version that holds the secret runs once.
     let first = with_step("# Step 2", &format!("pq.set_state({{'secret': '{SECRET}'}})"));
     app.try_publish(&acme, "orders", first).await.unwrap();
     app.endpoint(&acme, "GET", "/orders", "orders", AuthMode::Public).await;
-    assert_eq!(call(Some(ADAS)).await.status, 401);
+    assert_eq!(call(&app, "/acme/orders", Some(ADAS)).await.status, 401);
     // Step 3, for two partners.
     for (partner, token) in [("ada", ADAS), ("bob", BOBS)] {
         let adding = with_step("# Step 3", &format!("add_new_token('{partner}', '{token}')"));
         app.try_publish(&acme, "orders", adding).await.unwrap();
-        assert_eq!(call(None).await.status, 401);
+        assert_eq!(call(&app, "/acme/orders", None).await.status, 401);
     }
     // Step 4: the example as it stands.
     app.try_publish(&acme, "orders", example("custom-auth", "handler.py")).await.unwrap();
+    (app, acme, folder)
+}
 
+#[tokio::test]
+async fn callers_authenticate_with_tokens_of_a_table_and_see_their_own_rows() {
+    let (app, _acme, folder) = app_with_orders().await;
     // Steps 5 and 6.
-    let adas = json!([{"id": 1, "partner": "ada", "amount": 9.5}, {"id": 3, "partner": "ada", "amount": 7.0}]);
-    let bobs = json!([{"id": 2, "partner": "bob", "amount": 3.0}]);
-    for (token, expected) in [(ADAS, &adas), (BOBS, &bobs), (ADAS, &adas)] {
-        let answer = call(Some(token)).await;
-        assert_eq!((answer.status, &answer.json()), (200, expected));
+    for (token, expected) in [(ADAS, adas()), (BOBS, bobs()), (ADAS, adas())] {
+        let answer = call(&app, "/acme/orders", Some(token)).await;
+        assert_eq!((answer.status, answer.json()), (200, expected));
     }
     for token in [None, Some(""), Some("ada"), Some(SECRET), Some("' OR 1=1 --"), Some(&ADAS[1..])] {
-        let answer = call(token).await;
+        let answer = call(&app, "/acme/orders", token).await;
         assert_eq!((answer.status, answer.headers["www-authenticate"].to_str().unwrap()), (401, "Token"), "{token:?}");
         assert!(!answer.body.contains("ada"), "{}", answer.body);
     }
@@ -71,4 +84,27 @@ async fn callers_authenticate_with_tokens_of_a_table_and_see_their_own_rows() {
         .query_row("SELECT group_concat(id || token) FROM api_keys", [], |row| row.get(0))
         .unwrap();
     assert!(kept.contains("ada") && !kept.contains("token that"), "tokens are kept hashed: {kept}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_keeps_answers_gives_none_of_them_to_another_partner() {
+    let (app, acme, _) = app_with_orders().await;
+    for (route, cache) in
+        [("/kept", json!({"ttl": 600})), ("/apart", json!({"ttl": 600, "headers": ["authorization"]}))]
+    {
+        app.endpoint_with(&acme, ("GET", route), "orders", AuthMode::Public, json!({ "cache": cache })).await;
+    }
+    let ask = async |route: &str| {
+        let mut from = Vec::new();
+        for (token, expected) in [(ADAS, adas()), (BOBS, bobs()), (ADAS, adas()), (BOBS, bobs())] {
+            let answer = call(&app, &format!("/acme{route}"), Some(token)).await;
+            assert_eq!((answer.status, answer.json()), (200, expected), "{route}");
+            from.push(answer.headers.get("x-cache").map(|from| from.to_str().unwrap().to_owned()));
+        }
+        assert_eq!(call(&app, &format!("/acme{route}"), None).await.status, 401);
+        from
+    };
+    assert_eq!(ask("/kept").await, [const { None }; 4], "the host does not know whose they are");
+    let from = app.undisturbed(&acme, async || ask("/apart").await).await;
+    assert_eq!(from, ["miss", "miss", "hit", "hit"].map(|from| Some(from.to_owned())));
 }

@@ -130,3 +130,70 @@ fn a_file_that_cannot_be_deployed_is_refused_by_name_and_changes_nothing() {
     assert_eq!(place.run(&["script", "list", "acme"]), json!([]));
     assert_eq!(place.run(&["endpoint", "list", "acme"]), json!([]));
 }
+
+#[test]
+fn an_endpoint_of_the_file_may_be_a_tables_and_the_scripts_again() {
+    let place = Installation::new();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, shown) = (folder.path(), folder.path().to_str().unwrap());
+    let deploy = |endpoints: &str| {
+        write(path, "pqhost.toml", &format!("tenant = 'acme'\nscript = 'orders'\n{endpoints}"));
+        let done = place.run(&["deploy", shown, "--yes"]);
+        assert_eq!(place.run(&["deploy", shown, "--plan"]), json!({"steps": [], "is_done": true}));
+        let steps = done["steps"].as_array().unwrap().iter().map(|step| step.as_str().unwrap().to_owned());
+        steps.filter(|step| step.contains("endpoint")).collect::<Vec<_>>()
+    };
+    let listed = || {
+        let endpoints = place.run(&["endpoint", "list", "acme"]);
+        let told =
+            |e: &Value| json!([e["id"], e["route"], e["script"], e["source"]["table"], e["source"]["page_rows"]]);
+        Value::from(endpoints.as_array().unwrap().iter().map(told).collect::<Vec<_>>())
+    };
+    write(path, "handler.py", HANDLER);
+    place.run(&["connection", "create", "acme", "dw", "sqlite:acme"]);
+    place.run(&["endpoint", "create", "acme", "GET", "/theirs", "--table", "dw:t"]);
+    let theirs = json!([1, "/theirs", null, "t", 100]);
+
+    let table = "[[endpoints]]\nmethods = 'GET'\nroute = '/rows'\nauth = 'key'\nsource = { connection = 'dw', table = 'orders' }\n";
+    assert_eq!(deploy(table), ["+ endpoint GET /rows (key, table `orders`)"]);
+    let own = |script: Value, table: Value, page_rows: Value| json!([theirs, [2, "/rows", script, table, page_rows]]);
+    assert_eq!(listed(), own(Value::Null, json!("orders"), json!(100)));
+    let longer = table.replace("'orders' }", "'orders', page_rows = 7 }");
+    assert_eq!(deploy(&longer), ["~ endpoint GET /rows (key, table `orders`)"]);
+    assert_eq!(listed(), own(Value::Null, json!("orders"), json!(7)));
+    let query = table.replace("table = 'orders'", "query = 'SELECT 1', key = ['x']");
+    assert_eq!(deploy(&query), ["~ endpoint GET /rows (key, a query)"]);
+    let scripted = "[[endpoints]]\nmethods = 'GET'\nroute = '/rows'\nauth = 'key'\nversion = 1\nrecord = true\n";
+    assert_eq!(deploy(scripted), ["~ endpoint GET /rows (key, version 1, recorded)"]);
+    assert_eq!(listed(), own(json!("orders"), Value::Null, Value::Null));
+    assert_eq!(deploy(table), ["~ endpoint GET /rows (key, table `orders`)"]);
+    // Whose it is nobody knows, once no file names it.
+    assert_eq!(deploy(""), [""; 0]);
+    assert_eq!(listed(), own(Value::Null, json!("orders"), json!(100)));
+}
+
+#[test]
+fn an_endpoint_loses_what_belonged_to_what_answered_before() {
+    let place = Installation::new();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "handler.py", HANDLER);
+    let handler = folder.path().join("handler.py");
+    for script in ["one", "other"] {
+        place.run(&["script", "publish", "acme", script, handler.to_str().unwrap()]);
+    }
+    place.run(&["connection", "create", "acme", "dw", "sqlite:acme"]);
+    place.run(&["endpoint", "create", "acme", "GET", "/e", "one", "--version", "1", "--record"]);
+    let set = |arguments: &[&str]| {
+        let e = place.run(&[&["endpoint", "set", "acme", "1"], arguments].concat());
+        json!([e["script"], e["version"], e["source"]["table"], e["record"]])
+    };
+    assert_eq!(set(&["--script", "one"]), json!(["one", 1, null, true]), "as it was");
+    assert_eq!(set(&["--script", "other"]), json!(["other", null, null, true]), "the version was the other script's");
+    assert_eq!(set(&["--version", "1"]), json!(["other", 1, null, true]));
+    assert_eq!(set(&["--live"]), json!(["other", null, null, true]));
+    set(&["--version", "1"]);
+    assert_eq!(set(&["--table", "dw:t"]), json!([null, null, "t", false]));
+    assert_eq!(set(&["--script", "one", "--version", "1"]), json!(["one", 1, null, false]));
+    let both = place.command(&["endpoint", "set", "acme", "1", "--live", "--version", "1"]).output().unwrap();
+    assert!(!both.status.success(), "{both:?}");
+}

@@ -154,6 +154,49 @@ async fn a_table_is_described_with_its_columns() {
     assert_eq!(names, ["select", "order", "limit", "cursor", "count", "format", "id", "name"]);
     assert_eq!(parameters[2]["schema"], json!({"type": "integer", "minimum": 1, "maximum": 70, "default": 7}));
     assert!(operation["responses"].get("default").is_none(), "the host answers nothing else");
+
+    // What the document says works.
+    let order = parameters[1]["description"].as_str().unwrap().split('`').nth(1).unwrap();
+    let [down, up] = [order, order.trim_start_matches('-')].map(|order| order.replace("name", "id"));
+    let page = async |order: &str| {
+        let page = app.get(&format!("/acme/accounts?order={order}&select=id&limit=1&count=exact")).await;
+        assert_eq!(page.status, 200, "{page:?}");
+        for name in operation["responses"]["200"]["headers"].as_object().unwrap().keys() {
+            assert!(page.headers.contains_key(name), "{name}");
+        }
+        page.json()[0]["id"].as_i64().unwrap()
+    };
+    assert!(page(&down).await > page(&up).await);
+    assert_eq!(operation["responses"]["200"]["headers"].as_object().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_query_is_described_with_what_its_callers_have_to_say() {
+    let (app, acme) = app().await;
+    app.accounts(&acme).await;
+    let operator = Api::operator(&app).await;
+    let query =
+        "SELECT id, name FROM salesforce.accounts WHERE id >= :since AND id < :limit AND name <> ':no' AND id <> :id";
+    let source = json!({"connection": "dw_2", "query": query, "columns": ["id", "name", "since"], "key": ["id"]});
+    let endpoint = json!({"methods": "GET", "route": "/of/{id}", "source": source, "auth": "public"});
+    operator.post("/tenants/acme/endpoints", &endpoint).await.expect("201");
+    publish_document(&app, &acme, true).await;
+    let document = sound(&app.get(DOCUMENT).await);
+    let path = &document["paths"]["/of/{id}"];
+    assert_eq!(path["parameters"][0]["name"], "id", "the path says it");
+    let parameters = path["get"]["parameters"].as_array().unwrap();
+    let named = |is_required: bool| -> Vec<_> {
+        let is_so = |parameter: &&Value| (parameter["required"] == true) == is_required;
+        parameters.iter().filter(is_so).map(|parameter| parameter["name"].as_str().unwrap()).collect()
+    };
+    assert_eq!(named(true), ["since", "limit"]);
+    assert_eq!(named(false), ["select", "order", "cursor", "count", "format", "id", "name"]);
+    let answer = app.get("/acme/of/7?since=1&limit=3&select=id").await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(app.get("/acme/of/7?since=1&select=id").await.problem(), (400, "invalid_filter".to_owned()));
+    // A connection that is not there any more keeps nobody from reading of the others.
+    operator.delete("/tenants/acme/connections/dw_2").await.expect("204");
+    sound(&app.get(DOCUMENT).await);
 }
 
 #[tokio::test]

@@ -98,6 +98,48 @@ async fn requests_beyond_a_seconds_are_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_partner_that_is_over_its_own_limit_uses_nothing_of_the_tenants_up() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.try_publish(&acme, "hello", HELLO).await.unwrap();
+    app.endpoint(&acme, "GET", "/partners", "hello", AuthMode::Key).await;
+    let operator = grant(&app, &json!({"requests_per_second": 2})).await;
+    let key = async |rate_limit: Value| {
+        let terms = json!({"row_filters": null, "rate_limit": rate_limit});
+        let made = operator.post("/tenants/acme/consumer-keys", &terms).await.expect("201");
+        made["key"].as_str().unwrap().to_owned()
+    };
+    let (loud, other) = (key(json!({"requests": 1, "seconds": 86_400})).await, key(Value::Null).await);
+    let call = |key: &str| Answer::of(app.request(Method::GET, "/acme/partners").header("x-api-key", key));
+    assert_eq!(call(&loud).await.status, 200);
+    for answer in futures::future::join_all((0..30).map(|_| call(&loud))).await {
+        assert_eq!(answer.problem(), (429, "rate_limited".to_owned()));
+    }
+    assert_eq!(call(&other).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_the_host_shows_of_a_tenant_counts_as_requests_to_it() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.try_publish(&acme, "hello", HELLO).await.unwrap();
+    app.endpoint(&acme, "GET", "/closed", "hello", AuthMode::Jwt).await;
+    let token = app.token(&acme).await;
+    let document = || Answer::of(app.request(Method::GET, "/acme/openapi.json").bearer_auth(&token));
+    let keys = || app.get("/acme/.well-known/jwks.json");
+    let (document_bytes, key_bytes) = (document().await.body.len(), keys().await.body.len());
+    let used = usage(&app, |total| total["requests"] == 2).await;
+    assert_eq!(used["total"]["answer_bytes"], document_bytes + key_bytes, "{used}");
+    grant(&app, &json!({"requests_per_second": 0})).await;
+    for answer in [document().await, keys().await] {
+        assert_eq!(used_up(&answer).0, "requests_per_second");
+    }
+    assert_eq!(app.get("/acme/openapi.json").await.status, 401, "strangers are told so before");
+    let used = usage(&app, |total| total["refused"] == 2).await;
+    assert_eq!(used["total"]["requests"], 2, "{used}");
+}
+
+#[tokio::test]
 async fn fewer_handlers_run_at_once_than_the_host_allows() {
     let app = TestApp::with(|config| config.queue_wait = Duration::from_millis(300)).await;
     let acme = app.acme().await;

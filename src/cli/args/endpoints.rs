@@ -56,6 +56,9 @@ pub(in crate::cli) enum EndpointCommand {
         /// The version that it serves, whatever the script's live one is
         #[arg(long)]
         version: Option<i64>,
+        /// Serve the script's live version from now on, whatever it is
+        #[arg(long, conflicts_with_all = ["version", "table", "source"])]
+        live: bool,
         /// TOML with all settings that it is to have
         #[arg(long, value_name = "FILE")]
         settings: Option<PathBuf>,

@@ -10,7 +10,7 @@ use crate::{
         endpoint::CachePolicy,
         exchange::{Caller, KeyHolder, TokenBearer},
     },
-    ingress::{Routed, etag::Conditions},
+    ingress::{Routed, etag::Conditions, identify::CREDENTIALS},
     invoke::{Backend, EndpointTarget},
 };
 
@@ -35,11 +35,13 @@ impl Question {
     /// A request as a question, if its endpoint keeps answers and there may be one to it.
     ///
     /// A preview is not asked: its author wants to see the version run. Nor is a GET with a body: the body is in no key, so one caller's
-    /// could decide what others get.
+    /// could decide what others get. Nor is who shows a public endpoint's script who they are, unless the policy tells answers apart by that:
+    /// the host does not know such a caller, so it cannot know whose answer it is.
     pub(in crate::ingress) fn of(route: &Routed, parts: &Parts, body: &Body, caller: &Caller) -> Option<Self> {
         let policy = route.endpoint.settings.cache.as_ref()?;
         let is_get = parts.method == Method::GET || route.head_as_get;
-        if !is_get || route.is_preview || !body.is_end_stream() {
+        let is_somebodys = *caller == Caller::Public && shows_a_credential(&parts.headers, policy);
+        if !is_get || route.is_preview || !body.is_end_stream() || is_somebodys {
             return None;
         }
         Some(Self {
@@ -50,6 +52,12 @@ impl Question {
             is_head: route.head_as_get,
         })
     }
+}
+
+/// Whether a request has a credential that does not tell its answer from others.
+fn shows_a_credential(headers: &HeaderMap, policy: &CachePolicy) -> bool {
+    let is_named = |name: &HeaderName| policy.headers.iter().any(|known| known.eq_ignore_ascii_case(name.as_str()));
+    CREDENTIALS.iter().any(|name| headers.contains_key(name) && !is_named(name))
 }
 
 fn key(policy: &CachePolicy, route: &Routed, parts: &Parts, caller: &Caller) -> Key {

@@ -41,6 +41,8 @@ const SEGMENT: AsciiSet = NON_ALPHANUMERIC
 pub(super) struct Described {
     pub(super) endpoint: Arc<EndpointTarget>,
     pub(super) methods: Vec<Method>,
+    /// Names of its query's placeholders.
+    pub(super) placeholders: Vec<String>,
 }
 
 /// The document of a tenant's endpoints.
@@ -94,8 +96,11 @@ struct Path {
 }
 
 impl Document {
-    fn add(&mut self, Described { endpoint, methods }: &Described) {
+    fn add(&mut self, Described { endpoint, methods, placeholders }: &Described) {
         let route = Route::of(&endpoint.route);
+        // A placeholder of a segment's name is filled by it.
+        let is_segment = |name: &str| route.parameters.iter().any(|known| known["name"] == name);
+        let placeholders: Vec<_> = placeholders.iter().map(String::as_str).filter(|name| !is_segment(name)).collect();
         let path = self.paths.entry(route.shape).or_insert_with(|| {
             let mut item = Map::new();
             if !route.parameters.is_empty() {
@@ -113,7 +118,7 @@ impl Document {
                 name = format!("{name}_{}", endpoint.id);
                 self.names.insert(name.clone());
             }
-            let operation = operation(endpoint, &method, &name, &mut self.schemas);
+            let operation = operation(endpoint, &placeholders, &method, &name, &mut self.schemas);
             path.item.insert(method, operation);
         }
     }
@@ -178,7 +183,13 @@ fn operation_name(method: &str, template: &str) -> String {
     words.fold(method.to_owned(), |name, word| format!("{name}_{word}"))
 }
 
-fn operation(endpoint: &EndpointTarget, method: &str, name: &str, schemas: &mut Map<String, Value>) -> Value {
+fn operation(
+    endpoint: &EndpointTarget,
+    placeholders: &[&str],
+    method: &str,
+    name: &str,
+    schemas: &mut Map<String, Value>,
+) -> Value {
     let settings = &endpoint.settings;
     let mut operation = Map::from_iter([("operationId".to_owned(), name.into())]);
     let first_line = settings.description.lines().next().unwrap_or_default();
@@ -195,7 +206,7 @@ fn operation(endpoint: &EndpointTarget, method: &str, name: &str, schemas: &mut 
         operation.insert("tags".to_owned(), json!([tag]));
     }
     if let Backend::Table(source) = &endpoint.backend {
-        operation.insert("parameters".to_owned(), table_parameters(source).into());
+        operation.insert("parameters".to_owned(), table_parameters(source, placeholders).into());
     }
     if ["post", "put", "patch"].contains(&method) {
         let body = match &settings.input {
@@ -235,6 +246,9 @@ fn responses(endpoint: &EndpointTarget, content: Option<Value>) -> Value {
     if let Some(content) = content {
         answer["content"] = content;
     }
+    if let Backend::Table(_) = endpoint.backend {
+        answer["headers"] = page_headers();
+    }
     let mut responses = Map::from_iter([("200".to_owned(), answer)]);
     if endpoint.settings.cache.is_some() {
         responses
@@ -250,6 +264,16 @@ fn responses(endpoint: &EndpointTarget, content: Option<Value>) -> Value {
         responses.insert("default".to_owned(), json!({"description": "Whatever else the handler answers"}));
     }
     Value::Object(responses)
+}
+
+/// What a page of a table says beside its rows.
+fn page_headers() -> Value {
+    let text = json!({"type": "string"});
+    json!({
+        "X-Next-Cursor": {"description": "The `cursor` of the next page; absent on the last one, and where rows have no order", "schema": text},
+        "Link": {"description": "The address of the next page, as `<...>; rel=\"next\"`; present with `X-Next-Cursor`", "schema": text},
+        "X-Total-Count": {"description": "How many rows all pages have; present with `count=exact`", "schema": {"type": "integer"}},
+    })
 }
 
 /// Statuses that the host answers by itself, and why.
@@ -327,22 +351,30 @@ fn rebase(schema: &mut Value, place: &str) {
     }
 }
 
-/// What callers may ask of a table.
-fn table_parameters(source: &TableSource) -> Vec<Value> {
+/// What callers may ask of a table or a query; these placeholders they have to fill.
+fn table_parameters(source: &TableSource, placeholders: &[&str]) -> Vec<Value> {
     let TableSource { columns, page_rows, page_rows_max, .. } = source;
     let parameter = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
     let text = || json!({"type": "string"});
+    let one_of = |words: [&str; 2]| json!({"type": "string", "enum": words});
     let rows = json!({"type": "integer", "minimum": 1, "maximum": page_rows_max, "default": page_rows});
-    let mut parameters = vec![
+    let required = placeholders.iter().map(|name| {
+        let mut parameter = parameter(name, "A value of the query", text());
+        parameter["required"] = true.into();
+        parameter
+    });
+    let own = [
         parameter("select", "Columns of the answer, separated by commas", text()),
-        parameter("order", "Columns to sort by, separated by commas; `name.desc` for the reverse", text()),
+        parameter("order", "Columns to sort by, separated by commas; `-name` for the reverse", text()),
         parameter("limit", "Rows of a page", rows),
         parameter("cursor", "Where the page starts: what the answer before says in `X-Next-Cursor`", text()),
-        parameter("count", "Whether `X-Total-Count` tells how many rows there are", text()),
-        parameter("format", "How the rows are written", json!({"type": "string", "enum": ["json", "csv"]})),
+        parameter("count", "Whether `X-Total-Count` tells how many rows there are", one_of(["exact", "none"])),
+        parameter("format", "How the rows are written", one_of(["json", "csv"])),
     ];
-    let own: HashSet<_> = parameters.iter().filter_map(|known| known["name"].as_str().map(str::to_owned)).collect();
-    let columns = columns.iter().flatten().filter(|column| !own.contains(*column));
-    parameters.extend(columns.map(|column| parameter(column, "A condition, for example `eq.open`", text())));
-    parameters
+    let columns =
+        columns.iter().flatten().map(|column| parameter(column, "A condition, for example `eq.open`", text()));
+    // A name means the first of these.
+    let mut taken = HashSet::new();
+    let is_first = |known: &Value| taken.insert(known["name"].as_str().unwrap_or_default().to_owned());
+    required.chain(own).chain(columns).filter(is_first).collect()
 }
