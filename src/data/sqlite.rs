@@ -251,7 +251,7 @@ fn broken() -> SqlError {
 }
 
 /// What an error of SQLite means to an author. Its messages name tables and columns, never files: attached files are
-/// known by their schema.
+/// known by their schema. Nor do they show values of rows, so that all callers may read them.
 fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form) -> SqlError {
     use rusqlite::ErrorCode;
 
