@@ -84,6 +84,8 @@ struct Known {
     expires_at_ms: i64,
     /// When its use was noted.
     noted_at_ms: AtomicI64,
+    /// What [`ConsumerKeys::forgotten`] was before it was read.
+    read_at: u64,
 }
 
 /// Issues and verifies keys.
@@ -91,7 +93,7 @@ struct Known {
 pub struct ConsumerKeys {
     db: Db,
     verified: moka::sync::Cache<blake3::Hash, Arc<Known>>,
-    /// Counts [`Self::forget`], so that what was read before a revocation is not remembered after it.
+    /// Counts [`Self::forget`]. What was read before a revocation may be remembered after it, by who was slow, and is not believed.
     forgotten: AtomicU64,
     /// Uses that are not written yet, by key.
     uses: Mutex<HashMap<Arc<str>, (TenantId, i64)>>,
@@ -147,15 +149,13 @@ impl ConsumerKeys {
             return Err(invalid("it is none of ours"));
         }
         let hash = hash_of(text);
-        let known = match self.verified.get(&hash).filter(|known| known.tenant == tenant) {
+        let read_at = self.forgotten.load(Ordering::SeqCst);
+        let is_good = |known: &Arc<Known>| known.tenant == tenant && known.read_at == read_at;
+        let known = match self.verified.get(&hash).filter(is_good) {
             Some(known) => known,
             None => {
-                let forgotten = self.forgotten.load(Ordering::SeqCst);
-                let known = Arc::new(self.find(tenant, &hash).await?);
+                let known = Arc::new(self.find(tenant, &hash, read_at).await?);
                 self.verified.insert(hash, Arc::clone(&known));
-                if self.forgotten.load(Ordering::SeqCst) != forgotten {
-                    self.verified.invalidate(&hash);
-                }
                 known
             }
         };
@@ -172,7 +172,7 @@ impl ConsumerKeys {
         Ok(known.key.clone())
     }
 
-    async fn find(&self, tenant: TenantId, hash: &blake3::Hash) -> Result<Known, AuthError> {
+    async fn find(&self, tenant: TenantId, hash: &blake3::Hash, read_at: u64) -> Result<Known, AuthError> {
         let found = self.db.consumer_keys().find_by_hash(tenant, hash.to_hex().as_str()).await?;
         let ConsumerKey { id, terms, expires_at_ms, last_used_at_ms, revoked_at_ms, .. } =
             found.ok_or(invalid("there is none like it"))?;
@@ -183,7 +183,7 @@ impl ConsumerKeys {
         let KeyTerms { name: _, endpoints, methods, attributes, row_filters: _, rate_limit } = terms;
         let holder = KeyHolder { id: id.into(), attributes, methods, rows };
         let noted_at_ms = AtomicI64::new(last_used_at_ms.unwrap_or(0));
-        Ok(Known { tenant, key: VerifiedKey { holder, rate_limit }, endpoints, expires_at_ms, noted_at_ms })
+        Ok(Known { tenant, key: VerifiedKey { holder, rate_limit }, endpoints, expires_at_ms, noted_at_ms, read_at })
     }
 
     fn note_use(&self, known: &Known, now: i64) {
@@ -276,6 +276,34 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::control_database::ControlDatabase;
+
+    #[tokio::test]
+    async fn a_key_that_was_read_before_its_revocation_is_not_believed_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let db = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
+        let tenant = db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
+        let keys = ConsumerKeys::new(db.clone());
+        let terms = KeyTerms {
+            name: "partner".to_owned(),
+            endpoints: None,
+            methods: None,
+            attributes: Arc::default(),
+            row_filters: None,
+            rate_limit: None,
+        };
+        let new = keys.create_key(&db, tenant, terms, Duration::from_secs(3600)).await.unwrap();
+        let text = new.text.expose_str().unwrap();
+        let verify = async || keys.verify(tenant, EndpointId(1), "GET", text).await;
+        verify().await.unwrap();
+        let hash = hash_of(text);
+        let read = keys.verified.get(&hash).unwrap();
+        db.consumer_keys().revoke_key(tenant, &new.id).await.unwrap();
+        keys.forget();
+        // Somebody who has read before, and was slow, remembers only now.
+        keys.verified.insert(hash, read);
+        assert!(matches!(verify().await, Err(AuthError::InvalidKey { reason: "it was revoked" })));
+    }
 
     #[test]
     fn a_key_is_recognised_and_what_looks_like_one_is_not() {
