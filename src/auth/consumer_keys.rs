@@ -13,6 +13,7 @@ use std::{
 };
 
 use serde_json::Map;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     auth::AuthError,
@@ -44,6 +45,13 @@ const CACHED_MAX: u64 = 50_000;
 
 /// A remembered key is verified anew after this time, in case its revocation went unnoticed.
 const CACHED_FOR: Duration = Duration::from_secs(60);
+
+/// Keys that are looked up at once. Each takes one of the control database's readers, of which there are two at least: whoever
+/// sends keys that nobody has leaves one to all else. One look-up takes a millisecond or less.
+const LOOKED_UP_MAX: usize = 1;
+
+/// How long a key waits to be looked up. Behind more than are done in that time, callers are told to come again.
+const LOOK_UP_WAIT: Duration = Duration::from_secs(1);
 
 /// The use of a key is noted at most this often, so that reading does not become writing.
 const USE_STEP_MS: i64 = 60_000;
@@ -95,6 +103,8 @@ pub struct ConsumerKeys {
     verified: moka::sync::Cache<blake3::Hash, Arc<Known>>,
     /// Counts [`Self::forget`]. What was read before a revocation may be remembered after it, by who was slow, and is not believed.
     forgotten: AtomicU64,
+    /// For those that are not remembered.
+    look_ups: Semaphore,
     /// Uses that are not written yet, by key.
     uses: Mutex<HashMap<Arc<str>, (TenantId, i64)>>,
 }
@@ -104,7 +114,8 @@ impl ConsumerKeys {
     #[must_use]
     pub fn new(db: Db) -> Self {
         let verified = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        Self { db, verified, forgotten: AtomicU64::new(0), uses: Mutex::default() }
+        let look_ups = Semaphore::new(LOOKED_UP_MAX);
+        Self { db, verified, forgotten: AtomicU64::new(0), look_ups, uses: Mutex::default() }
     }
 
     /// Reads keys anew from now on.
@@ -173,7 +184,11 @@ impl ConsumerKeys {
     }
 
     async fn find(&self, tenant: TenantId, hash: &blake3::Hash, read_at: u64) -> Result<Known, AuthError> {
+        let Ok(looking) = timeout(LOOK_UP_WAIT, self.look_ups.acquire()).await else {
+            return Err(AuthError::TooManyLookUps { retry_after: LOOK_UP_WAIT });
+        };
         let found = self.db.consumer_keys().find_by_hash(tenant, hash.to_hex().as_str()).await?;
+        drop(looking);
         let ConsumerKey { id, terms, expires_at_ms, last_used_at_ms, revoked_at_ms, .. } =
             found.ok_or(invalid("there is none like it"))?;
         if revoked_at_ms.is_some() {
@@ -278,31 +293,68 @@ mod tests {
     use super::*;
     use crate::domain::control_database::ControlDatabase;
 
+    /// A tenant with a key.
+    struct Fixture {
+        keys: ConsumerKeys,
+        tenant: TenantId,
+        issued: IssuedKey,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        async fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let db = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
+            let tenant = db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
+            let keys = ConsumerKeys::new(db.clone());
+            let terms = KeyTerms {
+                name: "partner".to_owned(),
+                endpoints: None,
+                methods: None,
+                attributes: Arc::default(),
+                row_filters: None,
+                rate_limit: None,
+            };
+            let issued = keys.create_key(&db, tenant, terms, Duration::from_secs(3600)).await.unwrap();
+            Self { keys, tenant, issued, _directory: directory }
+        }
+
+        fn text(&self) -> &str {
+            self.issued.text.expose_str().unwrap()
+        }
+
+        async fn verify(&self, text: &str) -> Result<VerifiedKey, AuthError> {
+            self.keys.verify(self.tenant, EndpointId(1), "GET", text).await
+        }
+    }
+
     #[tokio::test]
     async fn a_key_that_was_read_before_its_revocation_is_not_believed_after_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let db = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
-        let tenant = db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
-        let keys = ConsumerKeys::new(db.clone());
-        let terms = KeyTerms {
-            name: "partner".to_owned(),
-            endpoints: None,
-            methods: None,
-            attributes: Arc::default(),
-            row_filters: None,
-            rate_limit: None,
-        };
-        let new = keys.create_key(&db, tenant, terms, Duration::from_secs(3600)).await.unwrap();
-        let text = new.text.expose_str().unwrap();
-        let verify = async || keys.verify(tenant, EndpointId(1), "GET", text).await;
-        verify().await.unwrap();
-        let hash = hash_of(text);
+        let fixture = Fixture::new().await;
+        let Fixture { keys, tenant, issued, .. } = &fixture;
+        fixture.verify(fixture.text()).await.unwrap();
+        let hash = hash_of(fixture.text());
         let read = keys.verified.get(&hash).unwrap();
-        db.consumer_keys().revoke_key(tenant, &new.id).await.unwrap();
+        keys.db.consumer_keys().revoke_key(*tenant, &issued.id).await.unwrap();
         keys.forget();
         // Somebody who has read before, and was slow, remembers only now.
         keys.verified.insert(hash, read);
-        assert!(matches!(verify().await, Err(AuthError::InvalidKey { reason: "it was revoked" })));
+        let error = fixture.verify(fixture.text()).await.unwrap_err();
+        assert!(matches!(error, AuthError::InvalidKey { reason: "it was revoked" }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn keys_that_nobody_has_take_one_reader_and_wait_for_it() {
+        let fixture = Fixture::new().await;
+        fixture.verify(fixture.text()).await.unwrap();
+        let looking = fixture.keys.look_ups.acquire_many(LOOKED_UP_MAX.try_into().unwrap()).await.unwrap();
+        let (waiting, remembered) = (fixture.verify(&new_text().unwrap()).await, fixture.verify(fixture.text()).await);
+        assert!(matches!(waiting, Err(AuthError::TooManyLookUps { retry_after: LOOK_UP_WAIT })), "{waiting:?}");
+        remembered.unwrap();
+        drop(looking);
+        let texts: Vec<_> = (0..100).map(|_| new_text().unwrap()).collect();
+        let answers = futures::future::join_all(texts.iter().map(|text| fixture.verify(text))).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Err(AuthError::InvalidKey { .. }))), "{answers:?}");
     }
 
     #[test]
