@@ -519,6 +519,20 @@ async fn errors_of_mysql_show_no_other_rows_either() {
     mysql.end().await;
 }
 
+#[tokio::test]
+async fn errors_of_sqlite_show_no_other_rows_either() {
+    let sqlite = Fixture::sqlite(&[(
+        "shop",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, c INTEGER, path TEXT); INSERT INTO t VALUES (2, 18, 'sesame');
+         CREATE VIEW picked AS SELECT id, c, json_extract('{}', path) AS v FROM t",
+    )]);
+    let filter = row(json!({"v": 5}));
+    let picked = || Select { filter: filter.clone(), ..sqlite.from("picked") };
+    assert!(sqlite.rows(picked()).await.unwrap_err().message.contains("sesame"), "to whom all rows are open");
+    let error = sqlite.only("picked", "c", 17).read(picked()).await.unwrap_err();
+    assert_eq!(error.message, "a value is no path of JSON");
+}
+
 /// Tries a change of `t` as customer 17: outside of a transaction, inside, and what is said of the transaction then.
 async fn nothing_is_shown(fixture: &Fixture, action: Action, code: SqlErrorCode) {
     let mine = || fixture.only("t", "c", 17);
