@@ -110,6 +110,12 @@ pub enum AuthError {
     /// The consumer key is for other endpoints or methods.
     #[error("the consumer key is for another endpoint or method")]
     KeyNotForEndpoint,
+    /// Whether the consumer key is valid cannot be told yet: too many others are looked up.
+    #[error("too many consumer keys that are not remembered were sent at once")]
+    TooManyLookUps {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// A row filter has no value for the caller, who may then reach no rows at all. The text is for logs.
     #[error(transparent)]
     NoRows(#[from] Unresolved),

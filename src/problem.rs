@@ -250,6 +250,11 @@ impl From<&AuthError> for Problem {
                 let detail = "this key is for another endpoint or method";
                 Self::new(StatusCode::FORBIDDEN, "forbidden", Fault::Caller, detail)
             }
+            AuthError::TooManyLookUps { retry_after } => {
+                let detail = "the host is busy; try again later";
+                let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "host_overloaded", Fault::Host, detail);
+                Self { retry_after: Some(*retry_after), ..problem }
+            }
             AuthError::NoRows(_) => {
                 let detail = "what is known of you does not say which rows you may see: ask whoever gave you access";
                 Self::new(StatusCode::FORBIDDEN, "row_filter_unresolved", Fault::Caller, detail)

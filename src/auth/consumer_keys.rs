@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde_json::Map;
+use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     auth::{AuthError, uses::Uses},
@@ -45,6 +46,13 @@ const CACHED_MAX: u64 = 50_000;
 /// A remembered key is verified anew after this time, in case its revocation went unnoticed.
 const CACHED_FOR: Duration = Duration::from_secs(60);
 
+/// Keys that are looked up at once. Each takes one of the control database's readers, of which there are two at least: whoever
+/// sends keys that nobody has leaves one to all else. One look-up takes a millisecond or less.
+const LOOKED_UP_MAX: usize = 1;
+
+/// How long a key waits to be looked up. Behind more than are done in that time, callers are told to come again.
+const LOOK_UP_WAIT: Duration = Duration::from_secs(1);
+
 /// A new key. Its text is not kept anywhere.
 #[derive(Debug)]
 pub struct IssuedKey {
@@ -75,6 +83,8 @@ struct Known {
     expires_at_ms: i64,
     /// When its use was noted.
     noted_at_ms: AtomicI64,
+    /// What [`ConsumerKeys::forgotten`] was before it was read.
+    read_at: u64,
 }
 
 /// Issues and verifies keys.
@@ -82,16 +92,19 @@ struct Known {
 pub struct ConsumerKeys {
     db: Db,
     verified: moka::sync::Cache<blake3::Hash, Arc<Known>>,
-    /// Counts [`Self::forget`], so that what was read before a revocation is not remembered after it.
+    /// Counts [`Self::forget`]. What was read before a revocation may be remembered after it, by who was slow, and is not believed.
     forgotten: AtomicU64,
     uses: Arc<Uses>,
+    /// For those that are not remembered.
+    look_ups: Semaphore,
 }
 
 impl ConsumerKeys {
     /// Keys whose hashes are in `db`.
     pub(super) fn new(db: Db, uses: Arc<Uses>) -> Self {
         let verified = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        Self { db, verified, forgotten: AtomicU64::new(0), uses }
+        let look_ups = Semaphore::new(LOOKED_UP_MAX);
+        Self { db, verified, forgotten: AtomicU64::new(0), look_ups, uses }
     }
 
     /// Reads keys anew from now on.
@@ -136,15 +149,13 @@ impl ConsumerKeys {
             return Err(invalid("it is none of ours"));
         }
         let hash = hash_of(text);
-        let known = match self.verified.get(&hash).filter(|known| known.tenant == tenant) {
+        let read_at = self.forgotten.load(Ordering::SeqCst);
+        let is_good = |known: &Arc<Known>| known.tenant == tenant && known.read_at == read_at;
+        let known = match self.verified.get(&hash).filter(is_good) {
             Some(known) => known,
             None => {
-                let forgotten = self.forgotten.load(Ordering::SeqCst);
-                let known = Arc::new(self.find(tenant, &hash).await?);
+                let known = Arc::new(self.find(tenant, &hash, read_at).await?);
                 self.verified.insert(hash, Arc::clone(&known));
-                if self.forgotten.load(Ordering::SeqCst) != forgotten {
-                    self.verified.invalidate(&hash);
-                }
                 known
             }
         };
@@ -162,8 +173,12 @@ impl ConsumerKeys {
         Ok(known.key.clone())
     }
 
-    async fn find(&self, tenant: TenantId, hash: &blake3::Hash) -> Result<Known, AuthError> {
+    async fn find(&self, tenant: TenantId, hash: &blake3::Hash, read_at: u64) -> Result<Known, AuthError> {
+        let Ok(looking) = timeout(LOOK_UP_WAIT, self.look_ups.acquire()).await else {
+            return Err(AuthError::TooManyLookUps { retry_after: LOOK_UP_WAIT });
+        };
         let found = self.db.consumer_keys().find_by_hash(tenant, hash.to_hex().as_str()).await?;
+        drop(looking);
         let ConsumerKey { id, terms, expires_at_ms, last_used_at_ms, revoked_at_ms, .. } =
             found.ok_or(invalid("there is none like it"))?;
         if revoked_at_ms.is_some() {
@@ -173,7 +188,7 @@ impl ConsumerKeys {
         let KeyTerms { name: _, endpoints, methods, attributes, row_filters: _, rate_limit } = terms;
         let holder = KeyHolder { id: id.into(), attributes, methods, rows };
         let noted_at_ms = AtomicI64::new(last_used_at_ms.unwrap_or(0));
-        Ok(Known { tenant, key: VerifiedKey { holder, rate_limit }, endpoints, expires_at_ms, noted_at_ms })
+        Ok(Known { tenant, key: VerifiedKey { holder, rate_limit }, endpoints, expires_at_ms, noted_at_ms, read_at })
     }
 }
 
@@ -231,6 +246,71 @@ fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::control_database::ControlDatabase;
+
+    /// A tenant with a key.
+    struct Fixture {
+        keys: ConsumerKeys,
+        tenant: TenantId,
+        issued: IssuedKey,
+        _directory: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        async fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let db = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
+            let tenant = db.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap();
+            let keys = ConsumerKeys::new(db.clone(), Arc::default());
+            let terms = KeyTerms {
+                name: "partner".to_owned(),
+                endpoints: None,
+                methods: None,
+                attributes: Arc::default(),
+                row_filters: None,
+                rate_limit: None,
+            };
+            let issued = keys.create_key(&db, tenant, terms, Duration::from_secs(3600)).await.unwrap();
+            Self { keys, tenant, issued, _directory: directory }
+        }
+
+        fn text(&self) -> &str {
+            self.issued.text.expose_str().unwrap()
+        }
+
+        async fn verify(&self, text: &str) -> Result<VerifiedKey, AuthError> {
+            self.keys.verify(self.tenant, EndpointId(1), "GET", text).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_read_before_its_revocation_is_not_believed_after_it() {
+        let fixture = Fixture::new().await;
+        let Fixture { keys, tenant, issued, .. } = &fixture;
+        fixture.verify(fixture.text()).await.unwrap();
+        let hash = hash_of(fixture.text());
+        let read = keys.verified.get(&hash).unwrap();
+        keys.db.consumer_keys().revoke_key(*tenant, &issued.id).await.unwrap();
+        keys.forget();
+        // Somebody who has read before, and was slow, remembers only now.
+        keys.verified.insert(hash, read);
+        let error = fixture.verify(fixture.text()).await.unwrap_err();
+        assert!(matches!(error, AuthError::InvalidKey { reason: "it was revoked" }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn keys_that_nobody_has_take_one_reader_and_wait_for_it() {
+        let fixture = Fixture::new().await;
+        fixture.verify(fixture.text()).await.unwrap();
+        let looking = fixture.keys.look_ups.acquire_many(LOOKED_UP_MAX.try_into().unwrap()).await.unwrap();
+        let (waiting, remembered) = (fixture.verify(&new_text().unwrap()).await, fixture.verify(fixture.text()).await);
+        assert!(matches!(waiting, Err(AuthError::TooManyLookUps { retry_after: LOOK_UP_WAIT })), "{waiting:?}");
+        remembered.unwrap();
+        drop(looking);
+        let texts: Vec<_> = (0..100).map(|_| new_text().unwrap()).collect();
+        let answers = futures::future::join_all(texts.iter().map(|text| fixture.verify(text))).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Err(AuthError::InvalidKey { .. }))), "{answers:?}");
+    }
 
     #[test]
     fn a_key_is_recognised_and_what_looks_like_one_is_not() {

@@ -67,6 +67,7 @@ impl From<AuthError> for ApiError {
             | AuthError::KeyNotForEndpoint
             | AuthError::TokenNotForMethod
             | AuthError::IssuerUnavailable { .. }
+            | AuthError::TooManyLookUps { .. }
             | AuthError::Vault(_)
             | AuthError::Signing(_) => Self::Host(error.to_string()),
         }

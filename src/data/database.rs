@@ -139,6 +139,7 @@ impl Database {
 
     /// Runs a statement.
     pub(super) async fn run(&self, statement: Statement) -> Result<Cursor, SqlError> {
+        let statement = Statement { told: self.scope.told(), ..statement };
         if let Some(transaction) = &self.transaction {
             return transaction.run(statement, self.limits).await;
         }
@@ -158,6 +159,7 @@ impl Database {
     pub(super) async fn json(&self, statement: Statement) -> Result<(Vec<u8>, u64), SqlError> {
         match (&self.pool, &self.transaction) {
             (AnyPool::Postgres(pool), None) => {
+                let statement = Statement { told: self.scope.told(), ..statement };
                 let (producer, cursor) = cursor::open(self.limits);
                 let running = postgres::run(Arc::clone(pool), statement, producer);
                 let reading = async { whole(cursor.await?).await };

@@ -153,7 +153,7 @@ async fn finish(
             (!executing, false)
         }
         Err(Failure::Database(error)) => {
-            let report = error::of_statement(&mut session.connection, &error, &statement.form);
+            let report = error::of_statement(&mut session.connection, &error, &statement.form, statement.told);
             let report = timeout(EXPLAIN_TIME, report).await;
             producer.fail(report.unwrap_or_else(|_| timed_out(EXPLAIN_TIME))).await;
             let is_lost = error::is_lost(&error);

@@ -229,7 +229,7 @@ async fn finish(
         }
         Err(Failure::Database(error)) => {
             let reusable = matches!(error, sqlx::Error::Database(_)) && !error::is_lost(&error);
-            let report = error::of_statement(&mut session.connection, &error, &statement.form);
+            let report = error::of_statement(&mut session.connection, &error, &statement.form, statement.told);
             let report = timeout(RESET_TIME, report).await;
             producer.fail(report.unwrap_or_else(|_| timed_out(RESET_TIME))).await;
             reusable

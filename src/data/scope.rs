@@ -17,7 +17,7 @@ use crate::{
         Database,
         catalog::Table,
         placeholders::Template,
-        select::{Dialect, quoted, shown, shown_table},
+        select::{Dialect, Told, quoted, shown, shown_table},
     },
     domain::{
         names::ConnectionName,
@@ -51,6 +51,15 @@ impl Scope {
             (false, true) => Self::All,
             // Beside tables, an entry for the whole connection does not count: the narrower meaning is the safe one.
             (false, false) => Self::Tables(tables),
+        }
+    }
+
+    /// What a caller may be told of errors. They may be about rows, and tables, that no statement of the caller's names: those
+    /// that a constraint compares with, or that refer to a row.
+    pub(crate) fn told(&self) -> Told {
+        match self {
+            Self::All => Told::All,
+            Self::Tables(_) | Self::Nothing => Told::WithoutValues,
         }
     }
 

@@ -45,6 +45,17 @@ pub(crate) struct Statement {
     pub(crate) form: Form,
     pub(crate) decimals: bool,
     pub(crate) shape: Shape,
+    pub(crate) told: Told,
+}
+
+/// What of a database's own words an error may repeat.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// All of them.
+    #[default]
+    All,
+    /// None that show values: they may be of rows that are not the caller's.
+    WithoutValues,
 }
 
 /// Whose a statement is and what it may do.
@@ -103,7 +114,14 @@ impl Statement {
         }
         let (template, value_columns) = table_template(dialect, granted, &filter, &order_by, limit, offset)?;
         let TableName { database: _, schema, table } = granted.name().clone();
-        Ok(Self { template, value_columns, form: Form::Table { schema, table }, decimals, shape: shape(lists) })
+        Ok(Self {
+            template,
+            value_columns,
+            form: Form::Table { schema, table },
+            decimals,
+            shape: shape(lists),
+            told: Told::All,
+        })
     }
 
     /// Checks the arguments of an author's statement.
@@ -137,12 +155,12 @@ impl Statement {
         }
         let template = placeholders::parse(dialect, query, params)?;
         let form = Form::Query { offset: offset.unwrap_or(0), limit };
-        Ok(Self { template, value_columns: Vec::new(), form, decimals, shape: shape(lists) })
+        Ok(Self { template, value_columns: Vec::new(), form, decimals, shape: shape(lists), told: Told::All })
     }
 
     /// A statement of our own.
     pub(crate) fn ours(template: Template, value_columns: Vec<String>, form: Form) -> Self {
-        Self { template, value_columns, form, decimals: false, shape: Shape::Object }
+        Self { template, value_columns, form, decimals: false, shape: Shape::Object, told: Told::All }
     }
 
     /// The column that a value is for, if it is known.

@@ -86,6 +86,12 @@ pub(super) fn unreadable() -> SqlError {
     SqlError::new(SqlErrorCode::StatementFailed, "the database's answer could not be read")
 }
 
+/// The words for a value that something cannot take, to whom it may not be shown: it may be of any row that the database
+/// looked at.
+pub(super) fn unfit_value(code: &str) -> String {
+    format!("a value is not one that a column or an expression can take (SQLSTATE {code})")
+}
+
 /// The error about a table that does not exist. Servers say the same if its schema does not exist either, so
 /// `knows_schema` asks which it is.
 pub(super) async fn missing_table(

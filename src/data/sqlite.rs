@@ -32,7 +32,7 @@ use crate::{
         DataSettings,
         cursor::{self, BATCH_BYTES, BATCH_ROWS, Batch, Producer, timed_out},
         pool::Pool,
-        select::{Dialect, Form, Statement, quoted_table, shown_table},
+        select::{Dialect, Form, Statement, Told, quoted_table, shown_table},
         sqlite::{
             jail::{Jail, READ_ONLY},
             values::Declared,
@@ -146,7 +146,7 @@ fn execute(jail: &Jail, statement: &Statement, producer: &mut Producer, runtime:
     let mut silence = Silence::new(jail, producer, statement_time);
     jail.keep_from_growing(producer.limits().sqlite_is_full);
     let explain = |error: rusqlite::Error, stopped: bool| {
-        if stopped { timed_out(statement_time) } else { error_of(jail, error, &statement.form) }
+        if stopped { timed_out(statement_time) } else { error_of(jail, error, &statement.form, statement.told) }
     };
     silence.begin()?;
     let sql = statement.template.render(|number| format!("?{}", number + 1));
@@ -251,8 +251,8 @@ fn broken() -> SqlError {
 }
 
 /// What an error of SQLite means to an author. Its messages name tables and columns, never files: attached files are
-/// known by their schema.
-fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form) -> SqlError {
+/// known by their schema. Nor do they show values of rows, but for one.
+fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form, told: Told) -> SqlError {
     use rusqlite::ErrorCode;
 
     if let Some(reason) = jail.take_refusal() {
@@ -270,6 +270,9 @@ fn error_of(jail: &Jail, error: rusqlite::Error, form: &Form) -> SqlError {
     {
         let table = shown_table(schema.as_deref(), table);
         return SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table {table}"));
+    }
+    if told == Told::WithoutValues && message.starts_with("bad JSON path") {
+        return SqlError::new(SqlErrorCode::StatementFailed, "a value is no path of JSON");
     }
     if code == Some(ErrorCode::DiskFull) {
         let message = "the SQLite file has grown to the size that the host allows, or the host's disk is full";

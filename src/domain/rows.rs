@@ -205,6 +205,14 @@ pub fn check_filters(filters: &[RowFilter]) -> Result<(), InvalidRowFilters> {
         if !seen.insert((connection, schema, table)) {
             return Err(wrong("another one is for the same table"));
         }
+        // The default schema has a name, too: both may be the same table.
+        let may_be_same = |other: &RowFilter| {
+            let is_named_so = other.connection == *connection && other.table == *table;
+            is_named_so && other.schema.is_some() != schema.is_some()
+        };
+        if filters.iter().any(may_be_same) {
+            return Err(wrong("another one names the same table, one of them without `schema`: give it in both"));
+        }
         let is_mixed = |other: &RowFilter| other.connection == *connection && other.table.is_none();
         if table.is_some() && filters.iter().any(is_mixed) {
             return Err(wrong("another one opens its whole connection"));
@@ -332,6 +340,9 @@ mod tests {
         for good in [
             json!([]),
             json!([{"connection": "dw"}, {"connection": "dw_2"}]),
+            json!([{"connection": "dw", "schema": "s", "table": "t"}, {"connection": "dw", "schema": "s_2", "table": "t"}]),
+            json!([{"connection": "dw", "table": "t"}, {"connection": "dw_2", "schema": "s", "table": "t"}]),
+            json!([{"connection": "dw", "table": "t"}, {"connection": "dw", "schema": "s", "table": "u"}]),
             t(json!({})),
             t(json!({"schema": "s", "column": "c", "equals": {"value": 17}})),
             t(json!({"column": "c", "equals": {"value": "a"}})),
@@ -349,6 +360,9 @@ mod tests {
             json!([{"connection": "dw", "tables": "t"}]),
             json!([{"connection": "dw"}, {"connection": "dw", "table": "t"}]),
             json!([{"connection": "dw", "table": "t"}, {"connection": "dw", "table": "t"}]),
+            json!([{"connection": "dw", "table": "t"}, {"connection": "dw", "schema": "s", "table": "t"}]),
+            json!([{"connection": "dw", "schema": "s", "table": "t", "column": "c", "equals": {"value": 1}},
+                   {"connection": "dw", "table": "t"}]),
             Value::Array(vec![json!({"connection": "dw"}); FILTERS_MAX + 1]),
             t(json!({"table": ""})),
             t(json!({"table": "a\0"})),

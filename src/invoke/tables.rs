@@ -168,6 +168,15 @@ impl TableError {
 }
 
 impl Invoker {
+    /// What callers may ask of a table or a query.
+    ///
+    /// # Errors
+    /// If it cannot be found out.
+    pub async fn source_columns(&self, call: &TableCall) -> Result<SourceColumns, TableError> {
+        let database = self.database(call).await.map_err(|error| TableError::of(error, false))?;
+        source_columns(&database, &call.source).await.map_err(|error| TableError::of(error, false))
+    }
+
     /// Reads a page, and records that, or why there is none. `read` turns the request into what is asked of the source, and whatever else it says.
     ///
     /// # Errors
@@ -222,9 +231,9 @@ impl Invoker {
         let busy = |_| TableError::Busy;
         let _own = tokio::time::timeout(TURN_TIME, meter.pages.acquire()).await.map_err(busy)?;
         let _shared = tokio::time::timeout(TURN_TIME, self.0.pages.acquire()).await.map_err(busy)?;
-        let database = self.database(call).await.map_err(|error| TableError::of(error, false))?;
-        let known = source_columns(&database, &call.source).await.map_err(|error| TableError::of(error, false))?;
-        let (query, more) = read(known)?;
+        let failed = |error| TableError::of(error, false);
+        let database = self.database(call).await.map_err(failed)?;
+        let (query, more) = read(source_columns(&database, &call.source).await.map_err(failed)?)?;
         let refused = |error| TableError::of(error, query.is_asked);
         let cursor = database.page(&query).await.map_err(refused)?;
         let (columns, counter) = (cursor.columns().to_vec(), cursor.row_counter());

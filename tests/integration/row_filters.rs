@@ -67,6 +67,7 @@ impl Corpus {
         let filters = json!([
             filter("orders", "customer_id", json!({"attribute": "customer"})),
             filter("clients", "customer", json!({"value": "acme"})),
+            filter("spans", "customer_id", json!({"attribute": "customer"})),
         ]);
         let (restricted, unrestricted) = (key(&app, &acme, filters).await, key(&app, &acme, Value::Null).await);
         let corpus = Self { app, dialect, schema, other, restricted, unrestricted };
@@ -124,6 +125,17 @@ impl Corpus {
             format!("INSERT INTO {e}.orders VALUES (1, 17, 'c1', '{MARK}-elsewhere')"),
             format!("CREATE VIEW {s}.all_orders AS SELECT * FROM {orders}"),
         ]);
+        if *dialect == "postgres" {
+            // A constraint that shows the row in the way, which need not be equal to the new one.
+            run.extend([
+                format!("CREATE TYPE {s}.words AS RANGE (SUBTYPE = text, COLLATION = \"C\")"),
+                format!(
+                    "CREATE TABLE {s}.spans (id INTEGER PRIMARY KEY, customer_id INTEGER, low TEXT, high TEXT, \
+                     EXCLUDE USING gist ({s}.words(low, high) WITH &&))"
+                ),
+                format!("INSERT INTO {s}.spans VALUES (1, 17, '0', '1'), (2, 18, '{MARK}-2', '{MARK}-3')"),
+            ]);
+        }
         // Names that are nearly the same, where there can be such.
         let near: &[&str] = match *dialect {
             "postgres" => &["\"Orders\"", "\"orders \"", "\"or\"\"ders\""],

@@ -1,5 +1,6 @@
 //! Endpoints that a table or a query answers, without a script.
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use pqhost::domain::exchange::AuthMode;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -49,6 +50,18 @@ async fn serve(app: &TestApp, route: &str, source: Value) {
 pub(crate) fn ids(answer: &Answer) -> Vec<i64> {
     assert_eq!(answer.status, 200, "{answer:?}");
     answer.json().as_array().unwrap().iter().map(|row| row["id"].as_i64().unwrap()).collect()
+}
+
+fn ids_of_csv(answer: &Answer) -> Vec<i64> {
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let mut reader = csv::Reader::from_reader(answer.body.as_bytes());
+    let at = reader.headers().unwrap().iter().position(|name| name == "id").unwrap();
+    reader.records().map(|record| record.unwrap()[at].parse().unwrap()).collect()
+}
+
+/// A cursor as the host makes them: the order, and the values of the last row.
+fn cursor(order_and_values: &Value) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(order_and_values.to_string())
 }
 
 #[tokio::test]
@@ -342,7 +355,8 @@ async fn row_filters_hold_for_tables_without_a_script() {
     for (kind, schema, app) in on_each("filtered").await {
         let acme = app.acme().await;
         let table = json!({"connection": "dw_2", "schema": schema, "table": "orders", "page_rows": 1000});
-        app.table_endpoint(&acme, "/orders", table, AuthMode::Key).await;
+        app.table_endpoint(&acme, "/orders", table.clone(), AuthMode::Key).await;
+        app.table_endpoint(&acme, "/of/{status}", table, AuthMode::Key).await;
         app.table_endpoint(&acme, "/open", json!({"connection": "dw_2", "table": "orders"}), AuthMode::Key).await;
         let query = json!({"connection": "dw_2", "query": format!("SELECT * FROM {schema}.orders")});
         app.table_endpoint(&acme, "/query", query, AuthMode::Key).await;
@@ -365,7 +379,18 @@ async fn row_filters_hold_for_tables_without_a_script() {
         let all = "/acme/orders?limit=1000&count=exact";
         let answer = get(&restricted, all).await;
         assert_eq!((ids(&answer), answer.headers["x-total-count"].to_str().unwrap()), (mine.clone(), "167"), "{kind}");
+        let unrestricted = key(Value::Null).await;
+        // A cursor of somebody who sees all, between rows that are not the caller's.
+        let between = get(&unrestricted, "/acme/orders?limit=2&order=-status").await;
+        let between = between.headers["x-next-cursor"].to_str().unwrap();
+        let before_all = cursor(&json!(["id", [-1]]));
+        let mut worth_trying = 0;
         for attempt in [
+            &format!("order=-status&cursor={between}"),
+            &format!("order=id&cursor={before_all}"),
+            &format!("cursor={before_all}&status=ne.open"),
+            &format!("order=status&cursor={}", cursor(&json!(["status,id", ["closed", 1]]))),
+            &format!("order=status&cursor={}", cursor(&json!(["status,id", ["", null]]))),
             "status=eq.closed",
             "status=ne.open",
             "status=in.(open,closed)",
@@ -377,17 +402,52 @@ async fn row_filters_hold_for_tables_without_a_script() {
             "status=is.not_null&id=gte.0",
             "status=eq.open' OR '1'='1",
         ] {
-            let answer = get(&restricted, &format!("/acme/orders?limit=1000&{attempt}")).await;
-            let seen = ids(&answer);
+            let seen = async |key: &str| {
+                let path = format!("/acme/orders?limit=1000&count=exact&{attempt}");
+                let json = get(key, &path).await;
+                let csv = get(key, &format!("{path}&format=csv")).await;
+                let total = json.headers["x-total-count"].to_str().unwrap().parse::<usize>().unwrap();
+                let seen = ids(&json);
+                assert_eq!(ids_of_csv(&csv), seen, "{kind} {attempt}");
+                assert_eq!(csv.headers["x-total-count"], json.headers["x-total-count"], "{kind} {attempt}");
+                (seen, total)
+            };
+            let (seen_by_all, _) = seen(&unrestricted).await;
+            worth_trying += usize::from(seen_by_all.iter().any(|id| !mine.contains(id)));
+            let (seen, total) = seen(&restricted).await;
             assert!(seen.iter().all(|id| mine.contains(id)), "{kind} {attempt}: {seen:?}");
+            // A cursor does not change how many there are.
+            let is_all_of_them = if attempt.contains("cursor=") { total <= mine.len() } else { total == seen.len() };
+            assert!(is_all_of_them, "{kind} {attempt}: {total}");
         }
+        assert!(worth_trying > 10, "{kind}: only {worth_trying} attempts see rows of others without the filter");
+        let of_another_order = format!("/acme/orders?order=id&cursor={between}");
+        assert_eq!(get(&restricted, &of_another_order).await.problem(), (400, "invalid_filter".to_owned()), "{kind}");
+        for forged in [json!(["id", ["0) OR (1=1"]]), json!(["id", [true]]), json!(["status,id", ["' OR '1'='1", 0]])] {
+            let order = forged[0].as_str().unwrap();
+            let answer = get(&restricted, &format!("/acme/orders?order={order}&cursor={}", cursor(&forged))).await;
+            let is_refused = answer.status == 400 && answer.problem().1 == "invalid_filter";
+            assert!(is_refused || ids(&answer).iter().all(|id| mine.contains(id)), "{kind} {forged}: {answer:?}");
+        }
+        for (path, expected) in [
+            ("/acme/of/open", &mine[..]),
+            ("/acme/of/closed", &[]),
+            ("/acme/of/closed?status=eq.open", &[]),
+            ("/acme/of/open?status=eq.closed", &[]),
+            ("/acme/of/open'%20OR%20'1'='1", &[]),
+        ] {
+            let answer =
+                get(&restricted, &format!("{path}{}count=exact", if path.contains('?') { '&' } else { '?' })).await;
+            assert_eq!(ids(&answer), expected, "{kind} {path}");
+            assert_eq!(answer.headers["x-total-count"], expected.len().to_string(), "{kind} {path}");
+        }
+        assert_eq!(ids(&get(&unrestricted, "/acme/of/closed").await).len(), 167, "{kind}: others have such rows");
         for path in ["/acme/query", "/acme/other"] {
             assert_eq!(get(&restricted, path).await.problem(), (403, "rows_not_allowed".to_owned()), "{kind} {path}");
         }
         // One filter names a table of this name: it is meant, wherever the endpoint looks for it.
         assert_eq!(ids(&get(&restricted, "/acme/open?limit=1000").await), mine, "{kind}");
 
-        let unrestricted = key(Value::Null).await;
         assert_eq!(ids(&get(&unrestricted, all).await).len(), 500, "{kind}");
         assert_eq!(ids(&get(&unrestricted, "/acme/query?limit=1000").await).len(), 500, "{kind}");
         let nothing = key(json!([])).await;

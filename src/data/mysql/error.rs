@@ -1,15 +1,17 @@
 //! What errors of MySQL and MariaDB mean to an author.
 //!
-//! Owns: error numbers to [`SqlErrorCode`]. Never: lets host, port, user or password into a message.
+//! Owns: error numbers to [`SqlErrorCode`]. Never: lets host, port, user or password into a message, nor values of rows into
+//! those for callers who may not reach them.
 
 use sqlx::{
     Row as _,
+    error::DatabaseError,
     mysql::{MySqlConnection, MySqlDatabaseError},
 };
 
 use crate::{
     data::{
-        select::Form,
+        select::{Form, Told},
         server::{self, is_broken, shortened},
     },
     domain::sql::{SqlError, SqlErrorCode},
@@ -46,14 +48,23 @@ pub(super) fn is_unknown_session(error: &sqlx::Error) -> bool {
 }
 
 /// The error of a statement.
-pub(super) async fn of_statement(connection: &mut MySqlConnection, error: &sqlx::Error, form: &Form) -> SqlError {
+pub(super) async fn of_statement(
+    connection: &mut MySqlConnection,
+    error: &sqlx::Error,
+    form: &Form,
+    told: Told,
+) -> SqlError {
     if is_lost(error) {
         return server::lost();
     }
     let (Some(number), Some(database_error)) = (number(error), error.as_database_error()) else {
         return server::unreadable();
     };
-    let message = shortened(without_accounts(database_error.message()));
+    let message = match told {
+        Told::All => without_accounts(database_error.message()),
+        Told::WithoutValues => without_values(number, database_error),
+    };
+    let message = shortened(message);
     match (number, form) {
         (1049 | 1102 | 1103 | 1109 | 1146, Form::Table { schema, table } | Form::Change { schema, table }) => {
             let known = knows_schema(connection, schema.as_deref());
@@ -80,6 +91,22 @@ async fn knows_schema(connection: &mut MySqlConnection, schema: Option<&str>) ->
         .fetch_one(connection)
         .await?;
     Ok(known.try_get::<i64, _>(0)? > 0)
+}
+
+/// The server's message, unless it shows a value.
+fn without_values(number: u16, error: &dyn DatabaseError) -> String {
+    let state = error.code().unwrap_or_default();
+    match number {
+        // Duplicate entry '…' for key '…'
+        1062 | 1586 => match error.message().rsplit_once(" for key ") {
+            Some((_, key)) => format!("Duplicate entry for key {key}"),
+            None => "Duplicate entry for a key".to_owned(),
+        },
+        // Incorrect integer value: '…' for column; truncated incorrect DOUBLE value: '…'; and their like.
+        1292 | 1366 | 1411 | 1525 => server::unfit_value(&state),
+        _ if state.starts_with("22") => server::unfit_value(&state),
+        _ => without_accounts(error.message()),
+    }
 }
 
 /// Replaces accounts (`'user'@'host'`), which servers put into messages about missing rights.

@@ -14,7 +14,7 @@ use crate::{
     data::{
         cursor::timed_out,
         mysql::{EXPLAIN_TIME, MySqlPool, attempt, error, kind, session::Session},
-        select::{Form, Statement},
+        select::{Form, Statement, Told},
         server::{Failure, server_limit},
         transaction::{Author, Order, Orders, refusal_inside},
     },
@@ -106,6 +106,7 @@ impl End {
 
 /// Carries out orders.
 async fn serve(pool: &MySqlPool, session: &mut Session, orders: &mut Orders) -> End {
+    let mut told = Told::All;
     loop {
         match orders.next().await {
             Some(Order::Run { statement, mut producer }) => {
@@ -113,6 +114,7 @@ async fn serve(pool: &MySqlPool, session: &mut Session, orders: &mut Orders) -> 
                     producer.fail(error).await;
                     continue;
                 }
+                told = statement.told; // one caller's, in all of a transaction
                 let statement_time = producer.limits().statement_time;
                 let deadline = Instant::now() + statement_time;
                 let mut executing = false;
@@ -134,7 +136,7 @@ async fn serve(pool: &MySqlPool, session: &mut Session, orders: &mut Orders) -> 
                     Failure::Database(error) => {
                         let is_lost = error::is_lost(&error);
                         let rolled_back = end(session, "ROLLBACK").await;
-                        let report = error::of_statement(&mut session.connection, &error, &statement.form);
+                        let report = error::of_statement(&mut session.connection, &error, &statement.form, told);
                         let report = timeout(EXPLAIN_TIME, report).await;
                         let end = if is_lost { End::Lost } else { End::after(&rolled_back) };
                         (report.unwrap_or_else(|_| timed_out(EXPLAIN_TIME)), end)
@@ -155,7 +157,7 @@ async fn serve(pool: &MySqlPool, session: &mut Session, orders: &mut Orders) -> 
                     }
                     Err(error) => {
                         let form = Form::Query { offset: 0, limit: None };
-                        Err(error::of_statement(&mut session.connection, &error, &form).await)
+                        Err(error::of_statement(&mut session.connection, &error, &form, told).await)
                     }
                 };
                 _ = done.send(result); // the invocation may have been cancelled

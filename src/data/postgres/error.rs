@@ -1,6 +1,7 @@
 //! What PostgreSQL's errors mean to an author.
 //!
-//! Owns: SQLSTATE to [`SqlErrorCode`]. Never: lets host, port, user or password into a message.
+//! Owns: SQLSTATE to [`SqlErrorCode`]. Never: lets host, port, user or password into a message, nor values of rows into those
+//! for callers who may not reach them.
 
 use sqlx::{
     Row as _,
@@ -9,7 +10,7 @@ use sqlx::{
 
 use crate::{
     data::{
-        select::Form,
+        select::{Form, Told},
         server::{self, is_broken, shortened},
     },
     domain::sql::{SqlError, SqlErrorCode},
@@ -41,7 +42,12 @@ pub(super) fn is_stale_plan(error: &sqlx::Error) -> bool {
 }
 
 /// The error of a statement.
-pub(super) async fn of_statement(connection: &mut PgConnection, error: &sqlx::Error, form: &Form) -> SqlError {
+pub(super) async fn of_statement(
+    connection: &mut PgConnection,
+    error: &sqlx::Error,
+    form: &Form,
+    told: Told,
+) -> SqlError {
     if matches!(error, sqlx::Error::Protocol(_)) {
         let message = "the database's answer could not be read; COPY is not possible in a `query`";
         return SqlError::new(SqlErrorCode::StatementFailed, message);
@@ -63,21 +69,23 @@ pub(super) async fn of_statement(connection: &mut PgConnection, error: &sqlx::Er
             let known = knows_schema(connection, schema.as_deref());
             server::missing_table(schema.as_deref(), table, known).await
         }
-        ("42P01", Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownTable, message_of(error)),
-        ("3F000", _) => SqlError::new(SqlErrorCode::UnknownSchema, message_of(error)),
-        ("42703", _) => SqlError::new(SqlErrorCode::UnknownColumn, message_of(error)),
-        ("57014", _) => SqlError::new(SqlErrorCode::StatementTimeout, message_of(error)),
+        ("42P01", Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownTable, message_of(error, told)),
+        ("3F000", _) => SqlError::new(SqlErrorCode::UnknownSchema, message_of(error, told)),
+        ("42703", _) => SqlError::new(SqlErrorCode::UnknownColumn, message_of(error, told)),
+        ("57014", _) => SqlError::new(SqlErrorCode::StatementTimeout, message_of(error, told)),
         // Deadlock, serialization failure, lock not available.
-        ("40P01" | "40001" | "55P03", _) => SqlError::new(SqlErrorCode::Conflict, message_of(error)),
-        ("25006", _) => SqlError::new(SqlErrorCode::ReadOnly, message_of(error)),
+        ("40P01" | "40001" | "55P03", _) => SqlError::new(SqlErrorCode::Conflict, message_of(error, told)),
+        ("25006", _) => SqlError::new(SqlErrorCode::ReadOnly, message_of(error, told)),
         // Duplicate table (or view, index), schema, column, type: a table has one of its name.
-        ("42P07" | "42P06" | "42701" | "42710", _) => SqlError::new(SqlErrorCode::AlreadyExists, message_of(error)),
+        ("42P07" | "42P06" | "42701" | "42710", _) => {
+            SqlError::new(SqlErrorCode::AlreadyExists, message_of(error, told))
+        }
         // Somebody else creates the same at the same moment, which the catalogue's own index notices first.
         ("23505", _) if error.schema() == Some("pg_catalog") => {
-            SqlError::new(SqlErrorCode::AlreadyExists, message_of(error))
+            SqlError::new(SqlErrorCode::AlreadyExists, message_of(error, told))
         }
-        (code, _) if code.starts_with("23") => SqlError::new(SqlErrorCode::ConstraintViolated, message_of(error)),
-        _ => SqlError::new(SqlErrorCode::StatementFailed, message_of(error)),
+        (code, _) if code.starts_with("23") => SqlError::new(SqlErrorCode::ConstraintViolated, message_of(error, told)),
+        _ => SqlError::new(SqlErrorCode::StatementFailed, message_of(error, told)),
     }
 }
 
@@ -89,7 +97,14 @@ async fn knows_schema(connection: &mut PgConnection, schema: Option<&str>) -> Re
     known.try_get(0)
 }
 
-fn message_of(error: &PgDatabaseError) -> String {
+fn message_of(error: &PgDatabaseError, told: Told) -> String {
+    match told {
+        Told::All => {}
+        // What cannot be converted, divided or kept is in the message itself.
+        Told::WithoutValues if error.code().starts_with("22") => return server::unfit_value(error.code()),
+        // The message names a constraint, and DETAIL the rows that are in the way.
+        Told::WithoutValues => return shortened(error.message().to_owned()),
+    }
     let mut message = error.message().to_owned();
     for (label, text) in [("DETAIL", error.detail()), ("HINT", error.hint())] {
         if let Some(text) = text {

@@ -18,7 +18,7 @@ use crate::{
             KEPT_VALUES_MAX, PostgresPool, RESET_TIME, Session, attempt, error, forget_sequences, milliseconds,
             outlasts_reset, reset,
         },
-        select::{Form, Statement, first_word},
+        select::{Form, Statement, Told, first_word},
         server::{Failure, server_limit},
         transaction::{Order, Orders, refusal_inside},
     },
@@ -118,6 +118,7 @@ async fn try_begin(session: &mut Session, limit: std::time::Duration, read_only:
 
 /// Carries out orders. Returns whether the session is outside of a transaction and well.
 async fn serve(session: &mut Session, orders: &mut Orders, stain: &mut Stain) -> bool {
+    let mut told = Told::All;
     loop {
         match orders.next().await {
             Some(Order::Run { statement, mut producer }) => {
@@ -125,6 +126,7 @@ async fn serve(session: &mut Session, orders: &mut Orders, stain: &mut Stain) ->
                     producer.fail(error).await;
                     continue;
                 }
+                told = statement.told; // one caller's, in all of a transaction
                 let statement_time = producer.limits().statement_time;
                 let deadline = Instant::now() + statement_time;
                 let mut executing = false;
@@ -143,7 +145,7 @@ async fn serve(session: &mut Session, orders: &mut Orders, stain: &mut Stain) ->
                         return false;
                     }
                     Failure::TimedOut => (timed_out(statement_time), false),
-                    Failure::Database(error) => report(session, &error, &statement.form).await,
+                    Failure::Database(error) => report(session, &error, &statement.form, told).await,
                 };
                 orders.close(&error.message);
                 producer.fail(error).await;
@@ -158,7 +160,7 @@ async fn serve(session: &mut Session, orders: &mut Orders, stain: &mut Stain) ->
                     }
                     Err(error) => {
                         let form = Form::Query { offset: 0, limit: None };
-                        (Err(error::of_statement(&mut session.connection, &error, &form).await), true)
+                        (Err(error::of_statement(&mut session.connection, &error, &form, told).await), true)
                     }
                 };
                 _ = done.send(result); // the invocation may have been cancelled
@@ -192,10 +194,10 @@ fn judge(statement: &Statement, stain: &mut Stain) -> Result<(), SqlError> {
 }
 
 /// The error of a statement, after its transaction was rolled back; and whether the session is well.
-async fn report(session: &mut Session, error: &sqlx::Error, form: &Form) -> (SqlError, bool) {
+async fn report(session: &mut Session, error: &sqlx::Error, form: &Form, told: Told) -> (SqlError, bool) {
     let is_lost = error::is_lost(error) || !matches!(error, sqlx::Error::Database(_));
     let rolled_back = !is_lost && end(session, "ROLLBACK").await.is_ok();
-    let report = timeout(RESET_TIME, error::of_statement(&mut session.connection, error, form)).await;
+    let report = timeout(RESET_TIME, error::of_statement(&mut session.connection, error, form, told)).await;
     (report.unwrap_or_else(|_| timed_out(RESET_TIME)), rolled_back)
 }
 

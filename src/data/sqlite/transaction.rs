@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     data::{
-        select::{Form, Statement, first_word},
+        select::{Form, Statement, Told, first_word},
         sqlite::{SqlitePool, broken, error_of, execute, jail::Jail, open},
         transaction::{Order, Orders, refusal_inside},
     },
@@ -104,8 +104,9 @@ fn judge(statement: &Statement) -> Result<(), SqlError> {
     }
 }
 
+/// The error of a BEGIN or a COMMIT, which compute nothing of rows.
 fn of_host(jail: &Jail, error: rusqlite::Error) -> SqlError {
-    error_of(jail, error, &Form::Query { offset: 0, limit: None })
+    error_of(jail, error, &Form::Query { offset: 0, limit: None }, Told::All)
 }
 
 /// Does something that blocks.

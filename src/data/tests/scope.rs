@@ -456,3 +456,101 @@ async fn two_upserts_at_once_of_one_caller_both_succeed() {
         fixture.end().await;
     }
 }
+
+/// Whatever is in the way of a caller's rows, errors do not show it.
+#[tokio::test]
+async fn errors_show_a_restricted_caller_nothing_of_other_rows() {
+    let everyones =
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, c INTEGER, u VARCHAR(20) UNIQUE, n INTEGER CHECK (n < 100));
+        CREATE TABLE refers (t INTEGER, theirs VARCHAR(20), FOREIGN KEY (t) REFERENCES t (id));
+        INSERT INTO t VALUES (1, 17, '1', 1), (2, 18, 'sesame', -8765); INSERT INTO refers VALUES (1, 'sesame')";
+    for fixture in everywhere(everyones).await {
+        for action in [
+            insert(json!({"id": 2, "n": 5})),
+            insert(json!({"id": 3, "u": "sesame"})),
+            update(json!(1), json!({"u": "sesame"})),
+            upsert(json!(3), json!({"u": "sesame"})),
+            update(json!(1), json!({"n": 1000})),
+            delete(json!(1)),
+        ] {
+            let told = fixture.change("t", action.clone()).await.unwrap_err();
+            let details = matches!(fixture.target.url.0, Driver::Postgres(_));
+            assert_eq!(told.message.contains("DETAIL"), details, "to whom all rows are open: {told}");
+            nothing_is_shown(&fixture, action, SqlErrorCode::ConstraintViolated).await;
+        }
+        fixture.end().await;
+    }
+}
+
+#[tokio::test]
+async fn errors_of_postgres_show_no_other_rows_either() {
+    let postgres = Fixture::postgres(
+        "CREATE TABLE t (id int PRIMARY KEY, c int, r int4range, later int4range, EXCLUDE USING gist (r WITH &&),
+             EXCLUDE USING gist (later WITH &&) DEFERRABLE INITIALLY DEFERRED);
+         INSERT INTO t VALUES (1, 17, '[1,5)', NULL), (2, 18, '[-8769,-8760)', '[-8769,-8760)');
+         CREATE TABLE texts (id int, owner text, secret text); INSERT INTO texts VALUES (2, 'customer 18', 'sesame');
+         CREATE VIEW numbers AS SELECT id, right(owner, 2)::int AS c, secret::int AS n FROM texts",
+    )
+    .await;
+    for action in [insert(json!({"id": 3, "r": "[-8765,-8764)"})), update(json!(1), json!({"r": "[-8765,-8764)"}))] {
+        nothing_is_shown(&postgres, action, SqlErrorCode::ConstraintViolated).await;
+    }
+    let deferred = postgres.only("t", "c", 17);
+    let transaction = deferred.begin().await.unwrap();
+    let inside = deferred.inside(transaction.clone());
+    inside.act(postgres.name("t"), update(json!(1), json!({"later": "[-8765,-8764)"}))).await.unwrap();
+    let error = transaction.commit().await.unwrap_err();
+    assert_eq!(error.code, SqlErrorCode::ConstraintViolated);
+    assert!(!error.message.contains("-876"), "{error}");
+    // The server looks at the condition that costs less first.
+    let filter = row(json!({"n": 5}));
+    let error =
+        postgres.only("numbers", "c", 17).read(Select { filter, ..postgres.from("numbers") }).await.unwrap_err();
+    assert_eq!(error.message, "a value is not one that a column or an expression can take (SQLSTATE 22P02)");
+    postgres.end().await;
+}
+
+#[tokio::test]
+async fn errors_of_mysql_show_no_other_rows_either() {
+    let mysql = Fixture::mysql(
+        "CREATE TABLE t (id VARCHAR(20) PRIMARY KEY, c INT); INSERT INTO t VALUES ('sesame', 18);
+         CREATE TABLE u (id INT PRIMARY KEY, c INT, secret VARCHAR(20)); INSERT INTO u VALUES (1, 17, ''), (2, 18, 'sesame');
+         CREATE TRIGGER copies BEFORE UPDATE ON u FOR EACH ROW SET NEW.id = (SELECT secret FROM u WHERE c = 18)",
+    )
+    .await;
+    nothing_is_shown(&mysql, update(json!(5), json!({"c": 17})), SqlErrorCode::UnknownRow).await;
+    let error =
+        mysql.only("u", "c", 17).act(mysql.name("u"), update(json!(1), json!({"secret": "x"}))).await.unwrap_err();
+    assert_eq!(error.message, "a value is not one that a column or an expression can take (SQLSTATE 22007)");
+    mysql.end().await;
+}
+
+#[tokio::test]
+async fn errors_of_sqlite_show_no_other_rows_either() {
+    let sqlite = Fixture::sqlite(&[(
+        "shop",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, c INTEGER, path TEXT); INSERT INTO t VALUES (2, 18, 'sesame');
+         CREATE VIEW picked AS SELECT id, c, json_extract('{}', path) AS v FROM t",
+    )]);
+    let filter = row(json!({"v": 5}));
+    let picked = || Select { filter: filter.clone(), ..sqlite.from("picked") };
+    assert!(sqlite.rows(picked()).await.unwrap_err().message.contains("sesame"), "to whom all rows are open");
+    let error = sqlite.only("picked", "c", 17).read(picked()).await.unwrap_err();
+    assert_eq!(error.message, "a value is no path of JSON");
+}
+
+/// Tries a change of `t` as customer 17: outside of a transaction, inside, and what is said of the transaction then.
+async fn nothing_is_shown(fixture: &Fixture, action: Action, code: SqlErrorCode) {
+    let mine = || fixture.only("t", "c", 17);
+    let outside = mine().act(fixture.name("t"), action.clone()).await.unwrap_err();
+    assert_eq!(outside.code, code, "{action:?}: {outside}");
+    let transaction = mine().begin().await.unwrap();
+    let inside = mine().inside(transaction.clone());
+    let first = inside.act(fixture.name("t"), action.clone()).await.unwrap_err();
+    let then = transaction.commit().await.err();
+    for error in [outside, first].into_iter().chain(then) {
+        for shown in ["sesame", "-876", ")=(", "DETAIL"] {
+            assert!(!error.message.contains(shown), "{action:?}: {error}");
+        }
+    }
+}

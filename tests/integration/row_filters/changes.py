@@ -99,6 +99,30 @@ def _(p):
     return p.db.upsert("dw", p.schema, "orders", NEW, {"code": "c2"})
 
 
+# What a constraint says of the row that is in the way.
+BETWEEN = {"low": "A", "high": "Z"}
+
+
+@attempt("insert: where a row of others is in the way", ["postgres"])
+def _(p):
+    return p.db.insert("dw", p.schema, "spans", {"id": NEW, **BETWEEN})
+
+
+@attempt("update: to where a row of others is in the way", ["postgres"])
+def _(p):
+    return p.db.update("dw", p.schema, "spans", MINE, BETWEEN)
+
+
+@attempt("transaction: ended by a row of others", ["postgres"])
+def _(p):
+    with p.db.transaction():
+        try:
+            p.db.insert("dw", p.schema, "spans", {"id": NEW, **BETWEEN})
+        except Exception:
+            pass
+        return p.fetch("dw", p.schema, "orders")
+
+
 for _name, _pk in {"others' row": THEIRS, "nobody's row": 4, "a key with or": "2 OR 1=1", "a list": [2, 3], "a text": "2"}.items():
     attempt(f"delete: {_name}")(lambda p, pk=_pk: p.db.delete("dw", p.schema, "orders", pk))
 
