@@ -414,12 +414,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let broken = Db::open(&ControlDatabase::File(directory.path().join("pqhost.db"))).await.unwrap();
         broken.close().await;
+        let (sender, _queue) = mpsc::unbounded_channel();
+        let granted = Meters::new(sender).grant(TenantId(1), &Quotas::default(), 0);
+        let meter = granted.meter();
+        meter.count(Usage::of_request(200));
         let lines = Lines::default();
         let writer = lines.clone();
         let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
         let _logging = tracing::subscriber::set_default(subscriber);
         let logged = async |batch: &[InvocationRecord]| {
-            assert!(!write_batch(&broken, batch, Vec::new()).await);
+            let used = meter.unwritten().map(|record| (Arc::clone(meter), record)).collect();
+            assert!(!write_batch(&broken, batch, used).await, "a database that is closed");
             String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap()
         };
         let nothing_lost = logged(&[]).await;

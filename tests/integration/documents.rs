@@ -175,25 +175,24 @@ async fn a_query_is_described_with_what_its_callers_have_to_say() {
     let (app, acme) = app().await;
     app.accounts(&acme).await;
     let operator = Api::operator(&app).await;
-    let query =
-        "SELECT id, name FROM salesforce.accounts WHERE id >= :since AND id < :limit AND name <> ':no' AND id <> :id";
+    let query = "SELECT id, name FROM salesforce.accounts WHERE id >= :since AND id < :limit AND name <> ':no' AND id <> :id AND id <> :segment_3";
     let source = json!({"connection": "dw_2", "query": query, "columns": ["id", "name", "since"], "key": ["id"]});
-    let endpoint = json!({"methods": "GET", "route": "/of/{id}", "source": source, "auth": "public"});
+    let endpoint = json!({"methods": "GET", "route": "/of/{id}/*", "source": source, "auth": "public"});
     operator.post("/tenants/acme/endpoints", &endpoint).await.expect("201");
     publish_document(&app, &acme, true).await;
     let document = sound(&app.get(DOCUMENT).await);
-    let path = &document["paths"]["/of/{id}"];
+    let path = &document["paths"]["/of/{id}/{segment_3}"];
     assert_eq!(path["parameters"][0]["name"], "id", "the path says it");
     let parameters = path["get"]["parameters"].as_array().unwrap();
     let named = |is_required: bool| -> Vec<_> {
         let is_so = |parameter: &&Value| (parameter["required"] == true) == is_required;
         parameters.iter().filter(is_so).map(|parameter| parameter["name"].as_str().unwrap()).collect()
     };
-    assert_eq!(named(true), ["since", "limit"]);
+    assert_eq!(named(true), ["since", "limit", "segment_3"], "what has no name in the route says nothing");
     assert_eq!(named(false), ["select", "order", "cursor", "count", "format", "id", "name"]);
-    let answer = app.get("/acme/of/7?since=1&limit=3&select=id").await;
+    let answer = app.get("/acme/of/7/x?since=1&limit=3&segment_3=9&select=id").await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(app.get("/acme/of/7?since=1&select=id").await.problem(), (400, "invalid_filter".to_owned()));
+    assert_eq!(app.get("/acme/of/7/x?since=1&select=id").await.problem(), (400, "invalid_filter".to_owned()));
     // A connection that is not there any more keeps nobody from reading of the others.
     operator.delete("/tenants/acme/connections/dw_2").await.expect("204");
     sound(&app.get(DOCUMENT).await);

@@ -99,7 +99,7 @@ impl Document {
     fn add(&mut self, Described { endpoint, methods, placeholders }: &Described) {
         let route = Route::of(&endpoint.route);
         // A placeholder of a segment's name is filled by it.
-        let is_segment = |name: &str| route.parameters.iter().any(|known| known["name"] == name);
+        let is_segment = |name: &str| endpoint.route.split('/').any(|segment| named(segment) == Some(name));
         let placeholders: Vec<_> = placeholders.iter().map(String::as_str).filter(|name| !is_segment(name)).collect();
         let path = self.paths.entry(route.shape).or_insert_with(|| {
             let mut item = Map::new();
@@ -137,11 +137,10 @@ impl Route {
     fn of(route: &str) -> Self {
         let mut this = Self { template: String::new(), shape: String::new(), parameters: Vec::new() };
         let segments = || route.split('/').filter(|segment| !segment.is_empty());
-        let named = |segment: &str| Some(segment.strip_prefix('{')?.strip_suffix('}')?.to_owned());
-        let mut taken: HashSet<String> = segments().filter_map(named).collect();
+        let mut taken: HashSet<String> = segments().filter_map(named).map(str::to_owned).collect();
         for (index, segment) in segments().enumerate() {
             let (name, description) = match (named(segment), segment) {
-                (Some(name), _) => (name, None),
+                (Some(name), _) => (name.to_owned(), None),
                 (None, "*") => (free_name(format!("segment_{}", index + 1), &mut taken), Some("any one segment")),
                 (None, "**") => {
                     let rest = "the rest of the path: one segment, several with `/` between them, or none";
@@ -168,6 +167,11 @@ impl Route {
         }
         this
     }
+}
+
+/// The name of a segment that has one.
+fn named(segment: &str) -> Option<&str> {
+    segment.strip_prefix('{')?.strip_suffix('}')
 }
 
 fn free_name(mut name: String, taken: &mut HashSet<String>) -> String {
