@@ -10,7 +10,7 @@ use crate::{
     cli::{
         args::{
             Switch,
-            endpoints::{BackendArgs, EndpointCommand, TableArg},
+            endpoints::{BackendArgs, EndpointCommand, SetArgs, TableArg},
         },
         client::{Client, Target, in_tenant},
         output::Output,
@@ -43,39 +43,7 @@ pub(super) async fn endpoint(target: &Target, command: EndpointCommand, output: 
             let sentence = format!("created endpoint {method} /{tenant}{route} for {} ({auth})", answering(&created));
             output.done(&sentence, &created);
         }
-        EndpointCommand::Set { tenant, id, script, backend, auth, version, live, settings } => {
-            let path = in_tenant(&tenant, &["endpoints", &id.to_string()]);
-            let source = source_of(backend.table, backend.source.as_deref())?;
-            let settings = settings.map(|path| read_toml::<EndpointSettings>(&path)).transpose()?;
-            let replaced = change(&client, &path, |wanted| {
-                if let Some(script) = script {
-                    // It was pinned to a version of the script that it had.
-                    if wanted["script"] != script.as_str() {
-                        wanted["version"] = Value::Null;
-                    }
-                    (wanted["script"], wanted["source"]) = (json!(script), Value::Null);
-                }
-                if let Some(source) = source {
-                    // What only a script has goes with it.
-                    (wanted["script"], wanted["version"], wanted["record"]) = (Value::Null, Value::Null, json!(false));
-                    wanted["source"] = source;
-                }
-                if live {
-                    wanted["version"] = Value::Null;
-                }
-                if let Some(version) = version {
-                    wanted["version"] = json!(version);
-                }
-                if let Some(auth) = auth {
-                    wanted["auth"] = json!(auth);
-                }
-                if let Some(settings) = settings {
-                    wanted["settings"] = json!(settings);
-                }
-            });
-            let replaced = replaced.await?;
-            output.done(&format!("endpoint {id} is answered by {}", answering(&replaced)), &replaced);
-        }
+        EndpointCommand::Set(args) => set(&client, args, output).await?,
         EndpointCommand::Enable { tenant, id, switch } => {
             let path = in_tenant(&tenant, &["endpoints", &id.to_string()]);
             let on = switch == Switch::On;
@@ -108,6 +76,43 @@ pub(super) async fn endpoint(target: &Target, command: EndpointCommand, output: 
             output.items(&["id", "methods", "route", "script", "version", "auth", "enabled", "record"], &endpoints);
         }
     }
+    Ok(())
+}
+
+/// Changes what answers for an endpoint, for whom, and its settings.
+async fn set(client: &Client, args: SetArgs, output: Output) -> Result<()> {
+    let SetArgs { tenant, id, script, backend, auth, version, live, settings } = args;
+    let path = in_tenant(&tenant, &["endpoints", &id.to_string()]);
+    let source = source_of(backend.table, backend.source.as_deref())?;
+    let settings = settings.map(|path| read_toml::<EndpointSettings>(&path)).transpose()?;
+    let replaced = change(client, &path, |wanted| {
+        if let Some(script) = script {
+            // It was pinned to a version of the script that it had.
+            if wanted["script"] != script.as_str() {
+                wanted["version"] = Value::Null;
+            }
+            (wanted["script"], wanted["source"]) = (json!(script), Value::Null);
+        }
+        if let Some(source) = source {
+            // What only a script has goes with it.
+            (wanted["script"], wanted["version"], wanted["record"]) = (Value::Null, Value::Null, json!(false));
+            wanted["source"] = source;
+        }
+        if live {
+            wanted["version"] = Value::Null;
+        }
+        if let Some(version) = version {
+            wanted["version"] = json!(version);
+        }
+        if let Some(auth) = auth {
+            wanted["auth"] = json!(auth);
+        }
+        if let Some(settings) = settings {
+            wanted["settings"] = json!(settings);
+        }
+    });
+    let replaced = replaced.await?;
+    output.done(&format!("endpoint {id} is answered by {}", answering(&replaced)), &replaced);
     Ok(())
 }
 

@@ -42,7 +42,7 @@ async fn no_caller_gets_anothers_answer_unless_the_endpoint_says_so() {
     let app = TestApp::new().await;
     let acme = app.acme().await;
     app.try_publish(&acme, "s", ECHO).await.unwrap();
-    let tokens = vec![app.token(&acme).await, app.token(&acme).await];
+    let tokens = [app.token(&acme).await, app.token(&acme).await];
     let (operator, mut keys) = (Api::operator(&app).await, Vec::new());
     // Two who reach all rows, and two who reach none.
     for row_filters in [Value::Null, Value::Null, json!([]), json!([])] {

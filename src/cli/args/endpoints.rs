@@ -42,27 +42,7 @@ pub(in crate::cli) enum EndpointCommand {
         settings: Option<PathBuf>,
     },
     /// Change what answers for an endpoint, for whom, and its settings; its address stays
-    Set {
-        tenant: TenantName,
-        id: i64,
-        /// The script that answers from now on
-        #[arg(long, conflicts_with_all = ["table", "source"])]
-        script: Option<ScriptName>,
-        #[command(flatten)]
-        backend: BackendArgs,
-        /// `jwt`, `key` or `public`
-        #[arg(long)]
-        auth: Option<AuthMode>,
-        /// The version that it serves, whatever the script's live one is
-        #[arg(long)]
-        version: Option<i64>,
-        /// Serve the script's live version from now on, whatever it is
-        #[arg(long, conflicts_with_all = ["version", "table", "source"])]
-        live: bool,
-        /// TOML with all settings that it is to have
-        #[arg(long, value_name = "FILE")]
-        settings: Option<PathBuf>,
-    },
+    Set(SetArgs),
     /// Switch an endpoint on or off
     Enable { tenant: TenantName, id: i64, switch: Switch },
     /// Keep an endpoint's requests and answers from now on, sealed, as long as the invocation log; or no longer
@@ -73,6 +53,30 @@ pub(in crate::cli) enum EndpointCommand {
     Delete { tenant: TenantName, id: i64 },
     /// List endpoints
     List { tenant: TenantName },
+}
+
+/// A change of an endpoint.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct SetArgs {
+    pub(in crate::cli) tenant: TenantName,
+    pub(in crate::cli) id: i64,
+    /// The script that answers from now on
+    #[arg(long, conflicts_with_all = ["table", "source"])]
+    pub(in crate::cli) script: Option<ScriptName>,
+    #[command(flatten)]
+    pub(in crate::cli) backend: BackendArgs,
+    /// `jwt`, `key` or `public`
+    #[arg(long)]
+    pub(in crate::cli) auth: Option<AuthMode>,
+    /// The version that it serves, whatever the script's live one is
+    #[arg(long)]
+    pub(in crate::cli) version: Option<i64>,
+    /// Serve the script's live version from now on, whatever it is
+    #[arg(long, conflicts_with_all = ["version", "table", "source"])]
+    pub(in crate::cli) live: bool,
+    /// TOML with all settings that it is to have
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::cli) settings: Option<PathBuf>,
 }
 
 /// What answers instead of a script.
