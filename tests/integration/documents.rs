@@ -142,7 +142,7 @@ async fn a_table_is_described_with_its_columns() {
     let (app, acme) = app().await;
     app.accounts(&acme).await;
     let operator = Api::operator(&app).await;
-    let source = json!({"connection": "dw_2", "schema": "salesforce", "table": "accounts", "columns": ["id", "name", "limit"],
+    let source = json!({"connection": "dw_2", "schema": "salesforce", "table": "accounts", "columns": ["id", "name"],
         "page_rows": 7, "page_rows_max": 70});
     let endpoint = json!({"methods": "GET", "route": "/accounts", "source": source, "auth": "public"});
     operator.post("/tenants/acme/endpoints", &endpoint).await.expect("201");
