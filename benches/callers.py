@@ -76,7 +76,7 @@ def cached(host, fastapi, options):
 
 def tokens(host, options):
     """CPU of a request with an ES256 token that the host has never seen, beyond that of the same request once more."""
-    host.run("signing-key", "create", host.TENANT, "--algorithm", "ES256")
+    host.run("signing-key", "create", host.TENANT, "ES256")
     api = tenants.Api(host)
     made = [api.call("POST", f"/tenants/{host.TENANT}/tokens", {"name": "bench"})[0] for _ in range(FRESH_TOKENS)]
     # What answers is the same for all of them: only the tokens cost.
