@@ -17,6 +17,7 @@ mod tests;
 mod throttle;
 mod trust;
 mod uses;
+mod verified;
 
 use std::{
     sync::{
@@ -29,6 +30,7 @@ use std::{
 use http::HeaderValue;
 use serde_json::{Map, Value, json};
 
+pub use crate::auth::verified::VerifiedToken;
 use crate::{
     auth::{
         consumer_keys::ConsumerKeys,
@@ -44,7 +46,6 @@ use crate::{
         uses::Presented,
     },
     domain::{
-        exchange::TokenBearer,
         names::{EndpointId, TenantId, TenantName},
         route::MethodSet,
         rows::{RowFilter, RowScope, Unresolved, resolve_filters},
@@ -192,46 +193,6 @@ pub struct IssuedToken {
     pub text: Secret,
     /// Milliseconds since 1970.
     pub expires_at_ms: i64,
-}
-
-/// A token that was found valid.
-#[derive(Debug, Clone)]
-pub struct VerifiedToken {
-    /// Its id; one of an outside issuer may have none.
-    pub id: Option<Arc<str>>,
-    /// Who issued it.
-    pub issuer: Arc<str>,
-    /// Its claims.
-    pub claims: Arc<Map<String, Value>>,
-    /// The only endpoints it is for, if not all.
-    only: Option<Arc<[EndpointId]>>,
-    /// The only methods it is for, if not all.
-    methods: Option<MethodSet>,
-    /// The only rows it reaches, if not all.
-    rows: Option<Arc<RowScope>>,
-    /// When it, or the key that signed it, ends, in milliseconds since 1970.
-    good_until_ms: u64,
-    /// When its last use was noted; an outside issuer's is not.
-    noted: Option<Arc<AtomicI64>>,
-    /// Bytes of its text.
-    bytes: usize,
-    /// What [`Authenticator::forgotten`] was before anything was read for it.
-    read_at: u64,
-}
-
-impl VerifiedToken {
-    /// Bytes of memory that it takes, roughly: what is read from a token takes some three times its text.
-    fn weight(&self) -> usize {
-        300 + 3 * self.bytes + self.rows.as_ref().map_or(0, |rows| rows.bytes())
-    }
-
-    /// Who presented it.
-    #[must_use]
-    pub fn bearer(self) -> TokenBearer {
-        let Self { id, issuer, claims, methods, rows, only: _, good_until_ms: _, noted: _, bytes: _, read_at: _ } =
-            self;
-        TokenBearer { id, issuer, claims, methods, rows }
-    }
 }
 
 /// When a token is looked at.
