@@ -19,12 +19,12 @@ fn evaluating(expression: &str) -> String {
     format!("import importlib.resources, os, pathlib, pkgutil\ndef handler(request):\n    return [{expression}]\n")
 }
 
-/// Runs the command line beside the host; returns whether it succeeded, and what it said.
-fn pqhost(app: &TestApp, change: impl FnOnce(&mut Command), arguments: &[&str]) -> (bool, String) {
+/// Runs a command beside the host, which goes on meanwhile, as it may hold the same database; returns whether it succeeded, and what it said.
+async fn pqhost(app: &TestApp, change: impl FnOnce(&mut Command) + Send, arguments: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pqhost"));
     command.arg("--data").arg(app.workspace.data.path()).args(arguments);
     change(&mut command);
-    let output = command.output().unwrap();
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
     (output.status.success(), text)
 }
@@ -188,7 +188,8 @@ async fn popular_pure_python_packages_run() {
         folder.path(),
         &[("handler.py", &handler), ("requirements.txt", &requirements), ("templates/a.html", "Hello {{ name }}!")],
     );
-    let (done, told) = pqhost(&app, |_| (), &["script", "publish", "acme", "pack", folder.path().to_str().unwrap()]);
+    let arguments = ["script", "publish", "acme", "pack", folder.path().to_str().unwrap()];
+    let (done, told) = pqhost(&app, |_| (), &arguments).await;
     assert!(done, "{told}");
     assert!(told.contains("markupsafe 3.0.4") && told.contains("published `pack` version 1"), "{told}");
     app.endpoint(&acme, "GET", "/pack", "pack", AuthMode::Public).await;
@@ -204,18 +205,19 @@ async fn popular_pure_python_packages_run() {
 async fn packages_that_cannot_be_had_are_named() {
     let app = TestApp::new().await;
     let folder = tempfile::tempdir().unwrap();
-    let publish = |requirement: &str, change: fn(&mut Command)| {
+    let publish = async |requirement: &str, change: fn(&mut Command)| {
         let all = [("handler.py", "def handler(request): return 1"), ("requirements.txt", requirement)];
         write(folder.path(), &all);
-        let (done, told) = pqhost(&app, change, &["script", "publish", "acme", "bad", folder.path().to_str().unwrap()]);
+        let arguments = ["script", "publish", "acme", "bad", folder.path().to_str().unwrap()];
+        let (done, told) = pqhost(&app, change, &arguments).await;
         assert!(!done, "{told}");
         told
     };
-    let told = publish("xxhash==3.6.0", |_| ());
+    let told = publish("xxhash==3.6.0", |_| ()).await;
     assert!(told.contains("the package xxhash 3.6.0 has native code (xxhash/_xxhash"), "{told}");
-    let told = publish("tabulate==0.0.0.dev1234", |_| ());
+    let told = publish("tabulate==0.0.0.dev1234", |_| ()).await;
     assert!(told.contains("pip cannot fetch the packages") && told.contains("tabulate==0.0.0.dev1234"), "{told}");
-    let told = publish("tabulate==0.9.0", |command| _ = command.env("PATH", "/nonexistent"));
+    let told = publish("tabulate==0.9.0", |command| _ = command.env("PATH", "/nonexistent")).await;
     assert!(told.contains("no python3 on the PATH"), "{told}");
     let scripts = app.workspace.db.scripts().list_scripts(app.acme().await.id).await.unwrap();
     assert_eq!(scripts, [], "nothing was stored");
