@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{
-    auth::keys::{Algorithm, VerifyingKey},
-    domain::signing::KeyAlgorithm,
-};
+use crate::{auth::keys::VerifyingKey, domain::signing::KeyAlgorithm};
 
 /// Keys of one set. Large providers publish up to ten.
 pub(super) const KEYS_MAX: usize = 100;
@@ -124,22 +122,22 @@ fn verifying_key(jwk: &Value) -> Option<VerifyingKey> {
         None => None,
     };
     let among = |algorithms: &[Algorithm]| match named {
-        Some(named) => algorithms.iter().copied().find(|algorithm| algorithm.name() == named),
+        Some(named) => named.parse().ok().filter(|algorithm| algorithms.contains(algorithm)),
         None => algorithms.first().copied(),
     };
     let point = |algorithm, length: usize| {
         let (x, y) = (bytes("x")?, bytes("y")?);
         (x.len() == length && y.len() == length).then_some(())?;
-        VerifyingKey::point(algorithm, [&[4], x.as_slice(), y.as_slice()].concat())
+        VerifyingKey::point(algorithm, &[&[4], x.as_slice(), y.as_slice()].concat())
     };
     match (text("kty")?, text("crv")) {
         ("RSA", None) => {
-            use Algorithm::{Ps256, Rs256, Rs384, Rs512};
-            VerifyingKey::rsa(among(&[Rs256, Rs384, Rs512, Ps256])?, &bytes("n")?, &bytes("e")?)
+            use Algorithm::{PS256, RS256, RS384, RS512};
+            VerifyingKey::rsa(among(&[RS256, RS384, RS512, PS256])?, &bytes("n")?, &bytes("e")?)
         }
-        ("EC", Some("P-256")) => point(among(&[Algorithm::Es256])?, 32),
-        ("EC", Some("P-384")) => point(among(&[Algorithm::Es384])?, 48),
-        ("OKP", Some("Ed25519")) => VerifyingKey::point(among(&[Algorithm::EdDsa])?, bytes("x")?),
+        ("EC", Some("P-256")) => point(among(&[Algorithm::ES256])?, 32),
+        ("EC", Some("P-384")) => point(among(&[Algorithm::ES384])?, 48),
+        ("OKP", Some("Ed25519")) => VerifyingKey::point(among(&[Algorithm::EdDSA])?, &bytes("x")?),
         _ => None,
     }
 }

@@ -1,17 +1,18 @@
 //! The text of a token: JSON Web Signature, compact (RFC 7515), with claims (RFC 7519).
 //!
-//! Owns: the format, and which texts are of it. Never: chooses a key.
+//! Owns: which texts are read, more strictly than `jsonwebtoken` does, which signs and verifies them. Never: chooses a key.
 //! Invariants: claims come out of here only once a key has verified them; nothing in a header but `alg`, `kid`, `typ` and `crit`
 //! is looked at, so no token brings or names the place of a key.
 
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::Header;
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{
     auth::{
@@ -32,7 +33,8 @@ pub(super) struct Unverified<'a> {
     claims: Map<String, Value>,
     /// What the signature is of.
     signed: &'a str,
-    signature: Vec<u8>,
+    /// In base64.
+    signature: &'a str,
 }
 
 impl<'a> Unverified<'a> {
@@ -42,7 +44,6 @@ impl<'a> Unverified<'a> {
         let (header, claims) = signed.split_once('.').ok_or(invalid("it has too few parts"))?;
         let header = object(header).ok_or(invalid("its header is malformed"))?;
         let claims = object(claims).ok_or(invalid("its claims are malformed"))?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| invalid("its signature is malformed"))?;
         if header.contains_key("crit") {
             return Err(invalid("its header has extensions that must be understood"));
         }
@@ -74,10 +75,11 @@ impl<'a> Unverified<'a> {
 
     /// Its claims, if this key has signed it.
     pub(super) fn verify(self, key: &VerifyingKey) -> Result<Map<String, Value>, AuthError> {
-        if self.header.get("alg").and_then(Value::as_str) != Some(key.algorithm().name()) {
+        let algorithm = self.header.get("alg").and_then(Value::as_str).and_then(|name| name.parse().ok());
+        if algorithm != Some(key.algorithm()) {
             return Err(invalid("it is signed with another algorithm"));
         }
-        if !key.verifies(self.signed.as_bytes(), &self.signature) {
+        if !key.verifies(self.signed, self.signature).map_err(|_| invalid("its signature is malformed"))? {
             return Err(invalid("its signature is wrong"));
         }
         Ok(self.claims)
@@ -91,11 +93,9 @@ pub(super) fn sign(
     private: &Secret,
     claims: &Map<String, Value>,
 ) -> Result<String, AuthError> {
-    let header = json!({ "typ": "JWT", "alg": algorithm, "kid": kid }).to_string();
-    let claims = serde_json::to_string(claims).map_err(|error| AuthError::Signing(error.to_string()))?;
-    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-    let signature = keys::sign(algorithm, private, signed.as_bytes())?;
-    Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    let header = Header { kid: Some(kid.to_owned()), ..Header::new(algorithm.into()) };
+    jsonwebtoken::encode(&header, claims, &keys::signing_key(algorithm, private))
+        .map_err(|error| AuthError::Signing(error.to_string()))
 }
 
 /// The JSON object of a part.

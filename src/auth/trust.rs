@@ -93,9 +93,9 @@ impl OwnKey {
         let SigningKey { kid, algorithm, sealed, public_key, created_at_ms: _, verifies_until_ms } = key;
         let public = jwks::public_key(&kid, algorithm, public_key.as_deref());
         let key = match algorithm {
-            KeyAlgorithm::Hs256 => Some(VerifyingKey::shared(vault.unseal(&key_context(tenant, &kid), &sealed)?)),
+            KeyAlgorithm::Hs256 => Some(VerifyingKey::shared(&vault.unseal(&key_context(tenant, &kid), &sealed)?)),
             KeyAlgorithm::Es256 | KeyAlgorithm::EdDsa => {
-                public_key.and_then(|bytes| VerifyingKey::point(algorithm.into(), bytes))
+                public_key.and_then(|bytes| VerifyingKey::point(algorithm.into(), &bytes))
             }
         };
         let key = key.ok_or_else(|| AuthError::Signing(format!("the public part of key {kid} is none")))?;
