@@ -25,7 +25,7 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub(super) struct State {
     /// Any JSON; null when never set, or cleared
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     value: Option<Box<RawValue>>,
     /// Counts writes
     revision: i64,
@@ -45,7 +45,7 @@ pub(super) async fn show_state(scope: InTenant, InPath((_, name)): InScript) -> 
 }
 
 /// Replace a script's state
-#[utoipa::path(put, path = "/tenants/{tenant}/scripts/{script}/state", tag = "state", request_body = Object,
+#[utoipa::path(put, path = "/tenants/{tenant}/scripts/{script}/state", tag = "state", request_body = Value,
     params(("if-match" = Option<String>, Header, description = "`ETag` of the state that this one replaces")),
     responses((status = 204, description = "Replaced"), (status = 412, description = "It was written meanwhile")))]
 pub(super) async fn set_state(
