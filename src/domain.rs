@@ -36,3 +36,12 @@ pub enum Fault {
     /// pqhost itself, its operator or its machine.
     Host,
 }
+
+/// How much of a text an error shows, in characters.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// What somebody sent, as an error or a log may show it: its beginning, with control characters and all but ASCII escaped.
+#[must_use]
+pub fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS_MAX).flat_map(char::escape_default).collect()
+}

@@ -15,6 +15,7 @@ use crate::{
         limits::Limits,
         names::{ScriptName, TenantId, VersionId},
         script::{FILE_NAME_BYTES_MAX, SCRIPT_BYTES_MAX, SCRIPT_FILES_MAX, SourceFile, is_file_name},
+        shown,
     },
     sandbox::{
         Observation,
@@ -200,7 +201,7 @@ fn check_files(files: &[SourceFile]) -> Result<(), PublishError> {
     }
     match files.iter().find(|file| !is_file_name(&file.name)) {
         Some(file) => {
-            let name = file.name.chars().take(80).flat_map(char::escape_default).collect();
+            let name = shown(&file.name);
             Err(PublishError::InvalidFileName { name })
         }
         None => Ok(()),

@@ -15,12 +15,13 @@ use serde::Serialize;
 
 use crate::{
     auth::people::Principal,
-    control::{Control, error::shown},
+    control::Control,
     db::{Db, credentials::Holder, tenants::Tenant},
     domain::{
         client::ClientAddress,
         names::{TenantId, TenantName},
         people::{Role, SESSION_COOKIE},
+        shown,
     },
     problem::api::ApiError,
 };

@@ -12,14 +12,13 @@ use crate::{
     control::{
         Control,
         access::{Access, InTenant},
-        error::shown,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, time},
     },
     db::{
         Db,
         credentials::{Credential, CredentialsOf, Grounds, Holder},
     },
-    domain::{names::TenantName, people::Role},
+    domain::{names::TenantName, people::Role, shown},
     problem::api::ApiError,
 };
 

@@ -13,7 +13,6 @@ use crate::{
     control::{
         Control,
         access::InTenant,
-        error::shown,
         extract::{Created, Expected, InPath, InQuery, Json, Page, PageQuery, Tagged, time},
     },
     db::{
@@ -25,6 +24,7 @@ use crate::{
         rate_limit::RateLimit,
         route::MethodSet,
         rows::{RowFilter, check_filters},
+        shown,
     },
     problem::api::ApiError,
 };

@@ -9,11 +9,6 @@ use crate::{
     vault::VaultError,
 };
 
-/// What a caller sent, as far as an error may show it.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_default).collect()
-}
-
 impl From<DbError> for ApiError {
     fn from(error: DbError) -> Self {
         match error {

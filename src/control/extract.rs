@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    control::{error::shown, operations::BODY_BYTES_MAX},
-    domain::quota::Day,
+    control::operations::BODY_BYTES_MAX,
+    domain::{quota::Day, shown},
     problem::api::ApiError,
 };
 

@@ -18,11 +18,13 @@ use crate::{
     control::{
         Control, Needs,
         access::InTenant,
-        error::shown,
         extract::{InPath, InQuery, Json, Page, bounds, numeric, time},
     },
     db::invocations::{Details, InvocationFilter, LoggedInvocation},
-    domain::names::{EndpointId, InvocationId, ScriptName, TenantName},
+    domain::{
+        names::{EndpointId, InvocationId, ScriptName, TenantName},
+        shown,
+    },
     problem::api::ApiError,
 };
 

@@ -9,11 +9,13 @@ use crate::{
     auth::ISSUER,
     control::{
         access::InTenant,
-        error::shown,
         extract::{Created, InQuery, Json, Page, PageQuery, time},
     },
     db::issuers::{Issuer as IssuerRow, NewIssuer},
-    domain::rows::{RowFilter, check_filters_by_claims},
+    domain::{
+        rows::{RowFilter, check_filters_by_claims},
+        shown,
+    },
     problem::api::ApiError,
 };
 

@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 use crate::{
     control::{
         access::InTenant,
-        error::shown,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, time},
         scripts::find_script,
         versions::find_version,
@@ -18,6 +17,7 @@ use crate::{
     domain::{
         names::{ScriptName, TenantName},
         preview::PreviewToken,
+        shown,
     },
     problem::api::ApiError,
 };

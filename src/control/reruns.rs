@@ -9,13 +9,13 @@ use crate::{
     control::{
         Control,
         access::InTenant,
-        error::shown,
         extract::{InPath, Json},
     },
     db::invocations::LoggedInvocation,
     domain::{
         names::{InvocationId, ScriptName, TenantName, VersionId},
         script::SourceFile,
+        shown,
     },
     invoke::{
         error::InvokeError,

@@ -17,6 +17,7 @@ use crate::{
     domain::{
         names::{ScriptName, TenantId, TenantName},
         script::{MAIN_FILE, SCRIPT_BYTES_MAX, SCRIPT_FILES_MAX, SourceFile, is_file_name},
+        shown,
     },
     problem::api::ApiError,
 };
@@ -253,7 +254,7 @@ impl TryFrom<File> for SourceFile {
 
     fn try_from(file: File) -> Result<Self, ApiError> {
         let File { name, text, base64 } = file;
-        let name_shown = crate::control::error::shown(&name);
+        let name_shown = shown(&name);
         if !is_file_name(&name) {
             return Err(ApiError::Invalid(format!("`{name_shown}` is no relative path of a file")));
         }

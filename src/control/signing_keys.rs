@@ -11,11 +11,10 @@ use crate::{
     control::{
         Control,
         access::InTenant,
-        error::shown,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, time},
     },
     db::signing_keys::SigningKey as SigningKeyRow,
-    domain::{names::TenantName, signing::KeyAlgorithm},
+    domain::{names::TenantName, shown, signing::KeyAlgorithm},
     problem::api::ApiError,
 };
 

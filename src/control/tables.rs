@@ -20,6 +20,7 @@ use crate::{
     domain::{
         limits::SqlLimits,
         names::{ConnectionName, TenantName},
+        shown,
         sql::{Select, SqlError, TableColumn, TableName},
     },
     invoke::directory::target_of,
@@ -135,7 +136,7 @@ pub(super) async fn preview_table(
     }
     let database = database(&control, &scope, &name).await?;
     if !database.lists(&schema, &table).await? {
-        let name = crate::control::error::shown(&format!("{schema}.{table}"));
+        let name = shown(&format!("{schema}.{table}"));
         return Err(ApiError::Unknown { what: "table", name });
     }
     let table_name = TableName { database: String::new(), schema: Some(schema.clone()), table: table.clone() };

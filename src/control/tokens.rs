@@ -13,7 +13,6 @@ use crate::{
     control::{
         Control,
         access::InTenant,
-        error::shown,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, time},
     },
     db::tokens::{EndpointsOfRoutes, Token as TokenRow},
@@ -21,6 +20,7 @@ use crate::{
         names::TenantName,
         route::{InvalidMethods, MethodSet},
         rows::{RowFilter, check_filters_by_claims},
+        shown,
     },
     problem::api::ApiError,
 };

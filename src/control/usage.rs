@@ -8,13 +8,13 @@ use utoipa::ToSchema;
 use crate::{
     control::{
         access::{Access, InTenant},
-        error::shown,
         extract::{InQuery, Json, Page, bounds, numeric, today},
     },
     db::usage::TenantUsage as TenantRow,
     domain::{
         names::{TenantId, TenantName},
         quota::{Day, Month, Usage},
+        shown,
     },
     problem::api::ApiError,
 };

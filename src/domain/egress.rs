@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use url::{Host, Url};
 
+use crate::domain::shown;
+
 /// Longest rule, in bytes: a DNS name has at most 253.
 pub const RULE_BYTES_MAX: usize = 300;
 
@@ -74,7 +76,7 @@ impl FromStr for AllowRule {
     type Err = InvalidAllowRule;
 
     fn from_str(text: &str) -> Result<Self, InvalidAllowRule> {
-        let invalid = || InvalidAllowRule { text: text.chars().take(80).flat_map(char::escape_default).collect() };
+        let invalid = || InvalidAllowRule { text: shown(text) };
         if text.len() > RULE_BYTES_MAX {
             return Err(invalid());
         }

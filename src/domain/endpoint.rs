@@ -11,6 +11,7 @@ use crate::domain::{
     limits::{HEADROOM_BYTES, Limits},
     names::ConnectionName,
     rate_limit::{InvalidRateLimit, RateLimit},
+    shown,
     sql::TableName,
 };
 
@@ -295,7 +296,7 @@ impl CorsPolicy {
             return Err(invalid("cors", "with `credentials`, `origins` must be named"));
         }
         if let Some(origin) = origins.iter().find(|origin| *origin != "*" && !is_origin(origin)) {
-            let origin: String = origin.chars().take(80).flat_map(char::escape_default).collect();
+            let origin = shown(origin);
             return Err(invalid("cors", format!("`{origin}` is no origin: write for example https://shop.example")));
         }
         check_fields("cors", headers)?;
@@ -336,7 +337,7 @@ fn check_fields(field: &'static str, names: &[String]) -> Result<(), InvalidSett
     }
     match names.iter().find(|name| HeaderName::from_bytes(name.as_bytes()).is_err()) {
         Some(name) => {
-            let name: String = name.chars().take(80).flat_map(char::escape_default).collect();
+            let name = shown(name);
             Err(invalid(field, format!("`{name}` is no header field")))
         }
         None => Ok(()),

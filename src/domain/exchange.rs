@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::domain::{names::InvocationId, route::MethodSet, rows::RowScope};
+use crate::domain::{names::InvocationId, route::MethodSet, rows::RowScope, shown};
 
 /// Who may call an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -34,7 +34,7 @@ impl FromStr for AuthMode {
             "jwt" => Ok(Self::Jwt),
             "key" => Ok(Self::Key),
             "public" => Ok(Self::Public),
-            other => Err(InvalidAuthMode(other.chars().take(80).flat_map(char::escape_default).collect())),
+            other => Err(InvalidAuthMode(shown(other))),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::shown;
+
 /// Longest name of a tenant, script or connection, in bytes.
 ///
 /// 63 is the limit of a DNS label and of a PostgreSQL identifier, so that a name fits wherever it may be shown or used.
@@ -55,7 +57,7 @@ macro_rules! name {
             fn try_from(name: String) -> Result<Self, InvalidName> {
                 if is_name(&name) { Ok(Self(name)) } else {
                     // An invalid name may be anything: show its beginning only, with control characters escaped.
-                    let name = name.chars().take(80).flat_map(char::escape_default).collect();
+                    let name = shown(&name);
                     Err(InvalidName { what: $what, name })
                 }
             }

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::shown;
+
 /// Shortest password, in characters. Length is what counts against guessing; rules about characters are not.
 pub const PASSWORD_CHARS_MIN: usize = 12;
 
@@ -60,7 +62,7 @@ impl FromStr for Role {
 
     fn from_str(text: &str) -> Result<Self, InvalidRole> {
         let found = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        found.ok_or_else(|| InvalidRole(text.chars().take(80).flat_map(char::escape_default).collect()))
+        found.ok_or_else(|| InvalidRole(shown(text)))
     }
 }
 
@@ -98,7 +100,7 @@ impl TryFrom<String> for Email {
             });
         match is_email {
             true => Ok(Self(text.to_lowercase())),
-            false => Err(InvalidEmail(text.chars().take(80).flat_map(char::escape_default).collect())),
+            false => Err(InvalidEmail(shown(&text))),
         }
     }
 }

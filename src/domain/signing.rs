@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::shown;
+
 /// The algorithm of a tenant's signing key. The key fixes it, never a token's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, utoipa::ToSchema)]
 pub enum KeyAlgorithm {
@@ -43,7 +45,7 @@ impl FromStr for KeyAlgorithm {
         [Self::Hs256, Self::Es256, Self::EdDsa]
             .into_iter()
             .find(|known| known.as_str().eq_ignore_ascii_case(text))
-            .ok_or_else(|| InvalidKeyAlgorithm(text.chars().take(80).flat_map(char::escape_default).collect()))
+            .ok_or_else(|| InvalidKeyAlgorithm(shown(text)))
     }
 }
 

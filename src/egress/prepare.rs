@@ -11,6 +11,7 @@ use crate::{
         egress::AllowRule,
         http::{Fields, HttpError, HttpErrorCode, HttpRequest},
         limits::HttpLimits,
+        shown,
     },
     egress::address::may_reach,
 };
@@ -33,11 +34,6 @@ const CONNECTION_FIELDS: [&str; 9] = [
 
 fn invalid(message: impl Into<String>) -> HttpError {
     HttpError::new(HttpErrorCode::InvalidRequest, message)
-}
-
-/// At most 80 characters of what a script gave, safe to print.
-fn shown(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_default).collect()
 }
 
 /// Reads a URL and checks it against the allow-list, and a literal address against the address rules.

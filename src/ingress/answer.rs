@@ -10,6 +10,7 @@ use crate::{
         exchange::{HandlerBody, HandlerResponse},
         names::InvocationId,
         people::SESSION_COOKIE,
+        shown,
     },
     invoke::{Answer, RowStream},
     problem::InvalidResponse,
@@ -82,7 +83,7 @@ fn logged(rows: RowStream, id: InvocationId) -> impl futures::Stream<Item = Resu
 }
 
 fn checked(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), InvalidResponse> {
-    let shown: String = name.chars().take(80).flat_map(char::escape_default).collect();
+    let shown = shown(name);
     let refuse = |why: &str| InvalidResponse(format!("`{shown}` {why}"));
     let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refuse("is no header name"))?;
     let value = HeaderValue::from_bytes(value.as_bytes()).map_err(|_| refuse("has a value with control characters"))?;

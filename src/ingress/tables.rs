@@ -16,6 +16,7 @@ use crate::{
         exchange::Caller,
         names::InvocationId,
         page::{Comparison, Condition, OrderBy, PageQuery, PageSource, Test},
+        shown,
         sql::Column,
     },
     ingress::{Failure, Ingress, Routed},
@@ -407,11 +408,6 @@ fn invalid(message: String) -> TableError {
 
 fn misread(error: &serde_json::Error) -> TableError {
     TableError::Misconfigured(format!("the rows cannot be read back: {error}"))
-}
-
-/// A caller's text as an error may show it.
-fn shown(text: &str) -> String {
-    text.chars().take(80).flat_map(char::escape_default).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::shown;
+
 /// The methods that a route may name, in the order in which sets are written.
 const NAMED: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 const GET: u8 = 1 << 0;
@@ -90,7 +92,7 @@ impl FromStr for MethodSet {
         }
         text.split(',').try_fold(Self::NONE, |set, word| {
             let bit = bit_of(&word.trim().to_ascii_uppercase());
-            let unknown = || InvalidMethods(word.trim().chars().take(80).flat_map(char::escape_default).collect());
+            let unknown = || InvalidMethods(shown(word.trim()));
             bit.map(|bit| Self(set.0 | bit)).ok_or_else(unknown)
         })
     }

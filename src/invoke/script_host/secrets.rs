@@ -9,6 +9,7 @@ use crate::{
         limits::CONTROL_READS_MAX,
         names::SecretName,
         secret::{Secret, SecretError},
+        shown,
     },
     invoke::{directory::secret_context, script_host::ScriptHost},
     sandbox::capabilities::SecretAccess,
@@ -30,11 +31,8 @@ impl ScriptHost {
             tracing::error!(tenant.name = %tenant, script.name = %script, %error, "a secret cannot be read");
             SecretError::Unavailable
         };
-        let unknown = || SecretError::Unknown {
-            name: name.chars().take(80).flat_map(char::escape_default).collect(),
-            script: script.to_string(),
-            tenant: tenant.to_string(),
-        };
+        let unknown =
+            || SecretError::Unknown { name: shown(&name), script: script.to_string(), tenant: tenant.to_string() };
         let valid: SecretName = name.parse().map_err(|_invalid| unknown())?;
         let found = self.db.secrets().find_secret_for(self.routes.tenant_id, &valid, self.script).await;
         let found = found.map_err(|error| unavailable(&error))?.ok_or_else(unknown)?;
