@@ -217,7 +217,7 @@ impl Host {
         for directory in [workspace.data.images(), workspace.data.cache()] {
             remove_leftovers(&directory);
         }
-        let watching = tokio::spawn(watch(workspace.db.clone(), invoker.clone(), Arc::clone(&workspace.auth)));
+        let watching = tokio::spawn(watch(workspace.db.clone()));
         let noting = tokio::spawn(Arc::clone(&workspace.auth).keep());
         Self { workspace, guests, invoker, pool, sessions, keeping_sessions, recording, keeping, watching, noting }
     }
@@ -253,28 +253,14 @@ impl Host {
     }
 }
 
-/// Drops caches when another process, or this one, has changed the control database.
-async fn watch(db: Db, invoker: Invoker, auth: Arc<Authenticator>) {
-    let mut seen = None;
+/// Sees when another process has changed the control database.
+async fn watch(db: Db) {
     loop {
-        match db.change_counter().await {
-            Ok(counter) if seen == Some(counter) => {}
-            Ok(counter) => {
-                forget(&auth, &invoker);
-                seen = Some(counter);
-            }
-            Err(error) => tracing::error!(%error, "cannot look for changes of the control database"),
+        if let Err(error) = db.look_for_changes().await {
+            tracing::error!(%error, "cannot look for changes of the control database");
         }
         tokio::time::sleep(CHANGE_POLL).await;
     }
-}
-
-/// Reads from now on anew what a change may have touched.
-///
-/// Callers first: an answer is kept for the routes that its request found, so whoever finds the new ones must have been looked at anew.
-pub(crate) fn forget(auth: &Authenticator, invoker: &Invoker) {
-    auth.forget();
-    invoker.forget();
 }
 
 /// Removes old temporary files of writers that were killed. Nothing depends on them but room on the disk.

@@ -20,10 +20,7 @@ mod uses;
 mod verified;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicI64},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -41,6 +38,7 @@ use crate::{
     },
     db::{
         Db, DbError,
+        cache::{ReadAt, TenantCache},
         signing_keys::{NewSigningKey, SigningKey},
         tokens::{EndpointsOfRoutes, NewToken},
         uses::Presented,
@@ -200,8 +198,7 @@ pub struct IssuedToken {
 struct Moment {
     /// Milliseconds since 1970.
     now_ms: u64,
-    /// What [`Authenticator::forgotten`] was then.
-    read_at: u64,
+    read_at: ReadAt,
 }
 
 /// Issues and verifies tokens.
@@ -212,12 +209,9 @@ pub struct Authenticator {
     db: Db,
     vault: Arc<Vault>,
     issuers: KeySets,
-    verified: moka::sync::Cache<(TenantId, blake3::Hash), VerifiedToken>,
-    /// With what `forgotten` was before it was read.
-    trusts: moka::sync::Cache<TenantId, (u64, Arc<Trust>)>,
+    verified: TenantCache<(TenantId, blake3::Hash), VerifiedToken>,
+    trusts: TenantCache<TenantId, Arc<Trust>>,
     uses: Arc<Uses>,
-    /// Counts [`Self::forget`]. What was read before a revocation may be remembered after it, by who was slow, and is not believed.
-    forgotten: AtomicU64,
 }
 
 impl Authenticator {
@@ -229,28 +223,15 @@ impl Authenticator {
 
     fn with_times(db: Db, vault: Arc<Vault>, egress: Arc<Egress>, times: Times) -> Self {
         let uses = Arc::new(Uses::default());
-        let weigh = |_: &_, token: &VerifiedToken| u32::try_from(token.weight()).unwrap_or(u32::MAX);
-        let verified = moka::sync::Cache::builder().max_capacity(VERIFIED_BYTES_MAX).weigher(weigh);
-        let weigh = |_: &_, (_, trust): &(u64, Arc<Trust>)| u32::try_from(trust.bytes()).unwrap_or(u32::MAX);
-        let trusts = moka::sync::Cache::builder().max_capacity(TRUSTS_BYTES_MAX).weigher(weigh);
         Self {
             keys: ConsumerKeys::new(db.clone(), Arc::clone(&uses)),
+            verified: TenantCache::new(&db, REMEMBERED_FOR, VERIFIED_BYTES_MAX, VerifiedToken::weight),
+            trusts: TenantCache::new(&db, REMEMBERED_FOR, TRUSTS_BYTES_MAX, |trust: &Arc<Trust>| trust.bytes()),
             db,
             vault,
             issuers: KeySets::new(egress, times),
-            verified: verified.time_to_live(REMEMBERED_FOR).build(),
-            trusts: trusts.time_to_live(REMEMBERED_FOR).build(),
             uses,
-            forgotten: AtomicU64::new(0),
         }
-    }
-
-    /// Reads keys, issuers and revocations anew from now on. Keys that issuers have published are kept: a change here is none there.
-    pub fn forget(&self) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.verified.invalidate_all();
-        self.trusts.invalidate_all();
-        self.keys.forget();
     }
 
     /// Writes when tokens and keys were last used, for as long as the host runs.
@@ -350,7 +331,7 @@ impl Authenticator {
     /// # Errors
     /// If they cannot be read.
     pub async fn public_keys(&self, tenant: TenantId) -> Result<Value, AuthError> {
-        let trust = self.trust(tenant, self.forgotten.load(Ordering::SeqCst)).await?;
+        let trust = self.trust(tenant, self.db.now()).await?;
         Ok(json!({ "keys": trust.public_keys(signed(now_ms())) }))
     }
 
@@ -368,14 +349,13 @@ impl Authenticator {
     ) -> Result<VerifiedToken, AuthError> {
         let text = bearer(authorization)?;
         let hash = (tenant, blake3::hash(text.as_bytes()));
-        let at = Moment { now_ms: now_ms(), read_at: self.forgotten.load(Ordering::SeqCst) };
-        let is_good = |token: &VerifiedToken| token.read_at == at.read_at && at.now_ms < token.good_until_ms;
-        let known = self.verified.get(&hash).filter(is_good);
+        let at = Moment { now_ms: now_ms(), read_at: self.db.now() };
+        let known = self.verified.get(tenant, &hash).filter(|token| at.now_ms < token.good_until_ms);
         let token = match known {
             Some(token) => token,
             None => {
                 let token = self.check(tenant, name, text, at).await?;
-                self.verified.insert(hash, token.clone());
+                self.verified.insert(hash, at.read_at, token.clone());
                 token
             }
         };
@@ -391,13 +371,13 @@ impl Authenticator {
         Ok(token)
     }
 
-    /// What a tenant trusts, read when `forgotten` was this or later.
-    async fn trust(&self, tenant: TenantId, read_at: u64) -> Result<Arc<Trust>, AuthError> {
-        if let Some((_, trust)) = self.trusts.get(&tenant).filter(|(known, _)| *known >= read_at) {
+    /// What a tenant trusts, read now if it is not remembered.
+    async fn trust(&self, tenant: TenantId, now: ReadAt) -> Result<Arc<Trust>, AuthError> {
+        if let Some(trust) = self.trusts.get(tenant, &tenant) {
             return Ok(trust);
         }
         let trust = Arc::new(Trust::read(&self.db, &self.vault, tenant).await?);
-        self.trusts.insert(tenant, (read_at, Arc::clone(&trust)));
+        self.trusts.insert(tenant, now, Arc::clone(&trust));
         Ok(trust)
     }
 
@@ -454,7 +434,6 @@ impl Authenticator {
             good_until_ms: good_until_ms.min(key_until.unwrap_or(u64::MAX)),
             noted: Some(Arc::new(AtomicI64::new(row.last_used_at_ms.unwrap_or(0)))),
             bytes,
-            read_at: at.read_at,
         })
     }
 
@@ -480,7 +459,6 @@ impl Authenticator {
             rows,
             noted: None,
             bytes,
-            read_at: at.read_at,
         })
     }
 }

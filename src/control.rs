@@ -36,16 +36,13 @@ mod usage;
 mod users;
 mod versions;
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicI64},
-};
+use std::{fmt, sync::Arc};
 
 use axum::{Router, extract::DefaultBodyLimit, http::Request, middleware, response::IntoResponse as _};
 use tokio::sync::OnceCell;
 
 use crate::{
-    app::{self, Host, StartError, Workspace},
+    app::{Host, StartError, Workspace},
     auth::{Authenticator, people::People},
     config::DataDir,
     control::tails::Tails,
@@ -84,8 +81,6 @@ pub struct Parts {
     pub invoker: Option<Invoker>,
     /// Called once, when the first script is published.
     pub start_publisher: Box<StartPublisher>,
-    /// Called after each change, so that a host in this process shows it at once. Others see it when they look.
-    pub on_change: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Parts {
@@ -93,10 +88,8 @@ impl Parts {
     #[must_use]
     pub fn of_host(host: &Host) -> Self {
         let publisher = Arc::clone(&host.guests.publisher);
-        let (invoker, auth) = (host.invoker.clone(), Arc::clone(&host.workspace.auth));
-        let on_change = Box::new(move || app::forget(&auth, &invoker));
         let parts = Self::of_workspace(&host.workspace, Box::new(move || Ok(Arc::clone(&publisher))));
-        Self { sessions: Some(Arc::clone(&host.sessions)), invoker: Some(host.invoker.clone()), on_change, ..parts }
+        Self { sessions: Some(Arc::clone(&host.sessions)), invoker: Some(host.invoker.clone()), ..parts }
     }
 
     /// Those of a data directory.
@@ -111,7 +104,6 @@ impl Parts {
             sessions: None,
             invoker: None,
             start_publisher,
-            on_change: Box::new(|| ()),
         }
     }
 }
@@ -134,9 +126,6 @@ pub(crate) struct Inner {
     comparing: diff::Comparing,
     publisher: OnceCell<Arc<Publisher>>,
     start_publisher: Arc<StartPublisher>,
-    on_change: Box<dyn Fn() + Send + Sync>,
-    /// The control database's change counter when `on_change` was last called.
-    seen: AtomicI64,
 }
 
 impl std::ops::Deref for Control {
@@ -161,9 +150,8 @@ impl fmt::Debug for Control {
 
 impl Control {
     fn new(parts: Parts) -> Self {
-        let Parts { db, vault, auth, data, sessions, invoker, start_publisher, on_change } = parts;
+        let Parts { db, vault, auth, data, sessions, invoker, start_publisher } = parts;
         let db = db.for_control();
-        let seen = AtomicI64::new(-1);
         let people = People::new(db.clone());
         let connections = tables::connections(DataSettings::new(data.sqlite()));
         Self(Arc::new(Inner {
@@ -179,8 +167,6 @@ impl Control {
             comparing: diff::Comparing::default(),
             publisher: OnceCell::new(),
             start_publisher: Arc::from(start_publisher),
-            on_change,
-            seen,
         }))
     }
 

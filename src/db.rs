@@ -3,8 +3,8 @@
 //! Owns: all control-plane SQL, one file per entity, and how the database file is opened and shared. Never: decides what
 //! to do with what it stores.
 //! Invariants: every statement that touches a tenant's rows filters by the tenant in SQL; a write that was acknowledged
-//! survives `kill -9` and, but for the invocation log, a power failure; every change but of
-//! logs and usage, of scripts' state, of keys of recordings and of when something was last used counts up [`Db::change_counter`].
+//! survives `kill -9` and, but for the invocation log, a power failure; every change but of logs and usage, of scripts' state, of keys of
+//! recordings and of when something was last used is one that [`Db::look_for_changes`] sees.
 //!
 //! It is an SQLite file or a database of a PostgreSQL server ([`ControlDatabase`]). SQL text is what both understand, and
 //! only `connect` and the migrations know which it is. Several processes use it at once: the command line beside a running
@@ -23,6 +23,7 @@ pub use crate::db::error::DbError;
 use crate::{
     db::{
         audit::AuditLog,
+        cache::Changes,
         connect::{Connector, Pool, Purpose},
         connections::Connections,
         consumer_keys::ConsumerKeys,
@@ -53,6 +54,7 @@ use crate::{
 };
 
 pub mod audit;
+pub mod cache;
 mod connect;
 pub mod connections;
 pub mod consumer_keys;
@@ -103,6 +105,7 @@ pub struct Db {
     /// For scripts' state. On a server it is a pool of its own: those of [`Self::writer`] may all wait for the change counter's row.
     state_writer: Pool,
     log_writer: Pool,
+    changes: Arc<Changes>,
     /// Who makes the changes, for the audit log.
     actor: Arc<str>,
 }
@@ -138,6 +141,7 @@ impl Db {
             state_writer: if writer.is_server() { connector.pool(Purpose::Writing) } else { writer.clone() },
             writer,
             log_writer: connector.pool(Purpose::Logging),
+            changes: Arc::new(Changes::new()),
             actor: LOCAL_ACTOR.into(),
         })
     }
@@ -310,21 +314,9 @@ impl Db {
         UsageLog(self)
     }
 
-    /// A number that grows with every change of anything but the invocation log and scripts' state, by any process.
-    ///
-    /// A host compares it with what it saw last, a few times a second, and drops its caches when it differs. It is read
-    /// from a row that every control write counts up in its own transaction: `PRAGMA data_version` would be cheaper, but
-    /// it also moves with each batch of the log. One read takes some 40 microseconds.
-    ///
-    /// # Errors
-    /// The database cannot be read.
-    pub async fn change_counter(&self) -> Result<i64, DbError> {
-        Ok(sqlx::query_scalar("SELECT counter FROM change WHERE id = 1").fetch_one(&self.readers).await?)
-    }
-
     /// Closes all connections after their current statement; the last process to close also empties the write-ahead log.
     pub async fn close(&self) {
-        let Self { readers, control_readers, writer, state_writer, log_writer, actor: _ } = self;
+        let Self { readers, control_readers, writer, state_writer, log_writer, changes: _, actor: _ } = self;
         readers.close().await;
         control_readers.close().await;
         log_writer.close().await;
@@ -339,7 +331,21 @@ impl Db {
         action: &str,
         target: &str,
     ) -> Result<Tx, DbError> {
-        let mut tx = self.begin_derived_change().await?;
+        let tenant = tenant.into();
+        let mut tx = self.begin_derived_change(tenant).await?;
+        self.note_change(&mut tx, tenant, action, target).await?;
+        Ok(tx)
+    }
+
+    /// The same for users and credentials of the control API, which are looked at in every request: hosts remember nothing of them.
+    async fn begin_change_of_people(
+        &self,
+        tenant: Option<TenantId>,
+        action: &str,
+        target: &str,
+    ) -> Result<Tx, DbError> {
+        let mut tx = self.begin_derived_change(None).await?;
+        self.attribute(&mut tx, None).await?;
         self.note_change(&mut tx, tenant, action, target).await?;
         Ok(tx)
     }
@@ -352,9 +358,8 @@ impl Db {
         action: &str,
         target: &str,
     ) -> Result<(), DbError> {
-        let tenant: Option<TenantId> = tenant.into();
         sqlx::query("INSERT INTO audit (tenant_id, actor, action, target, at_ms) VALUES ($1, $2, $3, $4, $5)")
-            .bind(tenant.map(|tenant| tenant.0))
+            .bind(tenant.into().map(|tenant| tenant.0))
             .bind(&*self.actor)
             .bind(action)
             .bind(target)
@@ -365,12 +370,31 @@ impl Db {
     }
 
     /// Begins a transaction that changes what follows from something else, so that nobody did it, or that calls [`Self::note_change`] itself.
+    /// Without a tenant it concerns all of them, unless it calls [`Self::attribute`].
     ///
     /// The counter's row also makes such transactions take turns where the database itself would not (PostgreSQL).
-    async fn begin_derived_change(&self) -> Result<Tx, DbError> {
+    async fn begin_derived_change(&self, tenant: impl Into<Option<TenantId>>) -> Result<Tx, DbError> {
         let mut tx = self.writer.begin().await?;
+        // Read from a row: `PRAGMA data_version` would be cheaper, but it also moves with each batch of the log.
         sqlx::query("UPDATE change SET counter = counter + 1 WHERE id = 1").execute(&mut *tx).await?;
+        if let Some(tenant) = tenant.into() {
+            self.attribute(&mut tx, Some(tenant)).await?;
+        }
         Ok(tx)
+    }
+
+    /// Notes, once in a transaction, that its change concerns this tenant only, or without one, nothing that hosts remember.
+    async fn attribute(&self, tx: &mut Tx, tenant: Option<TenantId>) -> Result<(), DbError> {
+        sqlx::query("UPDATE change SET attributed = attributed + 1 WHERE id = 1").execute(&mut **tx).await?;
+        let Some(tenant) = tenant else { return Ok(()) };
+        sqlx::query(
+            "INSERT INTO tenant_change (tenant_id, counter) SELECT $1, counter FROM change WHERE id = 1
+             ON CONFLICT (tenant_id) DO UPDATE SET counter = excluded.counter",
+        )
+        .bind(tenant.0)
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
     }
 
     /// Begins a transaction that writes the invocation log.
@@ -391,6 +415,15 @@ impl Db {
 fn now_ms() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Placeholders for rows: `($1, $2), ($3, $4)`.
+fn placeholders(n_rows: usize, n_columns: usize) -> String {
+    let row = |row: usize| {
+        let row: Vec<_> = (1..=n_columns).map(|column| format!("${}", row * n_columns + column)).collect();
+        format!("({})", row.join(", "))
+    };
+    (0..n_rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 /// For columns: SQL integers are signed. No count of ours comes near the limit.

@@ -211,11 +211,6 @@ impl Invoker {
         self.0.directory.preview(tenant, token, endpoint).await
     }
 
-    /// Reads routes, versions and connections anew from now on.
-    pub fn forget(&self) {
-        self.0.directory.forget();
-    }
-
     /// Runs the handler of an endpoint.
     ///
     /// # Errors

@@ -294,7 +294,7 @@ mod tests {
         let workspace = Workspace::open(&DataDir::new(folder.path().join("data"))).await.unwrap();
         let imported = workspace.import(&key, &file, rename.map(|name| name.parse().unwrap())).await;
         if imported.is_err() {
-            assert_eq!(workspace.db.change_counter().await.unwrap(), 0, "nothing is changed");
+            assert_eq!(workspace.db.count_changes().await, 0, "nothing is changed");
         }
         imported
     }

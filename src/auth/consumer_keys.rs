@@ -4,10 +4,7 @@
 //! Invariant: a key whose row filters have no value for its holder lets nobody in.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicI64},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -18,6 +15,7 @@ use crate::{
     auth::{AuthError, uses::Uses},
     db::{
         Db,
+        cache::TenantCache,
         consumer_keys::{ConsumerKey, KeyTerms, NewConsumerKey},
         uses::Presented,
     },
@@ -76,24 +74,19 @@ pub struct VerifiedKey {
 /// A key as it is remembered.
 #[derive(Debug)]
 struct Known {
-    tenant: TenantId,
     key: VerifiedKey,
     /// The only endpoints it is for, if not all.
     endpoints: Option<Arc<[EndpointId]>>,
     expires_at_ms: i64,
     /// When its use was noted.
     noted_at_ms: AtomicI64,
-    /// What [`ConsumerKeys::forgotten`] was before it was read.
-    read_at: u64,
 }
 
 /// Issues and verifies keys.
 #[derive(Debug)]
 pub struct ConsumerKeys {
     db: Db,
-    verified: moka::sync::Cache<blake3::Hash, Arc<Known>>,
-    /// Counts [`Self::forget`]. What was read before a revocation may be remembered after it, by who was slow, and is not believed.
-    forgotten: AtomicU64,
+    verified: TenantCache<(TenantId, blake3::Hash), Arc<Known>>,
     uses: Arc<Uses>,
     /// For those that are not remembered.
     look_ups: Semaphore,
@@ -102,15 +95,8 @@ pub struct ConsumerKeys {
 impl ConsumerKeys {
     /// Keys whose hashes are in `db`.
     pub(super) fn new(db: Db, uses: Arc<Uses>) -> Self {
-        let verified = moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build();
-        let look_ups = Semaphore::new(LOOKED_UP_MAX);
-        Self { db, verified, forgotten: AtomicU64::new(0), look_ups, uses }
-    }
-
-    /// Reads keys anew from now on.
-    pub fn forget(&self) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.verified.invalidate_all();
+        let verified = TenantCache::new(&db, CACHED_FOR, CACHED_MAX, |_| 1);
+        Self { db, verified, look_ups: Semaphore::new(LOOKED_UP_MAX), uses }
     }
 
     /// Issues a key of the tenant; `db` tells who does.
@@ -148,14 +134,13 @@ impl ConsumerKeys {
         if !is_form(text) {
             return Err(invalid("it is none of ours"));
         }
-        let hash = hash_of(text);
-        let read_at = self.forgotten.load(Ordering::SeqCst);
-        let is_good = |known: &Arc<Known>| known.tenant == tenant && known.read_at == read_at;
-        let known = match self.verified.get(&hash).filter(is_good) {
+        let hash = (tenant, hash_of(text));
+        let known = match self.verified.get(tenant, &hash) {
             Some(known) => known,
             None => {
-                let known = Arc::new(self.find(tenant, &hash, read_at).await?);
-                self.verified.insert(hash, Arc::clone(&known));
+                let read_at = self.db.now();
+                let known = Arc::new(self.find(hash).await?);
+                self.verified.insert(hash, read_at, Arc::clone(&known));
                 known
             }
         };
@@ -168,12 +153,11 @@ impl ConsumerKeys {
         if !is_for_endpoint || !is_for_method {
             return Err(AuthError::KeyNotForEndpoint);
         }
-        let Known { tenant, noted_at_ms, .. } = &*known;
-        self.uses.note(Presented::ConsumerKey, *tenant, &known.key.holder.id, noted_at_ms, now);
+        self.uses.note(Presented::ConsumerKey, tenant, &known.key.holder.id, &known.noted_at_ms, now);
         Ok(known.key.clone())
     }
 
-    async fn find(&self, tenant: TenantId, hash: &blake3::Hash, read_at: u64) -> Result<Known, AuthError> {
+    async fn find(&self, (tenant, hash): (TenantId, blake3::Hash)) -> Result<Known, AuthError> {
         let Ok(looking) = timeout(LOOK_UP_WAIT, self.look_ups.acquire()).await else {
             return Err(AuthError::TooManyLookUps { retry_after: LOOK_UP_WAIT });
         };
@@ -188,7 +172,7 @@ impl ConsumerKeys {
         let KeyTerms { name: _, endpoints, methods, attributes, row_filters: _, rate_limit } = terms;
         let holder = KeyHolder { id: id.into(), attributes, methods, rows };
         let noted_at_ms = AtomicI64::new(last_used_at_ms.unwrap_or(0));
-        Ok(Known { tenant, key: VerifiedKey { holder, rate_limit }, endpoints, expires_at_ms, noted_at_ms, read_at })
+        Ok(Known { key: VerifiedKey { holder, rate_limit }, endpoints, expires_at_ms, noted_at_ms })
     }
 }
 
@@ -288,12 +272,12 @@ mod tests {
         let fixture = Fixture::new().await;
         let Fixture { keys, tenant, issued, .. } = &fixture;
         fixture.verify(fixture.text()).await.unwrap();
-        let hash = hash_of(fixture.text());
-        let read = keys.verified.get(&hash).unwrap();
+        let hash = (*tenant, hash_of(fixture.text()));
+        let (read_at, read) = (keys.db.now(), keys.verified.get(*tenant, &hash).unwrap());
         keys.db.consumer_keys().revoke_key(*tenant, &issued.id).await.unwrap();
-        keys.forget();
+        keys.db.look_for_changes().await.unwrap();
         // Somebody who has read before, and was slow, remembers only now.
-        keys.verified.insert(hash, read);
+        keys.verified.insert(hash, read_at, read);
         let error = fixture.verify(fixture.text()).await.unwrap_err();
         assert!(matches!(error, AuthError::InvalidKey { reason: "it was revoked" }), "{error}");
     }

@@ -61,7 +61,7 @@ impl Fixture {
 
     async fn rotate(&self, algorithm: KeyAlgorithm, overlap: Option<Duration>) -> SigningKey {
         let key = self.auth.create_signing_key(&self.auth.db, self.tenant, algorithm, overlap).await.unwrap();
-        self.auth.forget();
+        self.auth.db.look_for_changes().await.unwrap();
         key
     }
 
@@ -207,7 +207,7 @@ async fn keys_rotate_with_overlap() {
     assert!(matches!(error, DbError::InUse { .. }), "{error}");
     assert!(keys.delete(fixture.tenant, &ours.kid).await.unwrap());
     assert!(!keys.delete(fixture.tenant, &ours.kid).await.unwrap());
-    fixture.auth.forget();
+    fixture.auth.db.look_for_changes().await.unwrap();
     assert_eq!(fixture.reason(&first).await, "it names an unknown key");
     fixture.verify(&format!("Bearer {second}")).await.unwrap();
 
@@ -255,7 +255,7 @@ async fn a_revoked_token_is_refused_once_caches_are_told() {
     let text = fixture.issue().await;
     let token = fixture.verify(&format!("JWT {text}")).await.unwrap();
     assert!(fixture.auth.db.tokens().revoke_token(fixture.tenant, &token.id.unwrap()).await.unwrap());
-    fixture.auth.forget();
+    fixture.auth.db.look_for_changes().await.unwrap();
     assert_eq!(fixture.reason(&text).await, "it was revoked");
 }
 
@@ -351,7 +351,7 @@ async fn the_last_use_of_a_token_is_noted_once_a_minute_and_drops_no_caches() {
         let id = claims_of(token)["jti"].as_str().unwrap().to_owned();
         db.tokens().find_token(tenant, &id).await.unwrap().unwrap().last_used_at_ms
     };
-    let counted = db.change_counter().await.unwrap();
+    let counted = db.count_changes().await;
     let begin = signed(now_ms());
     for _ in 0..5 {
         fixture.verify(&format!("Bearer {text}")).await.unwrap();
@@ -360,10 +360,10 @@ async fn the_last_use_of_a_token_is_noted_once_a_minute_and_drops_no_caches() {
     let first = last_used(&text).await.unwrap();
     assert!((begin..=signed(now_ms())).contains(&first));
     assert_eq!(last_used(&unused).await, None);
-    assert_eq!(db.change_counter().await.unwrap(), counted);
+    assert_eq!(db.count_changes().await, counted);
 
     // Within the minute no more, whatever is remembered here or by another host.
-    fixture.auth.forget();
+    fixture.auth.db.look_for_changes().await.unwrap();
     fixture.verify(&format!("Bearer {text}")).await.unwrap();
     let id: Arc<str> = claims_of(&text)["jti"].as_str().unwrap().into();
     let by_another = |at_ms| [Use { presented: Presented::Token, tenant, id: Arc::clone(&id), at_ms }];
@@ -380,13 +380,14 @@ async fn what_was_read_before_a_revocation_is_not_believed_after_it() {
     let fixture = Fixture::new().await;
     let text = fixture.issue().await;
     fixture.verify(&format!("Bearer {text}")).await.unwrap();
-    let old = fixture.auth.trusts.get(&fixture.tenant).unwrap();
-    let hash = (fixture.tenant, blake3::hash(text.as_bytes()));
-    let token = fixture.auth.verified.get(&hash).unwrap();
+    let Fixture { auth, tenant, .. } = &fixture;
+    let hash = (*tenant, blake3::hash(text.as_bytes()));
+    let read_at = auth.db.now();
+    let (trust, token) = (auth.trusts.get(*tenant, tenant).unwrap(), auth.verified.get(*tenant, &hash).unwrap());
     fixture.rotate(KeyAlgorithm::Es256, Some(Duration::ZERO)).await;
     // Somebody who has read before, and was slow, remembers only now.
-    fixture.auth.trusts.insert(fixture.tenant, old);
+    auth.trusts.insert(*tenant, read_at, trust);
     assert_eq!(fixture.reason(&text).await, "it names an unknown key");
-    fixture.auth.verified.insert(hash, token);
+    auth.verified.insert(hash, read_at, token);
     assert_eq!(fixture.reason(&text).await, "it names an unknown key");
 }

@@ -27,8 +27,6 @@ pub struct VerifiedToken {
     pub(super) noted: Option<Arc<AtomicI64>>,
     /// Bytes of its text.
     pub(super) bytes: usize,
-    /// What the number of [`Authenticator::forget`](crate::auth::Authenticator::forget)s was before anything was read for it.
-    pub(super) read_at: u64,
 }
 
 impl VerifiedToken {
@@ -40,8 +38,7 @@ impl VerifiedToken {
     /// Who presented it.
     #[must_use]
     pub fn bearer(self) -> TokenBearer {
-        let Self { id, issuer, claims, methods, rows, only: _, good_until_ms: _, noted: _, bytes: _, read_at: _ } =
-            self;
+        let Self { id, issuer, claims, methods, rows, only: _, good_until_ms: _, noted: _, bytes: _ } = self;
         TokenBearer { id, issuer, claims, methods, rows }
     }
 }

@@ -3,8 +3,6 @@
 //! Each operation has its [`Needs`] in the table of `operations.rs`; this is where they are enforced, before the operation
 //! sees anything of the request.
 
-use std::sync::atomic::Ordering;
-
 use axum::{
     extract::{FromRequestParts, RawPathParams, Request, State},
     middleware::Next,
@@ -134,21 +132,13 @@ pub(super) async fn authorize(
     }
     let response = next.run(request).await;
     if is_change && response.status().is_success() {
-        control.note_change().await?;
+        // A host in this process shows it at once; others see it when they look.
+        control.db.look_for_changes().await?;
     }
     Ok(response)
 }
 
 impl Control {
-    /// Tells the host in this process if what it caches has changed: not each call changes something.
-    async fn note_change(&self) -> Result<(), ApiError> {
-        let counter = self.db.change_counter().await?;
-        if self.seen.swap(counter, Ordering::Relaxed) != counter {
-            (self.on_change)();
-        }
-        Ok(())
-    }
-
     async fn admit(
         &self,
         needs: Needs,

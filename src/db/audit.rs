@@ -32,7 +32,7 @@ impl AuditLog<'_> {
     /// # Errors
     /// The database fails.
     pub async fn note(self, tenant: TenantId, action: &str, target: &str) -> Result<(), DbError> {
-        let mut tx = self.0.writer.begin().await?; // not a change: no host is to drop its caches
+        let mut tx = self.0.writer.begin().await?; // not a change: hosts remember nothing of it
         self.0.note_change(&mut tx, tenant, action, target).await?;
         Ok(tx.commit().await?)
     }

@@ -145,7 +145,7 @@ impl Credentials<'_> {
             Holder::Operator | Holder::User { .. } => format!("{id} {name}").trim_end().to_owned(),
             Holder::Session { email, .. } => format!("{id} {email}"),
         };
-        let mut tx = self.0.begin_change(tenant, action, &target).await?;
+        let mut tx = self.0.begin_change_of_people(tenant, action, &target).await?;
         let user = user.map(|user| user.0);
         let ground = match grounds {
             Grounds::None => None,
@@ -292,7 +292,7 @@ impl Credentials<'_> {
                 user.0,
             ),
         };
-        let mut tx = self.0.begin_change(tenant, "revoke_api_token", id).await?;
+        let mut tx = self.0.begin_change_of_people(tenant, "revoke_api_token", id).await?;
         let updated = sqlx::query(sql).bind(id).bind(owner).bind(now_ms()).execute(&mut *tx).await?;
         if updated.rows_affected() == 0 {
             return Ok(false);

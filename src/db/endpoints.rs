@@ -156,7 +156,7 @@ impl Endpoints<'_> {
     /// [`DbError::RouteTaken`] when an endpoint answers the same requests, [`DbError::Unknown`] when the tenant has no such
     /// script, or the database fails.
     pub async fn create_endpoint(self, tenant: TenantId, new: &NewEndpoint) -> Result<Endpoint, DbError> {
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         expect_free_route(&mut tx, tenant, None, new).await?;
         let BackendColumns { script, version, source } = new.backend.columns()?;
         let id: i64 = sqlx::query_scalar(
@@ -195,7 +195,7 @@ impl Endpoints<'_> {
         new: &NewEndpoint,
         expected: Option<i64>,
     ) -> Result<Endpoint, DbError> {
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         let before = expect_endpoint(&mut tx, tenant, endpoint).await?;
         if expected.is_some_and(|expected| expected != before.revision) {
             return Err(DbError::Stale);
@@ -237,7 +237,7 @@ impl Endpoints<'_> {
         endpoint: EndpointId,
         expected: Option<i64>,
     ) -> Result<(), DbError> {
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         let before = expect_endpoint(&mut tx, tenant, endpoint).await?;
         if expected.is_some_and(|expected| expected != before.revision) {
             return Err(DbError::Stale);

@@ -90,7 +90,7 @@ impl Sealed<'_> {
         if let Some(sealed) = sqlx::query_scalar(FIND).fetch_optional(&self.0.readers).await? {
             return Ok(sealed);
         }
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(None).await?;
         sqlx::query("INSERT INTO vault_check (id, sealed) VALUES (1, $1) ON CONFLICT (id) DO NOTHING")
             .bind(seal())
             .execute(&mut *tx)

@@ -92,7 +92,7 @@ impl Secrets<'_> {
         readers: &[ScriptId],
         restricted: bool,
     ) -> Result<bool, DbError> {
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         let Some((id, _)) = find(&mut tx, tenant, name).await? else { return Ok(false) };
         replace_readers(&mut tx, tenant, id, i64::from(restricted), readers).await?;
         self.note_readers(&mut tx, tenant, name, id).await?;
@@ -106,7 +106,7 @@ impl Secrets<'_> {
     /// # Errors
     /// [`DbError::InUse`] when all scripts may read it, [`DbError::Unknown`] when the script is not the tenant's, or the database fails.
     pub async fn add_reader(self, tenant: TenantId, name: &SecretName, script: ScriptId) -> Result<bool, DbError> {
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         let Some(id) = expect_restricted(&mut tx, tenant, name).await? else { return Ok(false) };
         insert_reader(&mut tx, tenant, id, script).await?;
         self.note_readers(&mut tx, tenant, name, id).await?;
@@ -119,7 +119,7 @@ impl Secrets<'_> {
     /// # Errors
     /// [`DbError::InUse`] when all scripts may read it, or the database fails.
     pub async fn remove_reader(self, tenant: TenantId, name: &SecretName, script: ScriptId) -> Result<bool, DbError> {
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         let Some(id) = expect_restricted(&mut tx, tenant, name).await? else { return Ok(false) };
         sqlx::query("DELETE FROM secret_grant WHERE tenant_id = $1 AND secret_id = $2 AND script_id = $3")
             .bind(tenant.0)

@@ -1,6 +1,6 @@
 //! What scripts remember between requests.
 //!
-//! Unlike other writes these do not count up the change counter: no host caches state, and a script may write it in every
+//! Unlike other writes these are no changes that hosts look for: no host caches state, and a script may write it in every
 //! request.
 
 use sqlx::Any;

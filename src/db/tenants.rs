@@ -64,8 +64,10 @@ impl Tenants<'_> {
                 true => DbError::NameTaken { what: "tenant", name: name.to_string() },
                 false => error.into(),
             })?;
+        let id = TenantId(id);
+        self.0.attribute(&mut tx, Some(id)).await?;
         tx.commit().await?;
-        Ok(TenantId(id))
+        Ok(id)
     }
 
     /// The tenant of this name.
@@ -196,6 +198,7 @@ impl Tenants<'_> {
     /// [`DbError::InUse`] when it has scripts, [`DbError::Unknown`] when it is gone, or the database fails.
     pub async fn delete_tenant(self, tenant: TenantId, name: &TenantName) -> Result<(), DbError> {
         let mut tx = self.0.begin_change(None, "delete_tenant", name.as_str()).await?;
+        self.0.attribute(&mut tx, Some(tenant)).await?;
         let scripts: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM script WHERE tenant_id = $1")
             .bind(tenant.0)
             .fetch_one(&mut *tx)

@@ -32,7 +32,7 @@ impl Users<'_> {
     /// # Errors
     /// [`DbError::NameTaken`], or the database fails.
     pub async fn create_user(self, email: &Email, password_hash: &str) -> Result<UserId, DbError> {
-        let mut tx = self.0.begin_change(None, "create_user", email.as_str()).await?;
+        let mut tx = self.0.begin_change_of_people(None, "create_user", email.as_str()).await?;
         let id = sqlx::query_scalar(
             "INSERT INTO user_account (email, password_hash, created_at_ms) VALUES ($1, $2, $3) RETURNING id",
         )
@@ -91,7 +91,7 @@ impl Users<'_> {
         password_hash: &str,
         expected: Option<&str>,
     ) -> Result<(), DbError> {
-        let mut tx = self.0.begin_change(None, "set_password", email.as_str()).await?;
+        let mut tx = self.0.begin_change_of_people(None, "set_password", email.as_str()).await?;
         let current: Option<String> = sqlx::query_scalar("SELECT password_hash FROM user_account WHERE id = $1")
             .bind(user.0)
             .fetch_optional(&mut *tx)
@@ -115,7 +115,7 @@ impl Users<'_> {
     /// # Errors
     /// [`DbError::InUse`] when a tenant would lose its only owner, or the database fails.
     pub async fn delete_user(self, user: UserId, email: &Email) -> Result<bool, DbError> {
-        let mut tx = self.0.begin_change(None, "delete_user", email.as_str()).await?;
+        let mut tx = self.0.begin_change_of_people(None, "delete_user", email.as_str()).await?;
         let owned: Option<String> = sqlx::query_scalar(
             "SELECT t.name FROM tenant t JOIN member m ON m.tenant_id = t.id
              WHERE m.user_id = $1 AND m.role = 'owner' AND NOT EXISTS (

@@ -297,7 +297,7 @@ impl Versions<'_> {
     /// [`DbError::Unknown`] when the tenant has no such version, or the database fails.
     pub async fn update_image(self, tenant: TenantId, version: VersionId, loaded: &Loaded) -> Result<(), DbError> {
         let Loaded { mode, reason, image, runtime_hash } = loaded;
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         let updated = sqlx::query(
             "UPDATE version SET load_mode = $3, load_reason = $4, image_hash = $5, image_bytes = $6, runtime_hash = $7
              WHERE tenant_id = $1 AND id = $2",

@@ -2,20 +2,13 @@
 
 mod http;
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
     data::{ConnectionUrl, Target},
     db::{
         self, Db,
+        cache::{ReadAt, TenantCache},
         connections::{ConnectionKind, ConnectionRow},
         versions::{LoadMode, Version},
     },
@@ -31,6 +24,7 @@ use crate::{
         quota::Usage,
         route::{MethodSet, RoutePattern, RouteTable},
         script::SourceFile,
+        shown,
         sql::{SqlError, SqlErrorCode},
     },
     egress::HttpConnection,
@@ -63,7 +57,7 @@ pub struct TenantRoutes {
     pub tenant: TenantName,
     /// Whether everybody may read the OpenAPI document of its endpoints.
     pub public_document: bool,
-    /// Changes before these were read; more after the next one, of whatever tenant.
+    /// Tells what is made of these from what is made of those after the tenant's next change.
     pub generation: u64,
     /// Its default connection, whichever scripts may use it.
     default_connection: Option<DefaultConnection>,
@@ -172,38 +166,29 @@ pub(crate) struct Directory {
     vault: Arc<Vault>,
     limits: Limits,
     meters: Meters,
-    routes: moka::sync::Cache<TenantName, Option<Arc<TenantRoutes>>>,
+    routes: TenantCache<TenantName, Option<Arc<TenantRoutes>>>,
     /// By script, as connections may be restricted to some.
-    targets: moka::sync::Cache<(TenantId, ScriptId, ConnectionName), Target>,
-    rules: moka::sync::Cache<TenantId, Arc<[AllowRule]>>,
+    targets: TenantCache<(TenantId, ScriptId, ConnectionName), Target>,
+    rules: TenantCache<TenantId, Arc<[AllowRule]>>,
     /// As `targets`.
-    http_connections: moka::sync::Cache<(TenantId, ScriptId, ConnectionName), Arc<HttpConnection>>,
-    recording_keys: moka::sync::Cache<TenantId, DataKey>,
-    /// Counts [`Self::forget`], so that what was read before a change is not remembered after it.
-    forgotten: AtomicU64,
-}
-
-fn cache<K, V>() -> moka::sync::Cache<K, V>
-where
-    K: Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
-    moka::sync::Cache::builder().max_capacity(CACHED_MAX).time_to_live(CACHED_FOR).build()
+    http_connections: TenantCache<(TenantId, ScriptId, ConnectionName), Arc<HttpConnection>>,
+    recording_keys: TenantCache<TenantId, DataKey>,
 }
 
 impl Directory {
     pub(super) fn new(db: Db, vault: Arc<Vault>, limits: Limits, meters: Meters) -> Self {
-        let routes = moka::sync::Cache::builder()
-            .max_capacity(ROUTES_BYTES_MAX)
-            .weigher(|_, routes: &Option<Arc<TenantRoutes>>| {
-                let bytes = routes.as_ref().map_or(ROUTE_BYTES, |routes| routes.bytes);
-                u32::try_from(bytes).unwrap_or(u32::MAX)
-            })
-            .time_to_live(CACHED_FOR)
-            .build();
-        let (targets, rules, http_connections, recording_keys) = (cache(), cache(), cache(), cache());
-        let forgotten = AtomicU64::new(0);
-        Self { db, vault, limits, meters, routes, targets, rules, http_connections, recording_keys, forgotten }
+        let weigh = |routes: &Option<Arc<TenantRoutes>>| routes.as_ref().map_or(ROUTE_BYTES, |routes| routes.bytes);
+        Self {
+            routes: TenantCache::new(&db, CACHED_FOR, ROUTES_BYTES_MAX, weigh),
+            targets: TenantCache::new(&db, CACHED_FOR, CACHED_MAX, |_| 1),
+            rules: TenantCache::new(&db, CACHED_FOR, CACHED_MAX, |_| 1),
+            http_connections: TenantCache::new(&db, CACHED_FOR, CACHED_MAX, |_| 1),
+            recording_keys: TenantCache::new(&db, CACHED_FOR, CACHED_MAX, |_| 1),
+            db,
+            vault,
+            limits,
+            meters,
+        }
     }
 
     /// What an invocation may use.
@@ -211,42 +196,18 @@ impl Directory {
         self.limits
     }
 
-    /// Reads everything anew from now on.
-    pub(crate) fn forget(&self) {
-        self.forgotten.fetch_add(1, Ordering::SeqCst);
-        self.routes.invalidate_all();
-        self.targets.invalidate_all();
-        self.rules.invalidate_all();
-        self.http_connections.invalidate_all();
-        self.recording_keys.invalidate_all();
-    }
-
-    /// Keeps what was read when [`Self::forget`] had been called `forgotten` times.
-    fn remember<K, V>(&self, cache: &moka::sync::Cache<K, V>, key: K, value: V, forgotten: u64)
-    where
-        K: Hash + Eq + Clone + Send + Sync + 'static,
-        V: Clone + Send + Sync + 'static,
-    {
-        cache.insert(key.clone(), value);
-        // Looked at after inserting: a change in between finds the entry, or is seen here.
-        if self.forgotten.load(Ordering::SeqCst) != forgotten {
-            cache.invalidate(&key);
-        }
-        // Else the cache makes room only after some dozens of insertions, and routes may hold megabytes.
-        cache.run_pending_tasks();
-    }
-
     pub(crate) async fn find_routes(&self, name: &TenantName) -> Result<Option<Arc<TenantRoutes>>, InvokeError> {
-        if let Some(known) = self.routes.get(name) {
+        let owner = |routes: &Option<Arc<TenantRoutes>>| routes.as_ref().map(|routes| routes.tenant_id);
+        if let Some(known) = self.routes.get_of(name, owner) {
             return Ok(known);
         }
-        let forgotten = self.forgotten.load(Ordering::SeqCst);
-        let routes = self.read_routes(name, forgotten).await?.map(Arc::new);
-        self.remember(&self.routes, name.clone(), routes.clone(), forgotten);
+        let read_at = self.db.now();
+        let routes = self.read_routes(name, read_at).await?.map(Arc::new);
+        self.routes.insert(name.clone(), read_at, routes.clone());
         Ok(routes)
     }
 
-    async fn read_routes(&self, name: &TenantName, generation: u64) -> Result<Option<TenantRoutes>, InvokeError> {
+    async fn read_routes(&self, name: &TenantName, read_at: ReadAt) -> Result<Option<TenantRoutes>, InvokeError> {
         let Some(tenant) = self.db.tenants().find_tenant(name).await? else { return Ok(None) };
         let default_connection = match tenant.default_connection {
             Some(id) => self.read_default_connection(tenant.id, id).await?,
@@ -305,7 +266,7 @@ impl Directory {
             tenant_id: tenant.id,
             tenant: name.clone(),
             public_document: tenant.public_document,
-            generation,
+            generation: self.db.generation(tenant.id, read_at),
             default_connection,
             granted: self.meters.grant(tenant.id, &tenant.quotas, fuel_used),
             table,
@@ -369,11 +330,11 @@ impl Directory {
         };
         let Ok(name) = name.parse::<ConnectionName>() else { return Err(unknown().await) };
         let key = (tenant, script, name);
-        if let Some(target) = self.targets.get(&key) {
+        if let Some(target) = self.targets.get(tenant, &key) {
             return Ok(target);
         }
         let name = &key.2;
-        let forgotten = self.forgotten.load(Ordering::SeqCst);
+        let read_at = self.db.now();
         let unavailable = |error: &dyn std::fmt::Display| {
             tracing::error!(tenant.id = %tenant, connection.name = %name, %error, "a connection cannot be read");
             SqlError::new(SqlErrorCode::Unavailable, format!("connection `{name}` cannot be used right now"))
@@ -382,7 +343,7 @@ impl Directory {
         let row = row.map_err(|error| unavailable(&error))?;
         let Some(row) = row.filter(|row| row.kind == ConnectionKind::Sql) else { return Err(unknown().await) };
         let target = target_of(&self.vault, tenant, row).map_err(|error| unavailable(&error))?;
-        self.remember(&self.targets, key, target.clone(), forgotten);
+        self.targets.insert(key, read_at, target.clone());
         Ok(target)
     }
 
@@ -409,8 +370,7 @@ impl Directory {
         let known: Vec<_> = known.iter().filter(|row| row.kind == kind).map(|row| format!("`{}`", row.name)).collect();
         let known =
             if known.is_empty() { "there are none".to_owned() } else { format!("there is {}", known.join(", ")) };
-        let name: String = name.chars().take(80).flat_map(char::escape_default).collect();
-        format!("unknown connection `{name}`: {known}")
+        format!("unknown connection `{}`: {known}", shown(name))
     }
 
     /// The key that seals a tenant's recordings, made when there is none.
@@ -418,16 +378,16 @@ impl Directory {
     /// # Errors
     /// If the control database fails, or the key does not open.
     pub(crate) async fn recording_key(&self, tenant: TenantId) -> Result<DataKey, InvokeError> {
-        if let Some(key) = self.recording_keys.get(&tenant) {
+        if let Some(key) = self.recording_keys.get(tenant, &tenant) {
             return Ok(key);
         }
-        let forgotten = self.forgotten.load(Ordering::SeqCst);
+        let read_at = self.db.now();
         let context = recording_key_context(tenant);
         let seal = || self.vault.seal(&context, DataKey::generate().expose());
         let sealed = self.db.recordings().ensure_key(tenant, seal).await?;
         let key = self.vault.unseal(&context, &sealed).and_then(|key| DataKey::open(&key));
         let key = key.map_err(|error| InvokeError::Host(error.to_string()))?;
-        self.remember(&self.recording_keys, tenant, key.clone(), forgotten);
+        self.recording_keys.insert(tenant, read_at, key.clone());
         Ok(key)
     }
 }

@@ -227,7 +227,7 @@ impl Invocation {
         let Rebuilt { loaded, is_stored } =
             rebuilt.map_err(|error| InvokeError::Host(format!("making the image anew: {error}")))?;
         if is_stored {
-            self.inner.directory.forget();
+            self.inner.db.look_for_changes().await?;
         }
         match image_hash(&loaded, self.inner.pool.runtime_hash()) {
             Image::Script(hash) => self.inner.images.get(hash).map_err(|error| InvokeError::Host(error.to_string())),

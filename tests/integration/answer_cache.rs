@@ -152,6 +152,27 @@ async fn what_a_caller_may_see_is_looked_at_in_every_request() {
     assert_eq!(refused.problem(), (404, "endpoint_disabled".to_owned()));
 }
 
+#[tokio::test]
+async fn an_answer_outlives_changes_of_other_tenants_and_none_of_its_own() {
+    let (app, acme, _) = app(ECHO, AuthMode::Jwt, json!({"ttl": 600})).await;
+    let globex = app.tenant("globex").await;
+    let token = app.token(&acme).await;
+    let call = || app.request(Method::GET, "/acme/c/x").bearer_auth(&token);
+    assert_eq!(twice(&app, &acme, call).await, "miss hit");
+    // Whatever the other one does, and the host sees at once.
+    app.serve(&globex, "theirs", "def handler(request): return '1'").await;
+    let token_of_globex = app.token(&globex).await;
+    app.see_changes().await;
+    let operator = Api::operator(&app).await;
+    operator.post("/tenants/globex/signing-keys", &json!({"algorithm": "ES256"})).await.expect("201");
+    assert_eq!(app.get("/globex/theirs").await.body, "1");
+    assert_eq!(from(&Answer::of(call()).await), "hit");
+    let theirs = app.request(Method::GET, "/acme/c/x").bearer_auth(token_of_globex);
+    assert_eq!(Answer::of(theirs).await.problem(), (401, "unauthorized".to_owned()));
+    app.accounts(&acme).await;
+    assert_eq!(from(&Answer::of(call()).await), "miss");
+}
+
 async fn switch_off(app: &TestApp, tenant: &Tenant, endpoint: EndpointId) {
     let operator = Api::operator(app).await;
     let path = format!("/tenants/{}/endpoints/{endpoint}", tenant.name);

@@ -293,7 +293,7 @@ async fn a_key_shows_when_it_was_used_and_that_drops_no_cache() {
     let app = TestApp::new().await;
     let api = app_with_endpoint(&app).await;
     let (key, id) = create(&api, &json!({"row_filters": null})).await;
-    let counter = app.workspace.db.change_counter().await.unwrap();
+    let counter = app.changes_seen().await;
     assert_eq!(with_key(&app, "/acme/who", &key).await.status, 200);
     let acme = app.acme().await;
     let noted = async {
@@ -312,7 +312,7 @@ async fn a_key_shows_when_it_was_used_and_that_drops_no_cache() {
     assert!(shown["last_used_at"].is_string());
     let found = app.workspace.db.consumer_keys().find_key(acme.id, &id).await.unwrap().unwrap();
     assert_eq!(found.last_used_at_ms, Some(first), "once a minute");
-    assert_eq!(app.workspace.db.change_counter().await.unwrap(), counter);
+    assert_eq!(app.changes_seen().await, counter);
 }
 
 #[tokio::test]
@@ -346,7 +346,7 @@ def handler(request):
     let api = Api::operator(&app).await;
     let endpoint = json!({"methods": "GET", "route": "/rows", "script": "rows", "auth": "key", "record": true});
     api.post("/tenants/acme/endpoints", &endpoint).await.expect("201");
-    app.forget();
+    app.see_changes().await;
     let filter = json!({"connection": "dw_2", "schema": "salesforce", "table": "accounts", "column": "id", "equals": {"value": 2}});
     let (key, _) = create(&api, &json!({"row_filters": [filter]})).await;
     let answer = with_key(&app, "/acme/rows", &key).await;

@@ -22,7 +22,7 @@ async fn app() -> (TestApp, Tenant) {
 
 async fn publish_document(app: &TestApp, tenant: &Tenant, public: bool) {
     app.workspace.db.tenants().set_public_document(tenant.id, public).await.unwrap();
-    app.forget();
+    app.see_changes().await;
 }
 
 /// The document, of which everything that must hold for any has been checked.

@@ -19,7 +19,7 @@ pub(crate) async fn app() -> (TestApp, Upstream) {
 
 async fn allow(app: &TestApp, tenant: &Tenant, rule: &str) {
     app.workspace.db.egress().allow(tenant.id, &rule.parse().unwrap()).await.unwrap();
-    app.forget();
+    app.see_changes().await;
 }
 
 /// What a handler with this body, and `base` as the server's URL, returns.
@@ -165,7 +165,7 @@ async fn scripts_call_what_their_tenant_may_call_and_nothing_else() {
     }
     // The list can change while the host runs.
     app.workspace.db.egress().deny(acme.id, &upstream.url("").parse().unwrap()).await.unwrap();
-    app.forget();
+    app.see_changes().await;
     assert!(refused(&acme, &upstream.url("/echo")).await.1.contains("may not call"));
 }
 
@@ -344,7 +344,7 @@ pub(crate) async fn connect(app: &TestApp, tenant: &Tenant, upstream: &Upstream)
     let seal = |id| app.workspace.vault.seal(&url_context(id), text.as_bytes());
     let name = "crm".parse().unwrap();
     app.workspace.db.connections().create_connection(tenant.id, &name, ConnectionKind::Http, seal).await.unwrap();
-    app.forget();
+    app.see_changes().await;
 }
 
 #[tokio::test]

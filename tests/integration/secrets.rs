@@ -131,10 +131,10 @@ async fn the_vault_key_is_replaced_while_a_host_serves() {
         let rotated = workspace.rotate_vault_key().await.unwrap();
         assert_eq!(rotated.n_values, 3, "a connection, a signing key, a secret");
         assert_ne!(std::fs::read(&key_file).unwrap(), before, "round {round}");
-        app.forget();
+        app.see_changes().await;
         keys_are_served().await;
         assert_eq!(Workspace::open(&app.workspace.data).await.unwrap().rotate_vault_key().await.unwrap().n_values, 3);
-        app.forget();
+        app.see_changes().await;
         keys_are_served().await;
     }
 }
@@ -153,7 +153,7 @@ def handler(request):
     app.serve(&acme, "s", source).await;
     let connections = app.workspace.db.connections().list_connections(acme.id).await.unwrap();
     app.workspace.db.tenants().set_default_connection(acme.id, connections[1].id).await.unwrap();
-    app.forget();
+    app.see_changes().await;
     let (b, dw) = (connections[0].id, connections[1].id);
     let expected = json!([
         [{"id": b, "name": "b", "is_datawarehouse": false}, {"id": dw, "name": "dw_2", "is_datawarehouse": true}],

@@ -13,6 +13,8 @@ use pqhost::{
     control,
     data::ConnectionUrl,
     db::{
+        Db,
+        cache::ReadAt,
         connections::ConnectionKind,
         credentials::{Grounds, Holder},
         endpoints::{Endpoint, NewBackend, NewEndpoint},
@@ -44,7 +46,10 @@ const CHANGE_GUARD: Duration = Duration::from_secs(5);
 
 /// A running host with one tenant, `acme`.
 pub(crate) struct TestApp {
+    /// As another process has it open.
     pub workspace: Workspace,
+    /// The host's own.
+    db: Db,
     pub url: String,
     pub control_url: String,
     pub client: Client,
@@ -72,6 +77,11 @@ impl Drop for HostGuard {
 pub(crate) struct Tenant {
     pub id: TenantId,
     pub name: TenantName,
+}
+
+pub(crate) async fn changes_seen(db: &Db) -> ReadAt {
+    db.look_for_changes().await.unwrap();
+    db.now()
 }
 
 impl TestApp {
@@ -129,6 +139,7 @@ impl TestApp {
             url,
             control_url,
             client: Client::builder().timeout(HANG_GUARD).build().unwrap(),
+            db: host.workspace.db.clone(),
             guests: Arc::clone(&host.guests.publisher),
             invoker: host.invoker.clone(),
             pool: Arc::clone(&host.pool),
@@ -170,7 +181,7 @@ impl TestApp {
         let script = name.parse().unwrap();
         let publication = Publication { script, files, message: String::new(), promote: true };
         let published = self.guests.publish(&self.workspace.db, tenant.id, publication).await;
-        self.invoker.forget();
+        self.see_changes().await;
         published
     }
 
@@ -201,7 +212,7 @@ impl TestApp {
         settings.check().unwrap();
         let new = NewEndpoint { settings, ..NewEndpoint::to_script(methods, route, script.id, auth) };
         let endpoint = self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
-        self.invoker.forget();
+        self.see_changes().await;
         endpoint
     }
 
@@ -226,7 +237,7 @@ impl TestApp {
             ..NewEndpoint::to_script("GET".parse().unwrap(), route, ScriptId::NONE, auth)
         };
         self.workspace.db.endpoints().create_endpoint(tenant.id, &new).await.unwrap();
-        self.invoker.forget();
+        self.see_changes().await;
     }
 
     pub(crate) async fn connection(&self, tenant: &Tenant, name: &str, url: &str) {
@@ -238,7 +249,7 @@ impl TestApp {
             .create_connection(tenant.id, &name.parse().unwrap(), ConnectionKind::Sql, seal)
             .await
             .unwrap();
-        self.invoker.forget();
+        self.see_changes().await;
     }
 
     /// A SQLite connection `dw_2` with a table `salesforce.accounts` of three rows.
@@ -272,16 +283,23 @@ impl TestApp {
         token.text.expose_str().unwrap().to_owned()
     }
 
-    /// Reads everything anew, as after a change by another process.
-    pub(crate) fn forget(&self) {
-        self.invoker.forget();
+    /// Tells whether anything has changed in between.
+    pub(crate) async fn changes_seen(&self) -> ReadAt {
+        changes_seen(&self.db).await
+    }
+
+    /// Sees changes of other processes, and those that tests make as one would, at once.
+    pub(crate) async fn see_changes(&self) {
+        self.db.look_for_changes().await.unwrap();
     }
 
     /// What `run` gives when the host begins without answers and sees no change meanwhile, after which it begins anew.
     pub(crate) async fn undisturbed<T>(&self, tenant: &Tenant, run: impl AsyncFn() -> T) -> T {
         let generation = async || self.invoker.find_routes(&tenant.name).await.unwrap().unwrap().generation;
+        let public = self.invoker.find_routes(&tenant.name).await.unwrap().unwrap().public_document;
         loop {
-            self.forget();
+            self.workspace.db.tenants().set_public_document(tenant.id, public).await.unwrap(); // as it is: a change all the same
+            self.see_changes().await;
             let before = generation().await;
             let given = run().await;
             if generation().await == before {

@@ -15,7 +15,7 @@ use crate::{
     control::Api,
     control_database::Schema,
     program::Installation,
-    support::{Answer, TestApp, share_cache},
+    support::{Answer, TestApp, changes_seen, share_cache},
 };
 
 /// Exports of one key.
@@ -228,13 +228,12 @@ async fn an_export_that_is_not_whole_or_not_ours_changes_nothing() {
     let schema = Schema::new().await;
     for schema in [None, schema.as_ref()].into_iter().take(1 + usize::from(schema.is_some())) {
         let (data, _folder) = new_data(schema);
-        let counter = async || {
-            let workspace = Workspace::open(&data).await.unwrap();
-            let seen = workspace.db.change_counter().await.unwrap();
-            assert_eq!(workspace.db.tenants().list_tenants().await.unwrap(), []);
-            seen
+        let target = Workspace::open(&data).await.unwrap();
+        let seen = async || {
+            assert_eq!(target.db.tenants().list_tenants().await.unwrap(), []);
+            changes_seen(&target.db).await
         };
-        let before = counter().await;
+        let before = seen().await;
         let whole = fs::read(&host).unwrap();
         let bad = |name: &str, bytes: &[u8]| {
             let path = exports.path(name);
@@ -261,7 +260,7 @@ async fn an_export_that_is_not_whole_or_not_ours_changes_nothing() {
         let refused = other_key.refused(&data, &host, &[]);
         assert!(refused.contains("sealed with key"), "{refused}");
         assert!(!refused.contains(fs::read_to_string(&other_key.key).unwrap().trim()), "{refused}");
-        assert_eq!(counter().await, before, "nothing is changed");
+        assert_eq!(seen().await, before, "nothing is changed");
         exports.import(&data, &tenant, &[]);
         assert!(exports.refused(&data, &host, &[]).contains("tenants or users"));
     }
@@ -308,14 +307,14 @@ async fn an_import_that_is_killed_leaves_nothing() {
     for schema in [None, schema.as_ref()].into_iter().take(1 + usize::from(schema.is_some())) {
         let (data, _folder) = new_data(schema);
         let target = Workspace::open(&data).await.unwrap();
-        let before = target.db.change_counter().await.unwrap();
+        let before = changes_seen(&target.db).await;
         for time in [150, 300, 450] {
             let mut child = exports.prepare(&data, "import", &file, &[]).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(time)); // the moment of the murder
             assert!(child.try_wait().unwrap().is_none(), "the import is not over after {time} ms");
             child.kill().unwrap();
             child.wait().unwrap();
-            assert_eq!(target.db.change_counter().await.unwrap(), before);
+            assert_eq!(changes_seen(&target.db).await, before);
             assert_eq!(target.db.tenants().list_tenants().await.unwrap(), []);
         }
         exports.import(&data, &file, &[]);

@@ -36,12 +36,12 @@ impl Fixture {
             row_filters: None,
         };
         self.auth.db.issuers().insert_issuer(self.tenant, &new).await.unwrap();
-        self.auth.forget();
+        self.auth.db.look_for_changes().await.unwrap();
     }
 
     /// Whether a token is valid (200), invalid (401), or that cannot be told (503). Never takes it from memory.
     async fn outcome(&self, token: &str) -> u16 {
-        self.auth.verified.invalidate_all();
+        self.auth.verified.clear();
         match self.verify(&format!("Bearer {token}")).await {
             Ok(_) => 200,
             Err(AuthError::InvalidToken { .. }) => 401,
@@ -117,7 +117,7 @@ async fn what_an_issuer_says_must_be_for_the_tenant_and_now() {
     let elsewhere = fixture.auth.verify(tenant, &other, fixture.endpoint, "GET", Some(&value)).await;
     assert!(matches!(elsewhere, Err(AuthError::InvalidToken { .. })), "{elsewhere:?}");
     assert!(fixture.auth.db.issuers().delete_issuer(fixture.tenant, OUTSIDE).await.unwrap());
-    fixture.auth.forget();
+    fixture.auth.db.look_for_changes().await.unwrap();
     assert_eq!(fixture.outcome(&token).await, 401);
 }
 
@@ -282,7 +282,7 @@ async fn a_set_is_fetched_once_and_for_a_new_key_once_more() {
     let fixture = trusting(&server, times).await;
     for _ in 0..20 {
         assert_eq!(fixture.outcome(&old.token()).await, 200);
-        fixture.auth.forget(); // a change here is none there
+        fixture.auth.db.look_for_changes().await.unwrap(); // a change here is none there
     }
     assert_eq!(server.asked(), 1);
 

@@ -142,7 +142,7 @@ async fn tokens_of_an_outside_issuer_reach_the_rows_that_their_claims_name() {
         let (issuer, jwks_url, audience) = (OUTSIDE.to_owned(), server.url(), "orders".to_owned());
         let new = NewIssuer { issuer, jwks_url, audience, row_filters: Some(row_filters) };
         issuers.insert_issuer(fixture.tenant, &new).await.unwrap();
-        fixture.auth.forget();
+        fixture.auth.db.look_for_changes().await.unwrap();
     };
     restrict(filters(json!({"claim": "customer"}))).await;
     for _ in 0..2 {
@@ -182,20 +182,18 @@ async fn what_is_remembered_of_row_filters_is_counted() {
         let filter = |n: usize| json!({"connection": "dw", "table": format!("t{n}"), "column": "c", "equals": {"claim": "partner"}});
         let row_filters = serde_json::from_value((0..count).map(filter).collect()).unwrap();
         let text = fixture.issue_with(request(json!({"partner": "x".repeat(TEXT_BYTES_MAX)}), row_filters)).await;
-        fixture.auth.forget();
+        fixture.auth.verified.clear();
         fixture.verify(&format!("Bearer {text}")).await.unwrap();
-        fixture.auth.verified.run_pending_tasks();
-        fixture.auth.verified.weighted_size()
+        fixture.auth.verified.weight()
     };
     let (none, many) = (weight(0).await, weight(64).await);
     let values = 64 * u64::try_from(TEXT_BYTES_MAX).unwrap();
     assert!((values..2 * values).contains(&(many - none)), "{none} {many}");
 
     let trusted = async || {
-        fixture.auth.forget();
+        fixture.auth.trusts.clear();
         fixture.auth.public_keys(fixture.tenant).await.unwrap();
-        fixture.auth.trusts.run_pending_tasks();
-        fixture.auth.trusts.weighted_size()
+        fixture.auth.trusts.weight()
     };
     let before = trusted().await;
     let filter = |n: usize| json!({"connection": "dw", "table": format!("{n:0>255}")});

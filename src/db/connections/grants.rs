@@ -88,7 +88,7 @@ impl Connections<'_> {
         readers: &[ScriptId],
         restricted: bool,
     ) -> Result<(), DbError> {
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         let updated = sqlx::query("UPDATE connection SET restricted = $3 WHERE tenant_id = $1 AND id = $2")
             .bind(tenant.0)
             .bind(connection.id.0)
@@ -121,7 +121,7 @@ impl Connections<'_> {
         connection: &ConnectionRow,
         script: ScriptId,
     ) -> Result<(), DbError> {
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         expect_restricted(&mut tx, tenant, connection).await?;
         insert_reader(&mut tx, tenant, connection.id, script).await?;
         self.note_readers(&mut tx, tenant, connection).await?;
@@ -139,7 +139,7 @@ impl Connections<'_> {
         connection: &ConnectionRow,
         script: ScriptId,
     ) -> Result<(), DbError> {
-        let mut tx = self.0.begin_derived_change().await?;
+        let mut tx = self.0.begin_derived_change(tenant).await?;
         expect_restricted(&mut tx, tenant, connection).await?;
         sqlx::query("DELETE FROM connection_grant WHERE tenant_id = $1 AND connection_id = $2 AND script_id = $3")
             .bind(tenant.0)

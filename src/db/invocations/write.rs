@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use sqlx::{Any, any::AnyArguments, query::Query};
 
-use crate::db::{Tx, invocations::InvocationRecord, to_column};
+use crate::db::{Tx, invocations::InvocationRecord, placeholders, to_column};
 
 const COLUMNS: usize = 17;
 
@@ -19,18 +19,12 @@ static INSERT_ONE: LazyLock<String> = LazyLock::new(|| insert_sql(1, &[]));
 static INSERT_SPECIAL: LazyLock<String> = LazyLock::new(|| insert_sql(1, &SPECIAL_COLUMNS));
 
 fn insert_sql(n_rows: usize, more_columns: &[&str]) -> String {
-    let n_columns = COLUMNS + more_columns.len();
-    let row = |row: usize| {
-        let placeholders: Vec<_> = (1..=n_columns).map(|column| format!("${}", row * n_columns + column)).collect();
-        format!("({})", placeholders.join(", "))
-    };
-    let rows: Vec<_> = (0..n_rows).map(row).collect();
     let more: String = more_columns.iter().map(|column| format!(", {column}")).collect();
     format!(
         "INSERT INTO invocation (tenant_id, id, script_id, version_id, endpoint_id, method, path, status, code,
                                  started_at_ms, duration_us, fuel, dirty_pages, row_count, answer_bytes, log, traceback{more})
          VALUES {}",
-        rows.join(", ")
+        placeholders(n_rows, COLUMNS + more_columns.len())
     )
 }
 

@@ -97,7 +97,7 @@ async fn text_that_a_server_cannot_store_is_refused_and_nothing_else() {
 async fn a_change_that_waits_too_long_for_another_is_told_so() {
     on_server(async |fresh| {
         let (one, other) = (fresh.open().await, fresh.open().await);
-        let held = one.begin_derived_change().await.unwrap();
+        let held = one.begin_derived_change(None).await.unwrap();
         let error = other.tenants().create_tenant(&"acme".parse().unwrap()).await.unwrap_err();
         assert!(matches!(error, DbError::Busy), "{error:?}");
         drop(held);

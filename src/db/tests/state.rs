@@ -35,7 +35,7 @@ async fn changes_that_wait_for_each_other_keep_no_script_from_writing_its_state(
         let db = fresh.open().await;
         let tenant = create_tenant(&db, "acme").await;
         let script = ensure_script(&db, tenant, "hello").await;
-        let mut changes = vec![db.begin_derived_change().await.unwrap()];
+        let mut changes = vec![db.begin_derived_change(None).await.unwrap()];
         while changes.len() < 3 {
             changes.push(db.writer.begin().await.unwrap());
         }

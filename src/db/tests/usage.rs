@@ -54,6 +54,22 @@ async fn what_several_hosts_use_in_a_day_is_added_up_and_each_is_told() {
 }
 
 #[tokio::test]
+async fn usage_of_many_tenants_is_added_at_once_and_that_of_two_meters_of_one() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let mut records: Vec<_> = (1..=40).map(|id| used(TenantId(id), 9, id.unsigned_abs())).collect();
+        records.extend([used(TenantId(7), 9, 100), used(TenantId(7), 10, 1)]);
+        let mut expected: Vec<u64> = (1..=40).chain([107, 1]).collect();
+        expected[6] = 107;
+        assert_eq!(db.invocations().insert_batch(&[], &records).await.unwrap(), expected);
+        assert_eq!(db.usage().find_fuel(TenantId(40), Day(9)).await.unwrap(), 40);
+        let day = db.usage().list_days(TenantId(7), Day(9), Day(10)).await.unwrap();
+        assert_eq!(day, [(Day(9), Usage { requests: 2, fuel: 107, ..Usage::default() })]);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn usage_of_long_ago_is_deleted_and_no_other() {
     on_each(async |fresh| {
         let db = fresh.open().await;
@@ -107,11 +123,11 @@ async fn quotas_are_granted_and_taken_back() {
         let tenant = create_tenant(&db, "acme").await;
         let quotas = async || db.tenants().find_tenant(&"acme".parse().unwrap()).await.unwrap().unwrap().quotas;
         assert_eq!(quotas().await, Quotas::default());
-        let counter = db.change_counter().await.unwrap();
+        let counter = db.count_changes().await;
         let granted = Quotas { scripts: Some(1), storage_bytes: Some(u64::MAX), ..Quotas::default() };
         db.tenants().set_quotas(tenant, &granted).await.unwrap();
         assert_eq!(quotas().await, granted);
-        assert_eq!(db.change_counter().await.unwrap(), counter + 1, "hosts read it anew");
+        assert_eq!(db.count_changes().await, counter + 1, "hosts read it anew");
         ensure_script(&db, tenant, "first").await;
         ensure_script(&db, tenant, "first").await;
         let second = "second".parse().unwrap();

@@ -1,9 +1,6 @@
 //! Allow-lists and HTTP connections of tenants.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt, sync::Arc};
 
 use crate::{
     db::connections::ConnectionKind,
@@ -22,16 +19,16 @@ impl Directory {
     /// # Errors
     /// If they cannot be read.
     pub(crate) async fn find_rules(&self, tenant: TenantId) -> Result<Arc<[AllowRule]>, HttpError> {
-        if let Some(rules) = self.rules.get(&tenant) {
+        if let Some(rules) = self.rules.get(tenant, &tenant) {
             return Ok(rules);
         }
-        let forgotten = self.forgotten.load(Ordering::SeqCst);
+        let read_at = self.db.now();
         let rows = self.db.egress().list_rules(tenant).await.map_err(|error| {
             tracing::error!(tenant.id = %tenant, %error, "an allow-list cannot be read");
             HttpError::new(HttpErrorCode::NotAllowed, "the tenant's allow-list cannot be read right now")
         })?;
         let rules: Arc<[AllowRule]> = rows.into_iter().map(|row| row.rule).collect();
-        self.remember(&self.rules, tenant, Arc::clone(&rules), forgotten);
+        self.rules.insert(tenant, read_at, Arc::clone(&rules));
         Ok(rules)
     }
 
@@ -51,11 +48,11 @@ impl Directory {
         };
         let Ok(name) = name.parse::<ConnectionName>() else { return Err(unknown().await) };
         let key = (tenant, script, name);
-        if let Some(known) = self.http_connections.get(&key) {
+        if let Some(known) = self.http_connections.get(tenant, &key) {
             return Ok(known);
         }
         let name = &key.2;
-        let forgotten = self.forgotten.load(Ordering::SeqCst);
+        let read_at = self.db.now();
         let unavailable = |error: &dyn fmt::Display| {
             tracing::error!(tenant.id = %tenant, connection.name = %name, %error, "a connection cannot be read");
             HttpError::new(HttpErrorCode::ConnectFailed, format!("connection `{name}` cannot be used right now"))
@@ -67,7 +64,7 @@ impl Directory {
         let text = text.expose_str().map_err(|error| unavailable(&error))?;
         let connection = HttpConnection::from_sealed_text(text).map_err(|error| unavailable(&error))?;
         let connection = Arc::new(connection);
-        self.remember(&self.http_connections, key, Arc::clone(&connection), forgotten);
+        self.http_connections.insert(key, read_at, Arc::clone(&connection));
         Ok(connection)
     }
 }

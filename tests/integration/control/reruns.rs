@@ -115,7 +115,7 @@ def handler(request):
         assert!(!found, "{}", file.path().display());
     }
     app.workspace.rotate_vault_key().await.unwrap();
-    app.forget();
+    app.see_changes().await;
     assert_eq!(host.rerun(&id, json!({})).await.expect("200")["comparison"], same);
     app.assert_rewound();
 }
