@@ -59,7 +59,8 @@ INSERT INTO invocation (tenant_id, id, script_id, version_id, endpoint_id, metho
                         duration_us, fuel, dirty_pages, row_count, log)
     SELECT e.tenant_id, printf('%08x-0000-7000-8000-%012x', n, e.id), e.script_id, s.live_version_id, e.id, 'GET',
            e.route, 200, :now, 150, 200000, 41, 0, 'hello'
-    FROM n JOIN endpoint e JOIN script s ON s.id = e.script_id JOIN tenant t ON t.id = e.tenant_id
+    FROM tenant t JOIN script s ON s.tenant_id = t.id JOIN endpoint e ON e.tenant_id = t.id AND e.script_id = s.id
+         CROSS JOIN n -- last, whatever SQLite expects
     WHERE s.name = 'script0' AND t.name LIKE 'tenant%' AND n < iif(t.name = :busy, :records_of_one, :records_of_others);
 INSERT INTO audit (tenant_id, actor, action, target, at_ms)
     SELECT s.tenant_id, 'user ann@acme.example', 'publish_version', s.name, :now
