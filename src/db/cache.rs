@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use sqlx::AnyConnection;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     domain::names::TenantId,
 };
 
-/// Places for the changes of tenants. Tenants that share one are read anew together, which costs queries and nothing else.
+/// Places for the changes of tenants. Tenants that share one are read anew together, which costs queries and kept answers.
 const PLACES: usize = 1 << 14;
 
 /// When something was read: how many changes had been seen until then.
@@ -68,17 +69,32 @@ impl Changes {
         ReadAt(of_tenant.max(self.of_all.load(Ordering::SeqCst)))
     }
 
-    /// Notes changes of these tenants, or without any, of everything.
+    /// Notes changes of these tenants, or without any, of everything. Only for who holds `last`.
     fn note(&self, tenants: Option<&[TenantId]>) {
-        let now = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        let now = self.count.load(Ordering::SeqCst) + 1;
         match tenants {
-            None => drop(self.of_all.fetch_max(now, Ordering::SeqCst)),
-            Some(tenants) => {
-                for tenant in tenants {
-                    self.place(*tenant).fetch_max(now, Ordering::SeqCst);
-                }
-            }
+            None => self.of_all.store(now, Ordering::SeqCst),
+            Some(tenants) => tenants.iter().for_each(|tenant| self.place(*tenant).store(now, Ordering::SeqCst)),
         }
+        // Last: what is made meanwhile of something that is still remembered says that it was read before, and is not believed.
+        self.count.store(now, Ordering::SeqCst);
+    }
+
+    /// Notes what has changed since the database said `last`, and gives what it says now.
+    async fn look(&self, connection: &mut AnyConnection, last: Option<Counters>) -> Result<Counters, sqlx::Error> {
+        let counters = sqlx::query_as("SELECT counter, attributed FROM change WHERE id = 1");
+        let (changes, attributed) = counters.fetch_one(&mut *connection).await?;
+        let now = Counters { changes, attributed };
+        match last {
+            Some(last) if last == now => {}
+            Some(last) if are_attributed(last, now) => {
+                let changed = sqlx::query_scalar("SELECT tenant_id FROM tenant_change WHERE counter > $1");
+                let changed: Vec<i64> = changed.bind(last.changes).fetch_all(connection).await?;
+                self.note(Some(&changed.into_iter().map(TenantId).collect::<Vec<_>>()));
+            }
+            Some(_) | None => self.note(None),
+        }
+        Ok(now)
     }
 }
 
@@ -95,21 +111,17 @@ impl Db {
     /// # Errors
     /// The database cannot be read; all that is remembered is still believed then.
     pub async fn look_for_changes(&self) -> Result<(), DbError> {
+        // First, so that who waits for one, because the control API has long lists to read, keeps nobody else from looking.
+        let connection = self.readers.acquire().await;
         // Whoever comes second returns when what the first one has seen is noted.
         let mut last = self.changes.last.lock().await;
-        let (changes, attributed) =
-            sqlx::query_as("SELECT counter, attributed FROM change WHERE id = 1").fetch_one(&self.readers).await?;
-        let now = Counters { changes, attributed };
-        match *last {
-            Some(last) if last == now => return Ok(()),
-            Some(last) if are_attributed(last, now) => {
-                let changed = sqlx::query_scalar("SELECT tenant_id FROM tenant_change WHERE counter > $1");
-                let changed: Vec<i64> = changed.bind(last.changes).fetch_all(&self.readers).await?;
-                self.changes.note(Some(&changed.into_iter().map(TenantId).collect::<Vec<_>>()));
-            }
-            Some(_) | None => self.changes.note(None),
-        }
-        *last = Some(now);
+        let seen = match connection {
+            Ok(mut connection) => self.changes.look(&mut connection, *last).await,
+            Err(error) => Err(error),
+        };
+        // What answers after a failure may be a replica or a backup that is behind: then everything is read anew.
+        *last = seen.as_ref().ok().copied();
+        seen?;
         Ok(())
     }
 
@@ -125,7 +137,8 @@ impl Db {
         self.changes.now()
     }
 
-    /// Tells what is made of what was read of a tenant at `read_at` from what is made of it after its next change: the number of its last one.
+    /// Tells what is made of what was read of a tenant at `read_at` from what is made of it after its next change: the number of its last one, or
+    /// of when it was read if that was before.
     #[must_use]
     pub fn generation(&self, tenant: TenantId, read_at: ReadAt) -> u64 {
         self.changes.last_of(tenant).min(read_at).0

@@ -18,6 +18,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use sqlx::{
     Any, AnyConnection, AnyPool, AssertSqlSafe, ConnectOptions as _, Describe, Either, Execute, Executor, SqlStr,
     any::{AnyConnectOptions, AnyPoolOptions, AnyQueryResult, AnyRow, AnyStatement, AnyTypeInfo},
+    pool::PoolConnection,
 };
 
 use crate::{
@@ -179,6 +180,11 @@ impl Pool {
     pub(super) async fn begin_snapshot(&self) -> Result<Tx, sqlx::Error> {
         let begin = if self.is_server() { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" } else { "BEGIN" };
         self.pool.begin_with(begin).await.map_err(|error| named(self.server.as_ref(), error))
+    }
+
+    /// One connection, for several statements.
+    pub(super) async fn acquire(&self) -> Result<PoolConnection<Any>, sqlx::Error> {
+        self.pool.acquire().await.map_err(|error| named(self.server.as_ref(), error))
     }
 
     pub(super) async fn close(&self) {

@@ -422,9 +422,15 @@ async fn what_the_control_api_reads_keeps_no_invocation_waiting() {
         let moment = std::time::Duration::from_millis(50);
         let one_more = tokio::time::timeout(moment, control.readers.begin_snapshot()).await;
         assert!(one_more.is_err(), "lists take all there are");
+        // Who looks for changes with those waits, and lets others look.
+        let waiting = control.clone();
+        let waiting = tokio::spawn(async move { waiting.look_for_changes().await });
+        tokio::task::yield_now().await;
         let brief = std::time::Duration::from_secs(5); // half of what an invocation would wait for a connection
         tokio::time::timeout(brief, db.look_for_changes()).await.expect("an invocation reads").unwrap();
         create_tenant(&control, "acme").await;
+        assert!(!waiting.is_finished());
+        waiting.abort();
     })
     .await;
 }

@@ -3,7 +3,7 @@
 //! Owns: which answers are kept and for how long, and that callers who ask the same at the same time wait for one run of the handler. Never:
 //! lets anybody in; whoever asks has been identified in this request.
 //!
-//! An answer is good for those routes that its request found its way by. After any change there are others, and it is not given again.
+//! An answer is good for those routes that its request found its way by. After a change of the tenant there are others, and it is not given again.
 
 mod question;
 #[cfg(test)]

@@ -227,7 +227,10 @@ impl Invocation {
         let Rebuilt { loaded, is_stored } =
             rebuilt.map_err(|error| InvokeError::Host(format!("making the image anew: {error}")))?;
         if is_stored {
-            self.inner.db.look_for_changes().await?;
+            // Else the host sees it when it looks next.
+            if let Err(error) = self.inner.db.look_for_changes().await {
+                tracing::warn!(%error, "cannot look for changes of the control database");
+            }
         }
         match image_hash(&loaded, self.inner.pool.runtime_hash()) {
             Image::Script(hash) => self.inner.images.get(hash).map_err(|error| InvokeError::Host(error.to_string())),

@@ -282,6 +282,7 @@ async fn a_set_is_fetched_once_and_for_a_new_key_once_more() {
     let fixture = trusting(&server, times).await;
     for _ in 0..20 {
         assert_eq!(fixture.outcome(&old.token()).await, 200);
+        fixture.auth.db.tenants().set_public_document(fixture.tenant, false).await.unwrap();
         fixture.auth.db.look_for_changes().await.unwrap(); // a change here is none there
     }
     assert_eq!(server.asked(), 1);
