@@ -129,3 +129,22 @@ pub(super) fn signing_key(algorithm: KeyAlgorithm, private: &Secret) -> Encoding
         KeyAlgorithm::EdDsa => EncodingKey::from_ed_der(private.expose()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    use super::*;
+
+    #[test]
+    fn keys_that_ring_has_made_sign() {
+        // Control databases hold such keys from when ring made them. Key and signature are those of RFC 8032, 7.1, test 1.
+        let private = "3051020101300506032b6570042204209d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60\
+                       812100d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let signature = "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46b\
+                         d25bf5f0595bbe24655141438e7a100b";
+        let key = signing_key(KeyAlgorithm::EdDsa, &Secret::from(hex::decode(private).unwrap()));
+        let signed = jsonwebtoken::crypto::sign(b"", &key, Algorithm::EdDSA).unwrap();
+        assert_eq!(hex::encode(BASE64_URL_SAFE_NO_PAD.decode(signed).unwrap()), signature);
+    }
+}
