@@ -72,8 +72,12 @@ pub(super) async fn endpoint(target: &Target, command: EndpointCommand, output: 
             output.done(&format!("deleted endpoint {id} of tenant `{tenant}`"), &json!({ "id": id }));
         }
         EndpointCommand::List { tenant } => {
-            let endpoints = client.list(&in_tenant(&tenant, &["endpoints"])).await?;
-            output.items(&["id", "methods", "route", "script", "version", "auth", "enabled", "record"], &endpoints);
+            let mut endpoints = client.list(&in_tenant(&tenant, &["endpoints"])).await?;
+            for endpoint in &mut endpoints {
+                endpoint["answered_by"] = answering(endpoint).into();
+            }
+            let headings = ["id", "methods", "route", "answered_by", "version", "auth", "enabled", "record"];
+            output.items(&headings, &endpoints);
         }
     }
     Ok(())

@@ -39,7 +39,9 @@ pub(super) async fn key(target: &Target, command: KeyCommand, output: Output) ->
         }
         KeyCommand::List { tenant } => {
             let keys = client.list(&in_tenant(&tenant, &["consumer-keys"])).await?;
-            output.items(&["id", "name", "endpoints", "methods", "expires_at", "last_used_at", "revoked_at"], &keys);
+            let headings =
+                ["id", "name", "endpoints", "methods", "row_filters", "expires_at", "last_used_at", "revoked_at"];
+            output.items(&headings, &keys);
         }
     }
     Ok(())
