@@ -21,7 +21,7 @@ mod verified;
 
 use std::{
     sync::{Arc, atomic::AtomicI64},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use http::HeaderValue;
@@ -37,7 +37,7 @@ use crate::{
         uses::Uses,
     },
     db::{
-        Db, DbError,
+        self, Db, DbError,
         cache::{ReadAt, TenantCache},
         signing_keys::{NewSigningKey, SigningKey},
         tokens::{EndpointsOfRoutes, NewToken},
@@ -491,8 +491,7 @@ pub fn key_context(tenant: TenantId, kid: &str) -> String {
 
 /// Now, in milliseconds since 1970.
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    db::now_ms().unsigned_abs()
 }
 
 /// As the control database has it.

@@ -39,6 +39,7 @@ use std::{
 
 use tokio::{runtime::Handle, sync::Semaphore};
 
+pub(crate) use crate::data::scope::not_named;
 pub use crate::data::{
     cursor::Cursor,
     database::Database,
@@ -51,7 +52,6 @@ use crate::{
     domain::{
         limits::SqlLimits,
         names::{ConnectionId, ConnectionName, TenantId},
-        sql::{Select, SqlError},
     },
 };
 
@@ -153,18 +153,6 @@ impl Connections {
         let shared = Arc::new(Shared { settings, runtime, sqlite_threads, pools: Mutex::default() });
         let sweeper = shared.runtime.spawn(sweep_regularly(Arc::downgrade(&shared), idle_time)).abort_handle();
         Self { shared, sweeper }
-    }
-
-    /// Starts a statement and waits for its first rows, its end or its error.
-    ///
-    /// Dropping the returned future stops the statement.
-    ///
-    /// # Errors
-    ///
-    /// Arguments of the wrong form, what the database says, `StatementTimeout` after `limits.statement_time` without a
-    /// row, `Unavailable` when no connection can be had.
-    pub async fn fetch(&self, target: Target, select: Select, limits: SqlLimits) -> Result<Cursor, SqlError> {
-        self.database(target, limits).fetch(select).await
     }
 
     /// Where folders of relative `sqlite:` URLs lie.

@@ -411,8 +411,9 @@ impl Db {
     }
 }
 
-/// Now, in milliseconds since 1970.
-fn now_ms() -> i64 {
+/// Now, in milliseconds since 1970, as the control database has times.
+#[must_use]
+pub fn now_ms() -> i64 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }

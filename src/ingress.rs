@@ -40,7 +40,7 @@ use crate::{
         route::{Lookup, MethodSet, RequestPath},
     },
     ingress::{
-        cache::{AnswerCache, Question},
+        cache::{AnswerCache, Answered, Question},
         cors::Preflight,
         document::Documents,
         identify::Identified,
@@ -88,13 +88,30 @@ pub fn router(invoker: Invoker, auth: Arc<Authenticator>, settings: Settings) ->
 }
 
 /// Anything that keeps a request from its answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 enum Failure {
+    #[error(transparent)]
     Request(RequestError),
+    #[error(transparent)]
     Auth(AuthError),
+    #[error(transparent)]
     Invoke(InvokeError),
+    #[error(transparent)]
     Response(InvalidResponse),
+    #[error(transparent)]
     Table(TableError),
+}
+
+impl From<&Failure> for Problem {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Request(error) => error.into(),
+            Failure::Auth(error) => error.into(),
+            Failure::Invoke(error) => error.into(),
+            Failure::Response(error) => error.into(),
+            Failure::Table(error) => error.into(),
+        }
+    }
 }
 
 impl From<JoinError> for Failure {
@@ -120,6 +137,7 @@ async fn serve(State(ingress): State<Arc<Ingress>>, request: Request) -> Respons
             let origin = cors::origin(&parts.headers);
             let answer = ingress.answer(route, parts, body, id).await;
             let mut response = answer.unwrap_or_else(|failure| ingress.fail(&failure, id));
+            identify::mark_as_callers(endpoint.auth, response.headers_mut());
             if let Some(policy) = &endpoint.settings.cors {
                 cors::apply(policy, origin.as_ref(), response.headers_mut());
             }
@@ -163,12 +181,15 @@ impl Ingress {
         };
         let (ingress, routes) = (Arc::clone(self), Arc::clone(&route.routes));
         let run = |id| async move { ingress.run(route, parts, body, caller, id, false).await };
-        let response = self.answers.answer(question, id, run).await?;
+        let Answered { outcome, ran } = self.answers.answer(question, id, run).await;
         // What runs counts itself.
-        if cache::is_from_memory(&response) {
-            count(&routes, &response);
+        if !ran {
+            match &outcome {
+                Ok(response) => count(&routes, response),
+                Err(failure) => routes.count(Usage::of_request(Problem::from(&**failure).status().as_u16())),
+            }
         }
-        Ok(response)
+        outcome
     }
 
     /// Lets the endpoint answer. With `without_body`, for HEAD: what GET would say, without its body.
@@ -261,20 +282,7 @@ impl Ingress {
     }
 
     fn fail(&self, failure: &Failure, id: InvocationId) -> Response {
-        let mut problem = match failure {
-            Failure::Request(error) => Problem::from(error),
-            Failure::Auth(error) => Problem::from(error),
-            Failure::Invoke(error) => Problem::from(error),
-            Failure::Response(error) => Problem::from(error),
-            Failure::Table(error) => Problem::from(error),
-        };
-        let text = match failure {
-            Failure::Request(error) => error.to_string(),
-            Failure::Auth(error) => error.to_string(),
-            Failure::Invoke(error) => error.to_string(),
-            Failure::Response(error) => error.to_string(),
-            Failure::Table(error) => error.to_string(),
-        };
+        let (mut problem, text) = (Problem::from(failure), failure.to_string());
         let (code, error) = (problem.code(), text.as_str());
         match problem.fault() {
             Fault::Caller | Fault::Quota => {

@@ -21,7 +21,7 @@ pub mod tables;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -256,12 +256,6 @@ impl Inner {
             started: Instant::now(),
         }
     }
-}
-
-/// Now, in milliseconds since 1970.
-fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How often a host looks for changes that other processes made.

@@ -234,7 +234,7 @@ impl From<&RequestError> for Problem {
 impl From<&AuthError> for Problem {
     fn from(error: &AuthError) -> Self {
         match error {
-            // One text for all three: a caller who guesses learns nothing.
+            // One text for both: a caller who guesses learns nothing.
             AuthError::MissingToken | AuthError::InvalidToken { .. } => {
                 let detail = "this endpoint needs a valid token: send `Authorization: Bearer <token>`";
                 Self::new(StatusCode::UNAUTHORIZED, "unauthorized", Fault::Caller, detail)

@@ -10,7 +10,6 @@ use std::{
     io::{self, BufReader, BufWriter},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -19,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::{
     app::{Workspace, rotation::context},
     db::{
-        DbError, migrations,
+        self, DbError, migrations,
         transfer::{Selection, TableLayout, layout, row::MovedRow},
     },
     domain::names::TenantName,
@@ -120,7 +119,7 @@ impl Workspace {
         let head = Head {
             pqhost: env!("CARGO_PKG_VERSION").to_owned(),
             schema: migrations::newest(),
-            exported_at_ms: now_ms(),
+            exported_at_ms: db::now_ms().unsigned_abs(),
             tenant: tenant.cloned(),
             with_log,
             tables: layout(),
@@ -216,11 +215,6 @@ impl Workspace {
 
 fn json<T: DeserializeOwned>(piece: &Piece) -> Result<T, TransferError> {
     serde_json::from_slice(&piece.plain).map_err(|_| TransferError::Malformed("its head or tail cannot be read"))
-}
-
-fn now_ms() -> u64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The file's name as long as it is incomplete. Dropping it removes that name.

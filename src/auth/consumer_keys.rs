@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, atomic::AtomicI64},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use serde_json::Map;
@@ -17,6 +17,7 @@ use crate::{
         Db,
         cache::TenantCache,
         consumer_keys::{ConsumerKey, KeyTerms, NewConsumerKey},
+        now_ms,
         uses::Presented,
     },
     domain::{
@@ -38,8 +39,8 @@ const KEY_BYTES: usize = 32;
 /// database.
 const CHECKSUM_BYTES: usize = 4;
 
-/// Verified keys that are remembered. One takes about 1 KB.
-const CACHED_MAX: u64 = 50_000;
+/// What verified keys take that are remembered, in bytes. One of few words takes half a KiB.
+const CACHED_BYTES_MAX: u64 = 64 << 20;
 
 /// A remembered key is verified anew after this time, in case its revocation went unnoticed.
 const CACHED_FOR: Duration = Duration::from_secs(60);
@@ -47,6 +48,10 @@ const CACHED_FOR: Duration = Duration::from_secs(60);
 /// Keys that are looked up at once. Each takes one of the control database's readers, of which there are two at least: whoever
 /// sends keys that nobody has leaves one to all else. One look-up takes a millisecond or less.
 const LOOKED_UP_MAX: usize = 1;
+
+/// Lanes in which keys wait for that. A tenant's wait in one of them, one behind the other, and each lane is served in its turn: whoever sends
+/// one tenant keys that nobody has holds up those of the few others in its lane, and everybody else by one look-up.
+const LANES: usize = 64;
 
 /// How long a key waits to be looked up. Behind more than are done in that time, callers are told to come again.
 const LOOK_UP_WAIT: Duration = Duration::from_secs(1);
@@ -82,6 +87,16 @@ struct Known {
     noted_at_ms: AtomicI64,
 }
 
+impl Known {
+    /// Bytes of memory that it takes, roughly: what is read from JSON takes some three times its text.
+    fn weight(&self) -> usize {
+        let KeyHolder { id: _, attributes, methods: _, rows } = &self.key.holder;
+        let attributes = serde_json::to_string(attributes).map_or(0, |text| 3 * text.len());
+        let endpoints = self.endpoints.as_ref().map_or(0, |endpoints| size_of_val(&**endpoints));
+        500 + attributes + endpoints + rows.as_ref().map_or(0, |rows| rows.bytes())
+    }
+}
+
 /// Issues and verifies keys.
 #[derive(Debug)]
 pub struct ConsumerKeys {
@@ -90,13 +105,15 @@ pub struct ConsumerKeys {
     uses: Arc<Uses>,
     /// For those that are not remembered.
     look_ups: Semaphore,
+    lanes: [Semaphore; LANES],
 }
 
 impl ConsumerKeys {
     /// Keys whose hashes are in `db`.
     pub(super) fn new(db: Db, uses: Arc<Uses>) -> Self {
-        let verified = TenantCache::new(&db, CACHED_FOR, CACHED_MAX, |_| 1);
-        Self { db, verified, look_ups: Semaphore::new(LOOKED_UP_MAX), uses }
+        let verified = TenantCache::new(&db, CACHED_FOR, CACHED_BYTES_MAX, |known: &Arc<Known>| known.weight());
+        let lanes = std::array::from_fn(|_| Semaphore::new(1));
+        Self { db, verified, look_ups: Semaphore::new(LOOKED_UP_MAX), lanes, uses }
     }
 
     /// Issues a key of the tenant; `db` tells who does.
@@ -158,7 +175,8 @@ impl ConsumerKeys {
     }
 
     async fn find(&self, (tenant, hash): (TenantId, blake3::Hash)) -> Result<Known, AuthError> {
-        let Ok(looking) = timeout(LOOK_UP_WAIT, self.look_ups.acquire()).await else {
+        let turn = async { (self.lane(tenant).acquire().await, self.look_ups.acquire().await) };
+        let Ok(looking) = timeout(LOOK_UP_WAIT, turn).await else {
             return Err(AuthError::TooManyLookUps { retry_after: LOOK_UP_WAIT });
         };
         let found = self.db.consumer_keys().find_by_hash(tenant, hash.to_hex().as_str()).await?;
@@ -173,6 +191,10 @@ impl ConsumerKeys {
         let holder = KeyHolder { id: id.into(), attributes, methods, rows };
         let noted_at_ms = AtomicI64::new(last_used_at_ms.unwrap_or(0));
         Ok(Known { key: VerifiedKey { holder, rate_limit }, endpoints, expires_at_ms, noted_at_ms })
+    }
+
+    fn lane(&self, tenant: TenantId) -> &Semaphore {
+        &self.lanes[usize::try_from(tenant.0.unsigned_abs() % LANES as u64).unwrap_or_default()]
     }
 }
 
@@ -220,11 +242,6 @@ fn checksum(random: &str) -> String {
 /// Fast, unlike that of a password: nobody guesses 32 random bytes.
 fn hash_of(text: &str) -> blake3::Hash {
     blake3::hash(text.as_bytes())
-}
-
-fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -294,6 +311,47 @@ mod tests {
         let texts: Vec<_> = (0..100).map(|_| new_text().unwrap()).collect();
         let answers = futures::future::join_all(texts.iter().map(|text| fixture.verify(text))).await;
         assert!(answers.iter().all(|answer| matches!(answer, Err(AuthError::InvalidKey { .. }))), "{answers:?}");
+    }
+
+    #[tokio::test]
+    async fn keys_that_one_tenant_is_sent_without_end_hold_up_no_other_tenants() {
+        let fixture = Fixture::new().await;
+        let Fixture { keys, tenant, .. } = &fixture;
+        let other = TenantId(tenant.0 + 1);
+        // What is looked up of the tenant's takes for ever, and many more wait behind it.
+        let _looking = keys.lane(*tenant).acquire().await.unwrap();
+        let texts: Vec<_> = (0..100).map(|_| new_text().unwrap()).collect();
+        let waiting = futures::future::join_all(texts.iter().map(|text| fixture.verify(text)));
+        let text = new_text().unwrap();
+        let others = keys.verify(other, EndpointId(1), "GET", &text);
+        let (waiting, others) = futures::future::join(waiting, others).await;
+        assert!(waiting.iter().all(|answer| matches!(answer, Err(AuthError::TooManyLookUps { .. }))), "{waiting:?}");
+        assert!(matches!(others, Err(AuthError::InvalidKey { .. })), "{others:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_of_keys_is_counted() {
+        let fixture = Fixture::new().await;
+        let Fixture { keys, tenant, .. } = &fixture;
+        fixture.verify(fixture.text()).await.unwrap();
+        let plain = keys.verified.weight();
+        let attributes = serde_json::json!({"a": "x".repeat(8000)}).as_object().unwrap().clone();
+        let row_filters = serde_json::from_value(serde_json::json!([
+            {"connection": "dw", "schema": "s".repeat(200), "table": "t", "column": "c", "equals": {"value": "v".repeat(1000)}}
+        ]));
+        let terms = KeyTerms {
+            name: String::new(),
+            endpoints: None,
+            methods: None,
+            attributes: Arc::new(attributes),
+            row_filters: row_filters.unwrap(),
+            rate_limit: None,
+        };
+        let large = keys.create_key(&keys.db, *tenant, terms, Duration::from_secs(60)).await.unwrap();
+        keys.db.look_for_changes().await.unwrap();
+        fixture.verify(large.text.expose_str().unwrap()).await.unwrap();
+        let both = keys.verified.weight();
+        assert!((400..1000).contains(&plain) && both >= plain + 9200, "{plain} {both}");
     }
 
     #[test]

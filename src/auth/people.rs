@@ -3,7 +3,7 @@
 //! Invariants: passwords are kept as Argon2id hashes, tokens as hashes of 32 random bytes; a wrong password and an unknown
 //! address take the same time and look the same.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use argon2::{
     Argon2,
@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use crate::{
     auth::throttle::Throttle,
     db::{
-        Db, DbError,
+        self, Db, DbError,
         credentials::{Credential, Grounds, Holder, NewCredential},
         tenants::VisibleTenants,
         users::User,
@@ -128,7 +128,7 @@ impl Principal {
     #[must_use]
     pub fn actor(&self) -> String {
         match self {
-            Self::Local => crate::db::LOCAL_ACTOR.to_owned(),
+            Self::Local => db::LOCAL_ACTOR.to_owned(),
             Self::Bearer(Credential { id, name, holder, .. }) => match holder {
                 Holder::User { email, .. } | Holder::Session { email, .. } => format!("user {email}"),
                 Holder::Operator => format!("operator token {id} {name}").trim_end().to_owned(),
@@ -283,7 +283,8 @@ impl People {
 }
 
 fn valid(found: Option<Credential>) -> Result<Credential, PeopleError> {
-    let is_valid = |credential: &Credential| credential.revoked_at_ms.is_none() && credential.expires_at_ms > now_ms();
+    let is_valid =
+        |credential: &Credential| credential.revoked_at_ms.is_none() && credential.expires_at_ms > db::now_ms();
     found.filter(is_valid).ok_or(PeopleError::Unauthenticated)
 }
 
@@ -302,7 +303,7 @@ async fn issue(
     getrandom::fill(&mut bytes).map_err(|error| PeopleError::Hashing(error.to_string()))?;
     let text = format!("{TOKEN_PREFIX}{}", hex::encode(bytes));
     let id = uuid::Uuid::now_v7().simple().to_string();
-    let expires_at_ms = now_ms() + i64::try_from(expires_in.as_millis()).unwrap_or(i64::MAX / 2);
+    let expires_at_ms = db::now_ms() + i64::try_from(expires_in.as_millis()).unwrap_or(i64::MAX / 2);
     let new = NewCredential { id: id.clone(), holder, name, hash: hash_of(&text), expires_at_ms };
     db.credentials().insert_credential(&new, grounds).await?;
     Ok(IssuedCredential { id, text: Secret::from(text), expires_at_ms })
@@ -328,11 +329,6 @@ fn hash_password(password: &Secret) -> Result<String, PeopleError> {
 fn is_password(password: &Secret, hash: &str) -> Result<bool, PeopleError> {
     let hash = PasswordHash::new(hash).map_err(|error| PeopleError::Hashing(error.to_string()))?;
     Ok(Argon2::default().verify_password(password.expose(), &hash).is_ok())
-}
-
-fn now_ms() -> i64 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

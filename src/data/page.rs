@@ -13,7 +13,9 @@ use crate::{
         catalog::Table,
         placeholders::{self, Template},
         scope::{Granted, write_exact},
-        select::{Dialect, Form, QUERY_BYTES_MAX, Statement, invalid, quoted, quoted_table, shown, write_condition},
+        select::{
+            Dialect, Form, QUERY_BYTES_MAX, Statement, column_of_source, invalid, quoted_table, shown, write_condition,
+        },
     },
     domain::{
         page::{Comparison, Condition, OrderBy, PageQuery, PageSource, Test},
@@ -149,7 +151,7 @@ impl Writer<'_> {
         if self.table().is_some_and(|table| table.column(name, self.dialect).is_none()) {
             return Err(SqlError::new(SqlErrorCode::UnknownColumn, format!("unknown column `{}`", shown(name))));
         }
-        Ok(format!("t0.{}", quoted(self.dialect, argument, name)?))
+        column_of_source(self.dialect, argument, name)
     }
 
     fn columns(&mut self, names: &[String]) -> Result<(), SqlError> {
@@ -188,12 +190,11 @@ impl Writer<'_> {
                 None
             }
         };
-        self.conditions(&query.conditions)?;
         if let Some(only) = only {
             self.and();
             write_exact(&mut self.template, &mut self.value_columns, self.dialect, "t0.", &only)?;
         }
-        Ok(())
+        self.conditions(&query.conditions)
     }
 
     fn and(&mut self) {

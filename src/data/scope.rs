@@ -172,8 +172,7 @@ impl Database {
     pub fn scoped(self, rows: Option<&RowScope>) -> Result<Self, SqlError> {
         let scope = Scope::of(rows, self.connection());
         if let Scope::Nothing = scope {
-            let message = format!("the row filters of this caller do not name connection `{}`", self.connection());
-            return Err(refused(message));
+            return Err(not_named(self.connection().as_str()));
         }
         Ok(self.within(scope))
     }
@@ -327,6 +326,11 @@ fn affinity(declared: &str) -> Affinity {
     } else {
         Affinity::Numeric
     }
+}
+
+/// What a caller is told whose row filters do not name a connection, whether it is there or not.
+pub(crate) fn not_named(connection: &str) -> SqlError {
+    refused(format!("the row filters of this caller do not name connection `{}`", shown(connection)))
 }
 
 fn refused(message: String) -> SqlError {

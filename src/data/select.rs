@@ -210,13 +210,12 @@ fn table_template(
     let TableName { database: _, schema, table } = granted.name();
     let mut template = Template::default();
     let mut value_columns = filter_columns(filter, dialect);
-    // Columns are named with the alias, because SQLite takes a lone "name" that is no column for a text.
     template.text("SELECT * FROM ");
     template.text(&quoted_table(dialect, schema.as_deref(), table)?);
     template.text(" AS t0");
     for (nth, (column, value)) in filter.iter().enumerate() {
         template.text(if nth == 0 { " WHERE " } else { " AND " });
-        write_condition(&mut template, dialect, &format!("t0.{}", quoted(dialect, "where", column)?), value);
+        write_condition(&mut template, dialect, &column_of_source(dialect, "where", column)?, value);
     }
     if let Some(only) = granted.only() {
         // Each condition of the script's is closed in itself, so this one holds for all rows.
@@ -229,7 +228,7 @@ fn table_template(
     for (nth, column) in order_by.iter().enumerate() {
         template.text(if nth == 0 { " ORDER BY " } else { ", " });
         let (column, direction) = column.strip_prefix('-').map_or((column.as_str(), ""), |name| (name, " DESC"));
-        template.text(&format!("t0.{}{direction}", quoted(dialect, "order_by", column)?));
+        template.text(&format!("{}{direction}", column_of_source(dialect, "order_by", column)?));
     }
     match (limit, dialect) {
         (Some(limit), _) => {
@@ -334,6 +333,16 @@ pub(crate) fn quoted(dialect: Dialect, argument: &str, name: &str) -> Result<Str
     Err(invalid(format!("`{argument}`: name `{}` {problem}", shown(name))))
 }
 
+/// A column of the one source `t0`, and nothing else if it has none of this name: a lone `"name"` is a text for SQLite then, and `t0."name"` a call
+/// of a function for PostgreSQL, to which a lone `"t0"` is a whole row.
+pub(crate) fn column_of_source(dialect: Dialect, argument: &str, name: &str) -> Result<String, SqlError> {
+    let quoted = quoted(dialect, argument, name)?;
+    Ok(match dialect {
+        Dialect::Postgres if name != "t0" => quoted,
+        Dialect::Postgres | Dialect::MySql | Dialect::Sqlite => format!("t0.{quoted}"),
+    })
+}
+
 /// An identifier as MySQL quotes it.
 pub(crate) fn backticked(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
@@ -397,9 +406,9 @@ mod tests {
         let select = Select { schema: Some("s\".t--".into()), filter, order_by, offset: Some(7), ..Select::default() };
         assert_eq!(
             sql(Dialect::Postgres, table(select.clone())),
-            "SELECT * FROM \"s\"\".t--\".\"t\" AS t0 WHERE t0.\"a\"\"b\" = $1 AND t0.\"n\" IS NULL \
-             AND (t0.\"c\" = ANY($2) OR t0.\"c\" IS NULL) AND (t0.\"e\" = ANY($3)) \
-             ORDER BY t0.\"x\" DESC, t0.\"y; DROP TABLE t\" OFFSET $4"
+            "SELECT * FROM \"s\"\".t--\".\"t\" AS t0 WHERE \"a\"\"b\" = $1 AND \"n\" IS NULL \
+             AND (\"c\" = ANY($2) OR \"c\" IS NULL) AND (\"e\" = ANY($3)) \
+             ORDER BY \"x\" DESC, \"y; DROP TABLE t\" OFFSET $4"
         );
         assert!(
             sql(Dialect::Sqlite, table(select))

@@ -25,7 +25,7 @@ use sqlx::{Connection as _, MySqlConnection, PgConnection};
 
 use super::*;
 use crate::domain::quota::{Quota, UsedUp};
-use crate::domain::sql::{Action, Change, ColumnKind, Params, SqlErrorCode, TableName};
+use crate::domain::sql::{Action, Change, ColumnKind, Params, Select, SqlError, SqlErrorCode, TableName};
 
 const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
 const MYSQL: &str = "mysql://root@127.0.0.1:3306";
@@ -118,7 +118,7 @@ impl Fixture {
     }
 
     async fn fetch(&self, select: Select) -> Result<Cursor, SqlError> {
-        self.connections.fetch(self.target.clone(), select, self.limits).await
+        self.connections.database(self.target.clone(), self.limits).fetch(select).await
     }
 
     /// All rows, as a script gets them.

@@ -250,7 +250,7 @@ async fn nothing_of_another_tenant_is_seen_or_used() {
         assert_eq!(db.versions().list_versions(mine, script, None, 10).await.unwrap(), []);
         assert_eq!(db.endpoints().list_endpoints(mine).await.unwrap(), []);
         assert_eq!(db.tokens().find_token(mine, "t1").await.unwrap(), None);
-        assert_eq!(db.tokens().list_tokens(mine).await.unwrap(), []);
+        assert_eq!(db.tokens().list_tokens_after(mine, None, 10).await.unwrap(), []);
         assert!(!db.tokens().revoke_token(mine, "t1").await.unwrap());
         assert_eq!(db.tokens().find_token(theirs, "t1").await.unwrap().unwrap().revoked_at_ms, None);
         assert_eq!(db.signing_keys().list(mine).await.unwrap(), []);

@@ -228,20 +228,6 @@ impl Tokens<'_> {
             .map(Token::try_from)
             .collect()
     }
-
-    /// The tenant's tokens, newest first, revoked and expired ones too.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn list_tokens(self, tenant: TenantId) -> Result<Vec<Token>, DbError> {
-        sqlx::query_as::<_, Row>(select!("WHERE tenant_id = $1 ORDER BY created_at_ms DESC, id DESC"))
-            .bind(tenant.0)
-            .fetch_all(&self.0.readers)
-            .await?
-            .into_iter()
-            .map(Token::try_from)
-            .collect()
-    }
 }
 
 impl TryFrom<Row> for Token {

@@ -25,8 +25,8 @@ pub struct RowScope(pub Vec<Reachable>);
 impl RowScope {
     /// Whether anything of a connection may be reached.
     #[must_use]
-    pub fn names(&self, connection: &ConnectionName) -> bool {
-        self.0.iter().any(|reachable| reachable.connection == *connection)
+    pub fn names(&self, connection: &str) -> bool {
+        self.0.iter().any(|reachable| reachable.connection.as_str() == connection)
     }
 
     /// Bytes of memory that it takes, roughly.

@@ -70,6 +70,25 @@ struct Kept {
     body: Bytes,
 }
 
+/// What whoever asked gets.
+#[derive(Debug)]
+pub(super) struct Answered<E> {
+    /// An answer, or whatever kept the run from one.
+    pub(super) outcome: Result<Response, Arc<E>>,
+    /// Whether the handler ran because of this request.
+    pub(super) ran: bool,
+}
+
+impl<E> Answered<E> {
+    fn from_memory(response: Response) -> Self {
+        Self { outcome: Ok(response), ran: false }
+    }
+
+    fn by_run(outcome: Result<Response, Arc<E>>) -> Self {
+        Self { outcome, ran: true }
+    }
+}
+
 /// What came of a run that others wait for: an answer if it may be kept, or the failure.
 type Outcome<E> = Result<Option<Arc<Kept>>, Arc<E>>;
 
@@ -97,45 +116,40 @@ where
 
     /// The answer to a question: one that was kept, one that others wait for already, or what `run` gives.
     ///
-    /// `run` goes on if whoever asked goes away, because others may wait for it.
-    ///
-    /// # Errors
-    /// Whatever kept the run from an answer; everybody who waited for it gets the same, and whoever asks next starts another.
-    pub(super) async fn answer<R, F>(
-        self: &Arc<Self>,
-        question: Question,
-        id: InvocationId,
-        run: R,
-    ) -> Result<Response, Arc<E>>
+    /// `run` goes on if whoever asked goes away, because others may wait for it. Everybody who waits for one that fails gets the failure, and
+    /// whoever asks next starts another.
+    pub(super) async fn answer<R, F>(self: &Arc<Self>, question: Question, id: InvocationId, run: R) -> Answered<E>
     where
         R: FnOnce(InvocationId) -> F + Send,
         F: Future<Output = Result<Response, E>> + Send + 'static,
     {
         let asked = match self.find(&question) {
-            Some(kept) if kept.is_fresh() => return Ok(kept.response(Origin::Hit, &question)),
+            Some(kept) if kept.is_fresh() => return Answered::from_memory(kept.response(Origin::Hit, &question)),
             Some(kept) => {
-                if let Asked::First(first) = self.ask(&question, |kept| kept.is_fresh()) {
-                    // Its outcome is the cache's; nobody waits for it. It ends with the handler's deadline at the latest.
-                    drop(tokio::spawn(first.run(run(InvocationId::generate()))));
-                }
-                return Ok(kept.response(Origin::Stale, &question));
+                let response = kept.response(Origin::Stale, &question);
+                let Asked::First(first) = self.ask(&question, |kept| kept.is_fresh()) else {
+                    return Answered::from_memory(response);
+                };
+                // Its outcome is the cache's; nobody waits for it. It ends with the handler's deadline at the latest.
+                drop(tokio::spawn(first.run(run(InvocationId::generate()))));
+                return Answered::by_run(Ok(response));
             }
             None => self.ask(&question, |_| true),
         };
         match asked {
-            Asked::Kept(kept) => Ok(kept.response(Origin::Hit, &question)),
+            Asked::Kept(kept) => Answered::from_memory(kept.response(Origin::Hit, &question)),
             Asked::Running(outcome) => match outcome.await {
-                Ok(Ok(Some(kept))) => Ok(kept.response(Origin::Hit, &question)),
-                Ok(Err(error)) => Err(error),
+                Ok(Ok(Some(kept))) => Answered::from_memory(kept.response(Origin::Hit, &question)),
+                Ok(Err(error)) => Answered { outcome: Err(error), ran: false },
                 // What may not be kept may not be given to others either.
-                Ok(Ok(None)) | Err(_) => run(id).await.map(without_origin).map_err(Arc::new),
+                Ok(Ok(None)) | Err(_) => Answered::by_run(run(id).await.map(without_origin).map_err(Arc::new)),
             },
-            Asked::First(first) => match tokio::spawn(first.run(run(id))).await {
+            Asked::First(first) => Answered::by_run(match tokio::spawn(first.run(run(id))).await {
                 Ok(Ok(Ran::Kept(kept))) => Ok(kept.response(Origin::Miss, &question)),
                 Ok(Ok(Ran::Unkept(response))) => Ok(without_origin(response)),
                 Ok(Err(error)) => Err(error),
                 Err(died) => Err(Arc::new(died.into())),
-            },
+            }),
         }
     }
 
@@ -231,11 +245,6 @@ fn without_origin(mut response: Response) -> Response {
     response
 }
 
-/// Whether an answer was kept before this request.
-pub(super) fn is_from_memory(response: &Response) -> bool {
-    response.headers().get(X_CACHE).is_some_and(|origin| origin != "miss")
-}
-
 /// Takes in an answer, or leaves it as it came if it may not be kept.
 async fn keep(response: Response, endpoint: &EndpointTarget, generation: u64) -> Ran {
     let Some(policy) = endpoint.settings.cache.as_ref().filter(|policy| may_be_kept(&response, policy, endpoint))
@@ -311,13 +320,13 @@ impl Kept {
         let etag = etag.unwrap_or_else(|| etag::of(fields.get(header::CONTENT_TYPE), &body));
         fields.insert(header::ETAG, etag.clone());
         if !fields.contains_key(header::CACHE_CONTROL) {
-            // Only this host knows who may call. A proxy between would give an answer that says `public` to anybody.
-            let whose = if endpoint.auth == AuthMode::Public { "public" } else { "private" };
+            // Else it is marked as its callers', as all answers are where callers are asked for a credential.
+            let whose = if endpoint.auth == AuthMode::Public { "public, " } else { "" };
             let stale = match stale_while_revalidate {
                 0 => String::new(),
                 seconds => format!(", stale-while-revalidate={seconds}"),
             };
-            let value = HeaderValue::try_from(format!("{whose}, max-age={ttl}{stale}")).expect("words and numbers");
+            let value = HeaderValue::try_from(format!("{whose}max-age={ttl}{stale}")).expect("words and numbers");
             fields.insert(header::CACHE_CONTROL, value);
         }
         fields.remove(header::VARY);

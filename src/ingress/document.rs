@@ -62,11 +62,10 @@ pub(super) fn is_asked_for(method: &Method, path: &RequestPath<'_>, routes: &Ten
 }
 
 impl Ingress {
-    /// The document: of all endpoints, for everybody, if the tenant has it so; else of those that the reader may call. Whoever may read it
-    /// asks as a caller of the tenant's.
+    /// The document: of all endpoints, for everybody, if the tenant has it so; else of those that the reader may call. It uses up nothing of what
+    /// the tenant's callers share, and one more use of a reader's key.
     pub(super) async fn document(&self, routes: Arc<TenantRoutes>, parts: &Parts) -> Result<Response, Failure> {
         let described = self.described(&routes, &parts.headers).await?;
-        routes.admit().map_err(Failure::Invoke)?;
         let key = key(&routes, &described);
         let document = match self.documents.0.get(&key) {
             Some(document) => document,
@@ -109,7 +108,7 @@ impl Ingress {
     /// The endpoints that the reader is told of, and their methods.
     async fn described(&self, routes: &TenantRoutes, headers: &HeaderMap) -> Result<Vec<Described>, Failure> {
         let mut described = Vec::new();
-        let mut reader = Reader { is_known: routes.public_document, refused: Vec::new(), refusal: None };
+        let mut reader = Reader::default();
         for endpoint in routes.table.targets().into_iter().filter(|endpoint| endpoint.enabled) {
             let mut methods = Vec::new();
             for method in methods_of(endpoint.methods) {
@@ -122,17 +121,21 @@ impl Ingress {
                 described.push(Described { endpoint: Arc::clone(endpoint), methods, placeholders: Vec::new() });
             }
         }
-        match reader {
-            Reader { is_known: true, .. } => Ok(described),
-            Reader { refusal, .. } => Err(refusal.unwrap_or(Failure::Auth(AuthError::MissingToken))),
+        let Reader { identified, refused: _, refusal } = reader;
+        match identified {
+            Some(Identified { caller, rate_limit }) => self.rates.check_key(&caller, rate_limit)?,
+            None if routes.public_document => {}
+            None => return Err(refusal.unwrap_or(Failure::Auth(AuthError::MissingToken))),
         }
+        Ok(described)
     }
 }
 
 /// Who asks for a document, as far as is known.
+#[derive(Default)]
 struct Reader {
-    /// Whether there is anything but public endpoints that they may call.
-    is_known: bool,
+    /// Who they are, if there is anything but public endpoints that they may call.
+    identified: Option<Identified>,
     /// What they have shown no credential for, or a wrong one. It is looked at once, not once for each endpoint.
     refused: Vec<AuthMode>,
     refusal: Option<Failure>,
@@ -148,9 +151,12 @@ impl Reader {
         if self.refused.contains(&auth) {
             return Ok(false);
         }
-        let Err(failure) = identified().await else {
-            self.is_known = true;
-            return Ok(true);
+        let failure = match identified().await {
+            Ok(identified) => {
+                self.identified = Some(identified);
+                return Ok(true);
+            }
+            Err(failure) => failure,
         };
         let Failure::Auth(error) = &failure else { return Err(failure) };
         match Problem::from(error).status() {

@@ -66,6 +66,35 @@ pub(super) fn is_withheld(name: &HeaderName, caller: &Caller) -> bool {
     }
 }
 
+/// Says in an answer of an endpoint that asks for a credential that it is one caller's, and which fields tell callers apart: no cache between the host
+/// and a caller gives it to another one then. A script cannot say otherwise, because such a cache knows no tokens.
+pub(super) fn mark_as_callers(auth: AuthMode, fields: &mut HeaderMap) {
+    match auth {
+        AuthMode::Public => return,
+        AuthMode::Jwt => _ = fields.append(header::VARY, HeaderValue::from(header::AUTHORIZATION)),
+        AuthMode::Key => {
+            fields.append(header::VARY, HeaderValue::from(header::AUTHORIZATION));
+            fields.append(header::VARY, HeaderValue::from(API_KEY));
+        }
+    }
+    let said = fields.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let said: Vec<_> = said.flat_map(|value| value.split(',')).map(str::trim).filter(|one| !one.is_empty()).collect();
+    let is = |directive: &str, name: &str| {
+        directive.split('=').next().is_some_and(|known| known.trim().eq_ignore_ascii_case(name))
+    };
+    if said.iter().any(|directive| is(directive, "no-store")) {
+        return;
+    }
+    // With names of fields, in quotes, `private` is about those alone.
+    let is_part = |one: &str| one.matches('"').count() % 2 == 1;
+    let is_for_others = |one: &str| ["public", "private", "s-maxage"].into_iter().any(|name| is(one, name));
+    let kept = said.into_iter().filter(|one| !is_for_others(one) && !is_part(one));
+    let value = ["private"].into_iter().chain(kept).collect::<Vec<_>>().join(", ");
+    if let Ok(value) = HeaderValue::try_from(value) {
+        fields.insert(header::CACHE_CONTROL, value);
+    }
+}
+
 /// Fields by which scripts that ask for no token or key know their callers themselves.
 pub(super) const CREDENTIALS: [HeaderName; 3] = [header::AUTHORIZATION, API_KEY, header::COOKIE];
 
@@ -109,6 +138,42 @@ mod tests {
 
     use super::*;
     use crate::domain::exchange::{KeyHolder, TokenBearer};
+
+    #[test]
+    fn what_needs_a_credential_is_one_callers_whatever_its_script_says() {
+        let marked = |auth: AuthMode, said: &[&'static str]| {
+            let mut fields = HeaderMap::new();
+            fields.insert(header::VARY, HeaderValue::from_static("accept"));
+            said.iter().for_each(|value| _ = fields.append(header::CACHE_CONTROL, HeaderValue::from_static(value)));
+            mark_as_callers(auth, &mut fields);
+            let texts = |name| fields.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned());
+            (
+                texts(header::VARY).collect::<Vec<_>>().join(", "),
+                texts(header::CACHE_CONTROL).collect::<Vec<_>>().join(", "),
+            )
+        };
+        assert_eq!(marked(AuthMode::Public, &["public"]), ("accept".to_owned(), "public".to_owned()));
+        let jwt = |said: &[&'static str]| {
+            let (vary, cache_control) = marked(AuthMode::Jwt, said);
+            assert_eq!(vary, "accept, authorization");
+            cache_control
+        };
+        for (said, expected) in [
+            (&[][..], "private"),
+            (&["max-age=600"], "private, max-age=600"),
+            (&["Public, MAX-AGE=5"], "private, MAX-AGE=5"),
+            (&["s-maxage=9", "must-revalidate"], "private, must-revalidate"),
+            (&["private"], "private"),
+            (&["private=\"set-cookie\", max-age=5"], "private, max-age=5"),
+            (&["private=\"set-cookie, x-a\", max-age=5"], "private, max-age=5"),
+            (&["no-store"], "no-store"),
+            (&["no-cache, public"], "private, no-cache"),
+            (&[","], "private"),
+        ] {
+            assert_eq!(jwt(said), expected, "{said:?}");
+        }
+        assert_eq!(marked(AuthMode::Key, &[]), ("accept, authorization, x-api-key".to_owned(), "private".to_owned()));
+    }
 
     #[test]
     fn handlers_are_not_shown_what_reaches_more_than_they_do_for_its_bearer() {

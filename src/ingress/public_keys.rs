@@ -18,7 +18,7 @@ pub(super) const PATH: &str = "/.well-known/jwks.json";
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 impl Ingress {
-    /// Answers a request for [`PATH`], as one of the tenant's requests.
+    /// Answers a request for [`PATH`]. Anybody may ask, so it uses up nothing of what the tenant's callers share.
     pub(super) async fn public_keys(&self, routes: &TenantRoutes, parts: &Parts) -> Result<Response, Failure> {
         let methods: MethodSet = "GET".parse().expect("GET is a method");
         match parts.method {
@@ -26,7 +26,6 @@ impl Ingress {
             Method::OPTIONS => return Ok(options(methods.with_implied())),
             _ => return Err(RequestError::MethodNotAllowed(methods.with_implied()).into()),
         }
-        routes.admit().map_err(Failure::Invoke)?;
         let keys = self.auth.public_keys(routes.tenant_id).await.map_err(Failure::Auth)?;
         let body = Bytes::from(keys.to_string());
         let kind = HeaderValue::from_static("application/jwk-set+json");

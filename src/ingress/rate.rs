@@ -118,9 +118,7 @@ impl RateLimits {
         of_key: Option<RateLimit>,
         client: Option<ClientAddress>,
     ) -> Result<(), RequestError> {
-        if let (Caller::Key(holder), Some(limit)) = (caller, of_key) {
-            self.count(&Counted::Key { id: Arc::clone(&holder.id), limit }, limit)?;
-        }
+        self.check_key(caller, of_key)?;
         let Some(rate) = endpoint.settings.rate_limit else { return Ok(()) };
         let Ok(limit) = rate.limit() else { return Ok(()) }; // it was checked when it was set
         let whose = match rate.per {
@@ -128,6 +126,19 @@ impl RateLimits {
             RatePer::Endpoint => Whose::Everybodys,
         };
         self.count(&Counted::Endpoint { endpoint: endpoint.id, revision: endpoint.revision, whose }, limit)
+    }
+
+    /// Counts a request against the limit of the caller's key alone.
+    ///
+    /// # Errors
+    /// [`RequestError::RateLimited`] if it is one too many.
+    pub(super) fn check_key(&self, caller: &Caller, of_key: Option<RateLimit>) -> Result<(), RequestError> {
+        match (caller, of_key) {
+            (Caller::Key(holder), Some(limit)) => {
+                self.count(&Counted::Key { id: Arc::clone(&holder.id), limit }, limit)
+            }
+            (Caller::Public | Caller::Token(_) | Caller::Key(_), _) => Ok(()),
+        }
     }
 
     fn count(&self, counted: &Counted, limit: RateLimit) -> Result<(), RequestError> {

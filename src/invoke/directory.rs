@@ -5,7 +5,7 @@ mod http;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crate::{
-    data::{ConnectionUrl, Target},
+    data::{ConnectionUrl, Target, not_named},
     db::{
         self, Db,
         cache::{ReadAt, TenantCache},
@@ -23,6 +23,7 @@ use crate::{
         preview::PreviewToken,
         quota::Usage,
         route::{MethodSet, RoutePattern, RouteTable},
+        rows::RowScope,
         script::SourceFile,
         shown,
         sql::{SqlError, SqlErrorCode},
@@ -319,13 +320,26 @@ impl Directory {
         Ok(Some(RunnableVersion { version, files }))
     }
 
-    /// The connection that a script names.
+    /// The connection that a script names, for a caller that reaches these `rows` only, if not all.
     ///
     /// # Errors
-    /// If the tenant has none of this name that the script may use; the message names those that there are.
-    pub(crate) async fn find_target(&self, tenant: TenantId, script: ScriptId, name: &str) -> Result<Target, SqlError> {
+    /// `NotAllowed` if the caller reaches nothing of it, whether it is there or not; or the tenant has none of this name that the script may use:
+    /// the message names those that there are for this caller.
+    pub(crate) async fn find_target(
+        &self,
+        tenant: TenantId,
+        script: ScriptId,
+        name: &str,
+        rows: Option<&RowScope>,
+    ) -> Result<Target, SqlError> {
+        if rows.is_some_and(|rows| !rows.names(name)) {
+            return Err(not_named(name));
+        }
         let unknown = async || {
-            let message = self.unknown(tenant, script, name, ConnectionKind::Sql).await;
+            let is_told = |row: &ConnectionRow| {
+                row.kind == ConnectionKind::Sql && rows.is_none_or(|rows| rows.names(row.name.as_str()))
+            };
+            let message = self.unknown(tenant, script, name, is_told).await;
             SqlError::new(SqlErrorCode::UnknownConnection, message)
         };
         let Ok(name) = name.parse::<ConnectionName>() else { return Err(unknown().await) };
@@ -363,11 +377,16 @@ impl Directory {
         Ok(rows.into_iter().map(|row| (row.id, row.name)).collect())
     }
 
-    /// A sentence that names the connections of this kind that the script may use. One that it may not looks like one that is
-    /// not there.
-    async fn unknown(&self, tenant: TenantId, script: ScriptId, name: &str, kind: ConnectionKind) -> String {
+    /// A sentence that names the connections that the script may use and is told of. One that it may not use looks like one that is not there.
+    async fn unknown(
+        &self,
+        tenant: TenantId,
+        script: ScriptId,
+        name: &str,
+        is_told: impl Fn(&ConnectionRow) -> bool,
+    ) -> String {
         let known = self.db.connections().list_connections_for(tenant, script).await.unwrap_or_default();
-        let known: Vec<_> = known.iter().filter(|row| row.kind == kind).map(|row| format!("`{}`", row.name)).collect();
+        let known: Vec<_> = known.iter().filter(|row| is_told(row)).map(|row| format!("`{}`", row.name)).collect();
         let known =
             if known.is_empty() { "there are none".to_owned() } else { format!("there is {}", known.join(", ")) };
         format!("unknown connection `{}`: {known}", shown(name))

@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use tokio::sync::oneshot;
 
 use crate::{
-    db::{invocations::InvocationRecord, versions::Loaded},
+    db::{invocations::InvocationRecord, now_ms, versions::Loaded},
     domain::{
         exchange::{HandlerBody, HandlerRequest, HandlerResponse},
         limits::Limits,
@@ -16,7 +16,6 @@ use crate::{
         Answer, Call, Inner, InvokeError, RowStream,
         delivery::Delivery,
         directory::RunnableVersion,
-        now_ms,
         recording::{Begun, PendingAnswer},
         redaction::{Redaction, Revealed, credentials},
         script_host::Cursors,

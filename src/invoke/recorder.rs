@@ -6,14 +6,14 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{sync::mpsc, task::JoinHandle, time::MissedTickBehavior};
 
 use crate::{
-    db::{Db, DbError, invocations::InvocationRecord, usage::UsageRecord},
+    db::{Db, DbError, invocations::InvocationRecord, now_ms, usage::UsageRecord},
     domain::{names::TenantId, quota::Day},
     invoke::meter::{Meter, Queue, today},
 };
@@ -273,12 +273,6 @@ async fn sweep_expired(db: &Db) {
     repeat(|| db.signing_keys().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
     repeat(|| db.previews().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
     repeat(|| db.idempotency().prune_expired(now, PRUNE_BATCH).boxed(), failure).await;
-}
-
-/// In milliseconds since 1970.
-fn now_ms() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

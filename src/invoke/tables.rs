@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     data::Database,
-    db::invocations::InvocationRecord,
+    db::{invocations::InvocationRecord, now_ms},
     domain::{
         endpoint::TableSource,
         limits::Limits,
@@ -24,7 +24,7 @@ use crate::{
         rows::RowScope,
         sql::{Column, SqlError, SqlErrorCode},
     },
-    invoke::{Invoker, TenantRoutes, now_ms},
+    invoke::{Invoker, TenantRoutes},
 };
 
 /// Most bytes of one page: it is held in memory while the next page's address is made.
@@ -152,13 +152,13 @@ impl TableError {
         }
     }
 
-    /// An error of the database, about a page that depends on the caller's words or does not.
-    fn of(error: SqlError, is_asked: bool) -> Self {
+    /// An error of the database, about a page that depends on the caller's words or does not, for a caller that is restricted or is not.
+    fn of(error: SqlError, is_asked: bool, is_restricted: bool) -> Self {
         let SqlError { code, message } = error;
         match code {
             SqlErrorCode::InvalidArgument | SqlErrorCode::UnknownColumn if is_asked => Self::Invalid(message),
             SqlErrorCode::StatementFailed if is_asked => Self::Refused(message),
-            SqlErrorCode::NotAllowed => Self::NotAllowed(message),
+            SqlErrorCode::NotAllowed if is_restricted => Self::NotAllowed(message),
             SqlErrorCode::ResultTooLarge => Self::TooLarge { limit_bytes: PAGE_BYTES_MAX },
             SqlErrorCode::StatementTimeout => Self::TimedOut(message),
             SqlErrorCode::Unavailable | SqlErrorCode::Conflict => Self::Unavailable(message),
@@ -173,8 +173,9 @@ impl Invoker {
     /// # Errors
     /// If it cannot be found out.
     pub async fn source_columns(&self, call: &TableCall) -> Result<SourceColumns, TableError> {
-        let database = self.database(call).await.map_err(|error| TableError::of(error, false))?;
-        source_columns(&database, &call.source).await.map_err(|error| TableError::of(error, false))
+        let failed = |error| TableError::of(error, false, call.rows.is_some());
+        let database = self.database(call).await.map_err(failed)?;
+        source_columns(&database, &call.source).await.map_err(failed)
     }
 
     /// Reads a page, and records that, or why there is none. `read` turns the request into what is asked of the source, and whatever else it says.
@@ -231,10 +232,11 @@ impl Invoker {
         let busy = |_| TableError::Busy;
         let _own = tokio::time::timeout(TURN_TIME, meter.pages.acquire()).await.map_err(busy)?;
         let _shared = tokio::time::timeout(TURN_TIME, self.0.pages.acquire()).await.map_err(busy)?;
-        let failed = |error| TableError::of(error, false);
+        let is_restricted = call.rows.is_some();
+        let failed = |error| TableError::of(error, false, is_restricted);
         let database = self.database(call).await.map_err(failed)?;
         let (query, more) = read(source_columns(&database, &call.source).await.map_err(failed)?)?;
-        let refused = |error| TableError::of(error, query.is_asked);
+        let refused = |error| TableError::of(error, query.is_asked, is_restricted);
         let cursor = database.page(&query).await.map_err(refused)?;
         let (columns, counter) = (cursor.columns().to_vec(), cursor.row_counter());
         let mut pieces = std::pin::pin!(cursor.into_json());
@@ -261,7 +263,7 @@ impl Invoker {
         let TableCall { routes, source, rows, limits, .. } = call;
         let name = source.connection.as_str();
         // Connections that are for some scripts only are for none here.
-        let mut target = self.0.directory.find_target(routes.tenant_id, ScriptId::NONE, name).await?;
+        let mut target = self.0.directory.find_target(routes.tenant_id, ScriptId::NONE, name, rows.as_deref()).await?;
         // GET changes nothing, whatever functions a view or a query calls.
         target.url = target.url.reading_only();
         self.0.readers.database(target, limits.sql).scoped(rows.as_deref())

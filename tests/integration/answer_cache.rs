@@ -80,6 +80,14 @@ async fn no_caller_gets_anothers_answer_unless_the_endpoint_says_so() {
                     let mut seen: Vec<(Asker<'_>, Value)> = Vec::new();
                     for ((who, header, field), answer) in app.undisturbed(&acme, ask).await {
                         assert_eq!(answer.status, 200, "{case}");
+                        // Caches between host and caller are told that it is one caller's, and by which fields callers differ.
+                        let told = |name: &str, word: &str| {
+                            let values = answer.headers.get_all(name).iter();
+                            values.flat_map(|value| value.to_str().unwrap().split(", ")).any(|known| known == word)
+                        };
+                        assert_eq!(told("vary", "authorization"), auth != AuthMode::Public, "{case}");
+                        assert_eq!(told("vary", "x-api-key"), auth == AuthMode::Key, "{case}");
+                        assert_eq!(told("cache-control", "private"), auth != AuthMode::Public, "{case}");
                         // Of whom the host does not know who they are it keeps nothing.
                         if auth == AuthMode::Public && credentials[who].is_some() {
                             let body = answer.json();
@@ -139,7 +147,7 @@ async fn what_a_caller_may_see_is_looked_at_in_every_request() {
     let after = Answer::of(call()).await;
     assert_eq!((from(&after), after.json()[0].as_str()), ("miss", Some("new")));
     assert_eq!(after.headers["x-script-version"], published.version.number.to_string().as_str());
-    let id = app.workspace.db.tokens().list_tokens(acme.id).await.unwrap().remove(0).id;
+    let id = app.workspace.db.tokens().list_tokens_after(acme.id, None, 10).await.unwrap().remove(0).id;
     app.workspace.db.tokens().revoke_token(acme.id, &id).await.unwrap();
     app.until_with(&|app: &TestApp| app.request(Method::GET, "/acme/c/x").bearer_auth(&token), |a| a.status == 401)
         .await;
@@ -306,7 +314,7 @@ async fn a_caller_who_has_the_answer_is_told_so() {
     let own = Answer::of(app.request(Method::GET, "/acme/own").bearer_auth(&token)).await;
     assert_eq!(
         (own.headers["etag"].as_bytes(), own.headers["cache-control"].as_bytes()),
-        (&b"\"own\""[..], &b"max-age=5"[..])
+        (&b"\"own\""[..], &b"private, max-age=5"[..])
     );
     let request = app.request(Method::GET, "/acme/own").bearer_auth(&token).header("if-none-match", "W/\"own\"");
     assert_eq!(Answer::of(request).await.status, 304);

@@ -105,7 +105,7 @@ async fn look_alikes_of_an_origin_are_let_in_nowhere() {
         let request = app.request(Method::GET, "/acme/orders").bearer_auth(&token).header("origin", origin);
         let answer = Answer::of(request).await;
         assert_eq!((answer.status, said(&answer)), (200, Default::default()), "it keeps browsers out, not callers");
-        assert_eq!(varies(&answer), "origin");
+        assert_eq!(varies(&answer), "authorization, origin");
     }
     let twice = |method| {
         let request = app.request(method, "/acme/orders").header("origin", SHOP).header("origin", SHOP);

@@ -168,6 +168,16 @@ async fn a_table_is_described_with_its_columns() {
     };
     assert!(page(&down).await > page(&up).await);
     assert_eq!(operation["responses"]["200"]["headers"].as_object().unwrap().len(), 3);
+
+    // Where the endpoint names no columns, clients may say any.
+    let source = json!({"connection": "dw_2", "schema": "salesforce", "table": "accounts"});
+    let endpoint = json!({"methods": "GET", "route": "/all", "source": source, "auth": "public"});
+    operator.post("/tenants/acme/endpoints", &endpoint).await.expect("201");
+    let document = sound(&app.get(DOCUMENT).await);
+    let any = document["paths"]["/all"]["get"]["parameters"].as_array().unwrap().last().unwrap();
+    assert_eq!((&any["name"], &any["style"], &any["explode"]), (&json!("columns"), &json!("form"), &json!(true)));
+    assert_eq!(any["schema"]["additionalProperties"], json!({"type": "string"}));
+    assert_eq!(app.get("/acme/all?id=eq.2&select=id").await.json(), json!([{"id": 2}]));
 }
 
 #[tokio::test]

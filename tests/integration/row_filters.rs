@@ -295,15 +295,22 @@ async fn a_restricted_caller_is_told_only_of_its_tables() {
 def handler(request):
     databases = pq.list_databases()
     tables = [t['id'] for d in databases for t in d['tables']]
-    return [[d['name'] for d in databases], tables, pq.get_table('dw.shop.orders')['pk']]
+    try: pq.dbconnect('dw_raw').fetch('dw_raw', 'shop', 'orders')
+    except pq.exceptions.PeliqanClientException as e: hidden = str(e)
+    else: hidden = ''
+    try: pq.dbconnect('nowhere').fetch('nowhere', 'shop', 'orders')
+    except pq.exceptions.PeliqanClientException as e: unknown = str(e).replace('nowhere', 'dw_raw')
+    names = [c['name'] for c in pq.list_connections()]
+    return [[d['name'] for d in databases], tables, pq.get_table('dw.shop.orders')['pk'], names, hidden == unknown]
 ";
     corpus.app.try_publish(&acme, "told", source).await.unwrap();
     corpus.app.endpoint(&acme, "GET", "/told", "told", AuthMode::Key).await;
     let told = async |key: &str| {
         Answer::of(corpus.app.request(Method::GET, "/acme/told").header("x-api-key", key)).await.json()
     };
-    let expected = json!([["dw"], ["dw.shop.clients", "dw.shop.orders"], ["id"]]);
+    let expected = json!([["dw"], ["dw.shop.clients", "dw.shop.orders"], ["id"], ["dw"], true]);
     assert_eq!(told(&corpus.restricted).await, expected);
-    assert_eq!(told(&corpus.unrestricted).await[0], json!(["dw", "dw_raw"]));
+    let all = told(&corpus.unrestricted).await;
+    assert_eq!((&all[0], &all[3]), (&json!(["dw", "dw_raw"]), &json!(["dw", "dw_raw"])));
     corpus.end().await;
 }

@@ -307,6 +307,22 @@ async fn a_query_takes_its_values_from_the_address() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_no_column_of_a_query_is_nothing_else_either() {
+    for (kind, schema, app) in on_each("names").await {
+        let query = json!({"connection": "dw_2", "query": format!("SELECT * FROM {schema}.orders")});
+        serve(&app, "/orders", query).await;
+        // Functions that PostgreSQL would call with each row, or with all of them; and what the host calls the query.
+        for name in ["json_agg", "row_to_json", "count", "pg_typeof", "nothing", "t0"] {
+            for asked in [format!("select={name}"), format!("order={name}"), format!("{name}=is.not_null")] {
+                let answer = app.get(&format!("/acme/orders?{asked}")).await;
+                assert_eq!(answer.problem(), (400, "invalid_filter".to_owned()), "{kind} {asked}");
+            }
+        }
+        drop_schema(&app, kind, &schema).await;
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_says_so_and_shows_nothing() {
     let app = TestApp::new().await;
     let acme = app.acme().await;
@@ -323,6 +339,11 @@ async fn what_cannot_be_read_says_so_and_shows_nothing() {
         (
             "broken",
             json!({"connection": "dw_2", "query": "SELECT secret FROM nowhere"}),
+            (500, "endpoint_misconfigured"),
+        ),
+        (
+            "jailed",
+            json!({"connection": "dw_2", "query": "SELECT load_extension('x')"}),
             (500, "endpoint_misconfigured"),
         ),
     ] {

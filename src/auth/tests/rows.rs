@@ -94,7 +94,7 @@ async fn a_token_whose_claims_do_not_satisfy_its_filters_is_not_made() {
     let request = request(json!({"partner": 17}), filters(json!({"attribute": "partner"})));
     let made = fixture.auth.create_token(&fixture.auth.db, fixture.tenant, &fixture.name, request).await;
     assert!(matches!(made, Err(AuthError::NoRows(_))), "a claim is no attribute: {made:?}");
-    assert_eq!(fixture.auth.db.tokens().list_tokens(fixture.tenant).await.unwrap(), []);
+    assert_eq!(fixture.auth.db.tokens().list_tokens_after(fixture.tenant, None, 10).await.unwrap(), []);
 }
 
 #[tokio::test]

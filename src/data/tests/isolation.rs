@@ -159,8 +159,8 @@ async fn idle_connections_are_closed_and_pools_bounded() {
             name: "c".parse().unwrap(),
             url: url.clone(),
         };
-        let mut cursor =
-            connections.fetch(target, query("SELECT pg_backend_pid() AS pid"), SqlLimits::default()).await.unwrap();
+        let database = connections.database(target, SqlLimits::default());
+        let mut cursor = database.fetch(query("SELECT pg_backend_pid() AS pid")).await.unwrap();
         let rows: Value = serde_json::from_slice(&cursor.next_batch().await.unwrap().unwrap()).unwrap();
         pids.push(rows[0]["pid"].to_string());
         until_zero(&format!(

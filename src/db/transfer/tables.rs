@@ -291,7 +291,7 @@ pub(in crate::db) const TABLES: &[Table] = &[
     ),
     table(
         "issuer",
-        Part::Tenant,
+        Part::Callers,
         Rows::Tenant,
         "id",
         &[

@@ -60,12 +60,15 @@ fn question(generation: u64) -> Question {
 struct Fixture {
     cache: Arc<AnswerCache<Failed>>,
     runs: Arc<AtomicUsize>,
+    /// Of those who asked, for how many the handler ran.
+    ran: AtomicUsize,
     gate: Arc<Semaphore>,
 }
 
 impl Fixture {
     fn new() -> Self {
-        Self { cache: Arc::new(AnswerCache::new()), runs: Arc::default(), gate: Arc::new(Semaphore::new(0)) }
+        let (runs, ran) = (Arc::default(), AtomicUsize::new(0));
+        Self { cache: Arc::new(AnswerCache::new()), runs, ran, gate: Arc::new(Semaphore::new(0)) }
     }
 
     async fn ask(
@@ -79,7 +82,9 @@ impl Fixture {
             gate.acquire().await.unwrap().forget();
             answer(number)
         };
-        let response = self.cache.answer(question, InvocationId::generate(), run).await?;
+        let Answered { outcome, ran } = self.cache.answer(question, InvocationId::generate(), run).await;
+        self.ran.fetch_add(ran.into(), Ordering::SeqCst);
+        let response = outcome?;
         let from = response.headers().get(X_CACHE).map_or("", |value| value.to_str().unwrap()).to_owned();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Ok((String::from_utf8(body.to_vec()).unwrap(), from))
@@ -120,6 +125,7 @@ async fn whoever_asks_the_same_at_the_same_time_waits_for_one_run() {
     assert!(answers.contains(&told("0", "miss")));
     assert_eq!(answers.iter().filter(|answer| **answer == told("0", "hit")).count(), 19);
     assert_eq!(fixture.ask(question(1), numbered).await.unwrap(), told("0", "hit"));
+    assert_eq!(fixture.ran.load(Ordering::SeqCst), 1);
     assert!(fixture.cache.runs().is_empty());
 }
 
@@ -132,6 +138,7 @@ async fn a_failure_is_everybodys_who_waits_and_nobodys_afterwards() {
         fixture.gate.add_permits(2);
     });
     assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(|error| error.0 == "0")), "{answers:?}");
+    assert_eq!(fixture.ran.load(Ordering::SeqCst), 1, "the others are counted by whoever asks the cache");
     assert_eq!(fixture.ask(question(1), numbered).await.unwrap(), told("1", "miss"));
 }
 

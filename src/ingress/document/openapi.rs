@@ -375,10 +375,23 @@ fn table_parameters(source: &TableSource, placeholders: &[&str]) -> Vec<Value> {
         parameter("count", "Whether `X-Total-Count` tells how many rows there are", one_of(["exact", "none"])),
         parameter("format", "How the rows are written", one_of(["json", "csv"])),
     ];
-    let columns =
-        columns.iter().flatten().map(|column| parameter(column, "A condition, for example `eq.open`", text()));
+    let conditions: Vec<_> = match columns {
+        Some(columns) => {
+            let condition = |column: &String| parameter(column, "A condition, for example `eq.open`", text());
+            columns.iter().map(condition).collect()
+        }
+        // Each member of the object is a query field of its own: clients send fields by whatever name then.
+        None => {
+            let object = json!({"type": "object", "additionalProperties": text()});
+            let mut any =
+                parameter("columns", "Conditions by columns, for example `{\"status\": \"eq.open\"}`", object);
+            any["style"] = "form".into();
+            any["explode"] = true.into();
+            vec![any]
+        }
+    };
     // A name means the first of these.
     let mut taken = HashSet::new();
     let is_first = |known: &Value| taken.insert(known["name"].as_str().unwrap_or_default().to_owned());
-    required.chain(own).chain(columns).filter(is_first).collect()
+    required.chain(own).chain(conditions).filter(is_first).collect()
 }

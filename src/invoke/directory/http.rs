@@ -43,7 +43,7 @@ impl Directory {
         name: &str,
     ) -> Result<Arc<HttpConnection>, HttpError> {
         let unknown = async || {
-            let message = self.unknown(tenant, script, name, ConnectionKind::Http).await;
+            let message = self.unknown(tenant, script, name, |row| row.kind == ConnectionKind::Http).await;
             HttpError::new(HttpErrorCode::UnknownConnection, message)
         };
         let Ok(name) = name.parse::<ConnectionName>() else { return Err(unknown().await) };

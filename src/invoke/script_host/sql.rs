@@ -81,7 +81,10 @@ impl ScriptHost {
     /// The database that a statement is for, as far as the caller may reach it, and the statement's number.
     async fn database(&mut self, place: &Place) -> Result<(Database, u32), SqlError> {
         let number = self.count_statement()?;
-        let target = self.directory.find_target(self.routes.tenant_id, self.script, &place.connection).await?;
+        let target = self
+            .directory
+            .find_target(self.routes.tenant_id, self.script, &place.connection, self.rows.as_deref())
+            .await?;
         let sqlite_is_full = if target.url.is_sqlite() { self.storage_used_up().await } else { None };
         let limits = SqlLimits { sqlite_is_full, ..self.limits.sql };
         let database = self.connections.database(target, limits).scoped(self.rows.as_deref())?;
@@ -122,12 +125,12 @@ impl ScriptHost {
         let default = self.routes.default_connection(&self.script_name).map(|(id, _)| id);
         let known = match only {
             Some(name) => {
-                let target = self.directory.find_target(tenant, script, &name).await?;
+                let target = self.directory.find_target(tenant, script, &name, self.rows.as_deref()).await?;
                 vec![(target.connection, target.name)]
             }
             None => {
                 let mut all = self.directory.list_connections(tenant, script).await?;
-                all.retain(|(_, name)| self.rows.as_ref().is_none_or(|rows| rows.names(name)));
+                all.retain(|(_, name)| self.rows.as_ref().is_none_or(|rows| rows.names(name.as_str())));
                 all
             }
         };

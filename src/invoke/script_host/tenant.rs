@@ -3,7 +3,10 @@
 use futures::{FutureExt as _, future::BoxFuture};
 
 use crate::{
-    db::DbError,
+    db::{
+        DbError,
+        connections::{ConnectionKind, ConnectionRow},
+    },
     domain::limits::CONTROL_READS_MAX,
     invoke::script_host::ScriptHost,
     sandbox::capabilities::{ConnectionInfo, MetadataError, ScriptSummary, TenantMetadata},
@@ -33,7 +36,10 @@ impl TenantMetadata for ScriptHost {
             let rows = self.db.connections().list_connections_for(self.routes.tenant_id, self.script).await;
             let rows = rows.map_err(|error| self.metadata_error(&error))?;
             let info = |id, name| ConnectionInfo { id, name, is_default: default == Some(id) };
-            Ok(rows.into_iter().map(|row| info(row.id, row.name)).collect())
+            let is_told = |row: &ConnectionRow| {
+                row.kind != ConnectionKind::Sql || self.rows.as_ref().is_none_or(|rows| rows.names(row.name.as_str()))
+            };
+            Ok(rows.into_iter().filter(is_told).map(|row| info(row.id, row.name)).collect())
         }
         .boxed()
     }
