@@ -50,7 +50,7 @@ const CACHED_FOR: Duration = Duration::from_secs(60);
 const LOOKED_UP_MAX: usize = 1;
 
 /// Lanes in which keys wait for that. A tenant's wait in one of them, one behind the other, and each lane is served in its turn: whoever sends
-/// one tenant keys that nobody has holds up those of the few others in its lane, and everybody else by one look-up.
+/// one tenant keys that nobody has holds up the tenants of its lane, and everybody else by one look-up.
 const LANES: usize = 64;
 
 /// How long a key waits to be looked up. Behind more than are done in that time, callers are told to come again.
