@@ -52,8 +52,29 @@ impl Schema {
         sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await.unwrap()
     }
 
+    /// Whether a change has begun and is neither kept nor undone.
+    pub(crate) async fn is_being_changed(&self) -> bool {
+        let mut connection = PgConnection::connect(POSTGRES).await.unwrap();
+        let locks = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_class ON pg_class.oid = pg_locks.relation
+             WHERE relname = 'change' AND relnamespace = $1::regnamespace AND mode = 'RowExclusiveLock')";
+        sqlx::query_scalar(locks).bind(&self.0).fetch_one(&mut connection).await.unwrap()
+    }
+
     pub(crate) async fn drop(self) {
         execute(&format!("SET client_min_messages = warning; DROP SCHEMA {} CASCADE", self.0)).await;
+    }
+}
+
+/// The same of a control database that is a file.
+pub(crate) fn is_file_being_changed(data: &DataDir) -> bool {
+    let database = rusqlite::Connection::open(data.path().join("pqhost.db")).unwrap();
+    database.busy_timeout(std::time::Duration::ZERO).unwrap();
+    match database.execute_batch("BEGIN IMMEDIATE; ROLLBACK") {
+        Ok(()) => false,
+        Err(error) => {
+            assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy), "{error}");
+            true
+        }
     }
 }
 
