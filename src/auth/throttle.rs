@@ -214,12 +214,9 @@ mod tests {
             throttle.attempt(&bob, stranger(n)).unwrap(); // the last of them wait for their turns
         }
         let hotel = client("198.51.100.1");
-        let refused = (0..100).filter(|_| throttle.attempt(&bob, hotel).is_err()).count();
-        assert!(refused >= 90, "{refused}");
-        assert!(
-            throttle.attempt(&bob, hotel).unwrap_err() <= WAIT_MAX + PACE,
-            "{hotel:?} comes too early, and is not locked out"
-        );
+        let waits: Vec<_> = (0..100).filter_map(|_| throttle.attempt(&bob, hotel).err()).collect();
+        assert!(waits.len() >= 90, "most come too early: {waits:?}");
+        assert!(waits.iter().all(|wait| *wait <= WAIT_MAX + PACE), "{hotel:?} is not locked out: {waits:?}");
     }
 
     #[test]
@@ -232,15 +229,17 @@ mod tests {
         for n in 0..FAILURES_PER_USER {
             assert_eq!(wait(stranger(n)), Ok(Duration::ZERO));
         }
-        let waits: Vec<_> = (100..112).map(|n| wait(stranger(n))).collect();
-        assert_eq!(waits[0], Ok(Duration::ZERO));
-        let last = waits[9].unwrap();
-        assert!(last > Duration::from_secs(8) && last <= Duration::from_secs(9), "{last:?}");
-        let refused = waits[11].unwrap_err();
+        let begin = Instant::now();
+        assert_eq!(wait(stranger(100)), Ok(Duration::ZERO));
+        let waits: Vec<_> = (101..110).map(|n| wait(stranger(n)).unwrap()).collect();
+        let tenth = waits[8];
+        assert!(tenth <= 9 * PACE && tenth + begin.elapsed() >= 9 * PACE, "{tenth:?}");
+        // The twelfth, or a later one where time passes.
+        let refused = (110..).find_map(|n| wait(stranger(n)).err()).unwrap();
         assert!(refused <= WAIT_MAX + PACE, "nobody is locked out: {refused:?}");
         let at_home = throttle.attempt(&ann, home).unwrap();
         assert_eq!(at_home.wait, Duration::ZERO);
         at_home.succeeded();
-        assert!(wait(stranger(200)).is_err(), "strangers are slow still");
+        assert_ne!(wait(stranger(99)), Ok(Duration::ZERO), "strangers are slow still");
     }
 }

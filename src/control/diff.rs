@@ -219,9 +219,7 @@ mod tests {
         let (large, larger) = ("x\n".repeat(FILE_BYTES_MAX / 2), "x\n".repeat(FILE_BYTES_MAX / 2 + 1));
         let older = files(&[("big", large.as_bytes()), ("hard", old.as_bytes()), ("z", b"1")]);
         let newer = files(&[("big", larger.as_bytes()), ("hard", new.as_bytes()), ("z", b"2")]);
-        let started = Instant::now();
         let diff = diff_of(&older, &newer, Duration::from_millis(100));
-        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
         assert!(!diff.is_complete);
         insta::assert_snapshot!(diff.text, @r"
         Files a/big and b/big differ (too large to compare)

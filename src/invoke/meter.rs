@@ -336,12 +336,16 @@ mod tests {
     fn a_second_has_its_requests_and_reading_routes_anew_adds_none() {
         let (meters, _queue) = meters();
         let quotas = |n| Quotas { requests_per_second: Some(n), ..Quotas::default() };
-        let granted = meters.grant(TenantId(1), &quotas(3), 0);
-        let n_admitted = (0..10).filter(|_| granted.admit().is_ok()).count();
-        assert_eq!(n_admitted, 3);
-        let (quota, limit, retry_after) = used_up(meters.grant(TenantId(1), &quotas(3), 0).admit());
-        assert_eq!((quota, limit), (Quota::RequestsPerSecond, 3));
-        assert!(retry_after > Duration::ZERO && retry_after < Duration::from_secs(1), "{retry_after:?}");
+        let begin = Instant::now();
+        let asked: Vec<_> = (0..100).map(|_| meters.grant(TenantId(1), &quotas(3), 0).admit()).collect();
+        assert!(asked[..3].iter().all(Result::is_ok), "{asked:?}");
+        let n_admitted = asked.iter().filter(|admitted| admitted.is_ok()).count();
+        assert!(n_admitted as u64 <= 3 * (1 + begin.elapsed().as_secs() + 1), "{asked:?}");
+        for refused in asked.into_iter().filter(Result::is_err) {
+            let (quota, limit, retry_after) = used_up(refused);
+            assert_eq!((quota, limit), (Quota::RequestsPerSecond, 3));
+            assert!(retry_after > Duration::ZERO && retry_after < Duration::from_secs(1), "{retry_after:?}");
+        }
         meters.grant(TenantId(2), &quotas(3), 0).admit().unwrap();
         meters.grant(TenantId(1), &quotas(4), 0).admit().unwrap();
         used_up(meters.grant(TenantId(1), &quotas(0), 0).admit());

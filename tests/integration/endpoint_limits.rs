@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     control::Api,
-    support::{Answer, TestApp},
+    support::{Answer, HANG_GUARD, TestApp},
 };
 
 const USES: &str = "
@@ -15,7 +15,7 @@ def handler(request):
     kind = request['query'].get('kind')
     if kind == 'fuel':
         while True: pass
-    if kind == 'deadline': time.sleep(20)
+    if kind == 'deadline': time.sleep(60)
     if kind == 'memory': return str(len(bytearray(100 << 20)))
     if kind == 'response': return 'x' * 100_000
     return str(len(request['body']))
@@ -23,7 +23,11 @@ def handler(request):
 
 #[tokio::test]
 async fn an_endpoint_has_limits_of_its_own_below_the_hosts() {
-    let app = TestApp::with(|config| config.limits.memory_bytes = 256 << 20).await;
+    let app = TestApp::with(|config| {
+        config.limits.memory_bytes = 256 << 20;
+        config.limits.deadline = HANG_GUARD; // for all but the endpoint that is about it
+    })
+    .await;
     let acme = app.acme().await;
     app.try_publish(&acme, "s", USES).await.unwrap();
     let endpoint = async |route: &str, limits: Value| {
@@ -46,7 +50,9 @@ async fn an_endpoint_has_limits_of_its_own_below_the_hosts() {
     ] {
         let answer = app.get(&format!("/acme/{kind}?kind={kind}")).await;
         assert_eq!(answer.problem(), (status, code.to_owned()), "{kind}");
-        assert_eq!(app.get(&format!("/acme/{kind}")).await.body, "0", "{kind}: the next request is as ever");
+        // Where there is time for an answer on a slow machine too.
+        let next = if kind == "deadline" { "plain" } else { kind };
+        assert_eq!(app.get(&format!("/acme/{next}")).await.body, "0", "{kind}: the next request is as ever");
     }
     for kind in ["memory", "response"] {
         assert_eq!(app.get(&format!("/acme/plain?kind={kind}")).await.status, 200, "{kind}");

@@ -1,6 +1,7 @@
 //! The program as operators run it: starting, stopping, being killed.
 
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -8,9 +9,13 @@ use std::{
 };
 
 use futures::StreamExt as _;
+use pqhost::{
+    app::Workspace,
+    config::DataDir,
+    domain::names::{ScriptId, TenantId},
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use sqlx::{Connection as _, PgConnection};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -20,6 +25,9 @@ use crate::{
     control_database::on_each_installation,
     support::{Answer, HANG_GUARD, client, share_cache},
 };
+
+/// What hosts log, in their data directories.
+const LOG: &str = "host.log";
 
 pub(crate) const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";
 
@@ -77,7 +85,7 @@ impl Installation {
     /// Runs a command and kills it after `time`. Returns what it acknowledged, if it came that far.
     fn run_and_kill(&self, arguments: &[&str], time: Duration) -> Option<Value> {
         let mut child = self.command(arguments).spawn().unwrap();
-        std::thread::sleep(time); // the moment of the murder, not a wait for anything
+        std::thread::sleep(time); // any moment will do: before it begins, in the middle, after its end
         child.kill().unwrap();
         let mut text = String::new();
         child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
@@ -104,12 +112,51 @@ impl Installation {
     /// With a control address of its own.
     pub(crate) fn serve_at(&self, control: &str, arguments: &[&str]) -> Serving {
         let arguments = [&["serve", "--ingress", "127.0.0.1:0", "--control", control], arguments].concat();
-        let mut child = self.command(&arguments).stderr(Stdio::null()).spawn().unwrap();
+        let log = File::options().create(true).append(true).open(self.folder().join(LOG)).unwrap();
+        let mut child = self.command(&arguments).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let urls: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let url = |name: &str| urls[name].as_str().unwrap().to_owned();
         Serving { child, ingress: url("ingress"), control: url("control") }
+    }
+}
+
+/// A script `held` whose handler runs from when its state is `runs` until it is `go on`, on a machine of any speed.
+struct Held {
+    workspace: Workspace,
+    script: (TenantId, ScriptId),
+}
+
+const HELD: &str = "
+import time
+def handler(request):
+    pq.set_state('runs')
+    while pq.get_state() != 'go on': time.sleep(0.05)
+    return ['done']
+";
+
+impl Held {
+    async fn publish(place: &Installation) -> Self {
+        place.publish("held", HELD);
+        let workspace = Workspace::open(&DataDir::new(place.folder().to_owned())).await.unwrap();
+        let tenant = workspace.db.tenants().find_tenant(&"acme".parse().unwrap()).await.unwrap().unwrap().id;
+        let script = workspace.db.scripts().find_script(tenant, &"held".parse().unwrap()).await.unwrap().unwrap().id;
+        Self { workspace, script: (tenant, script) }
+    }
+
+    /// Resolves when it runs. It may be made to run once more then.
+    async fn until_running(&self) {
+        let (tenant, script) = self.script;
+        let state = self.workspace.db.state();
+        let running = async { while state.find_state(tenant, script).await.unwrap().is_none() {} };
+        tokio::time::timeout(HANG_GUARD, running).await.expect("the handler runs");
+        state.set_state(tenant, script, None).await.unwrap();
+    }
+
+    async fn let_go(&self) {
+        let (tenant, script) = self.script;
+        self.workspace.db.state().set_state(tenant, script, Some("\"go on\"")).await.unwrap();
     }
 }
 
@@ -158,36 +205,17 @@ impl Serving {
     }
 }
 
-/// Resolves when so many statements that contain `marker` run.
-async fn until_running(marker: &str, count: i64) {
-    let mut database = PgConnection::connect(POSTGRES).await.unwrap();
-    let sql =
-        "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1";
-    let running = async {
-        while sqlx::query_scalar::<_, i64>(sql).bind(format!("%{marker}%")).fetch_one(&mut database).await.unwrap()
-            < count
-        {}
-    };
-    tokio::time::timeout(HANG_GUARD, running).await.expect("the statements run");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_lets_what_is_in_flight_finish_and_refuses_the_rest() {
     let place = Installation::new();
-    let marker = format!("drain_{}", std::process::id());
     place.run(&["connection", "create", "acme", "pg", POSTGRES]);
     place.publish("quick", "def handler(request): return 'quick'");
-    place.publish(
-        "slow",
-        &format!(
-            "def handler(request):\n    list(pq.dbconnect('pg').fetch('pg', query='SELECT pg_sleep(4)::text AS s /* {marker} */'))\n    return ['done']"
-        ),
-    );
+    let held = Held::publish(&place).await;
     place.publish(
         "rows",
         "def handler(request):\n    return pq.dbconnect('pg').fetch('pg', query='SELECT i, pg_sleep(0.02)::text AS s FROM generate_series(1, 200) i')",
     );
-    let mut host = place.serve(&[]);
+    let mut host = place.serve(&["--deadline", "120s"]);
     assert_eq!(host.readiness().await, (200, "ok\n".to_owned()));
 
     let mut idle = TcpStream::connect(host.address()).await.unwrap();
@@ -198,11 +226,11 @@ async fn sigterm_lets_what_is_in_flight_finish_and_refuses_the_rest() {
     }
     let rows = client().get(format!("{}/acme/rows", host.ingress)).send().await.unwrap();
     let clients = [client(), reqwest::Client::builder().http2_prior_knowledge().build().unwrap()];
-    let slow: Vec<_> = clients
-        .iter()
-        .map(|client| tokio::spawn(Answer::of(client.get(format!("{}/acme/slow", host.ingress)))))
-        .collect();
-    until_running(&marker, 2).await;
+    let mut slow = Vec::new();
+    for client in &clients {
+        slow.push(tokio::spawn(Answer::of(client.get(format!("{}/acme/held", host.ingress)))));
+        held.until_running().await;
+    }
 
     host.signal();
     assert_eq!(idle.read(&mut buffer).await.unwrap(), 0, "an idle connection is closed");
@@ -210,6 +238,7 @@ async fn sigterm_lets_what_is_in_flight_finish_and_refuses_the_rest() {
     let refused = async { while TcpStream::connect(host.address()).await.is_ok() {} };
     tokio::time::timeout(HANG_GUARD, refused).await.expect("new connections are refused");
     assert!(slow.iter().all(|answer| !answer.is_finished()), "all this takes place while requests are in flight");
+    held.let_go().await;
     for answer in slow {
         let answer = answer.await.unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (200, "[\"done\"]"));
@@ -226,25 +255,19 @@ async fn sigterm_lets_what_is_in_flight_finish_and_refuses_the_rest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_at_once() {
     let place = Installation::new();
-    let marker = format!("twice_{}", std::process::id());
-    place.run(&["connection", "create", "acme", "pg", POSTGRES]);
-    place.publish(
-        "slow",
-        &format!(
-            "import time\ndef handler(request):\n    list(pq.dbconnect('pg').fetch('pg', query='SELECT pg_sleep(1)::text AS s /* {marker} */'))\n    time.sleep(250)"
-        ),
-    );
+    let held = Held::publish(&place).await;
     let mut host = place.serve(&["--deadline", "300s"]);
-    let url = format!("{}/acme/slow", host.ingress);
+    let url = format!("{}/acme/held", host.ingress);
     let request = tokio::spawn(async move { reqwest::get(url).await });
-    until_running(&marker, 1).await;
+    held.until_running().await;
     host.signal();
     host.until_draining().await;
     host.signal();
-    let told = Instant::now();
     assert_eq!(host.ended().await.code(), Some(0));
-    assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
     assert!(request.await.unwrap().is_err(), "its connection is broken off");
+    let log = std::fs::read_to_string(place.folder().join(LOG)).unwrap();
+    let why = ["told twice to stop", "did not finish in time"].map(|reason| log.contains(reason));
+    assert_eq!(why, [true, false], "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -273,7 +296,8 @@ struct Acknowledged {
     revoked: Vec<String>,
 }
 
-/// Publishes and creates with one process per step; every second step is killed at another moment.
+/// Publishes and creates with one process per step, each of which is killed at another moment. Every second step is done
+/// again unless it was done.
 fn write(place: &Installation, writer: usize) -> Acknowledged {
     let mut done = Acknowledged::default();
     for step in 0..4 {
@@ -317,7 +341,7 @@ async fn survives_kill_9(place: &Installation) {
                 let url = format!("{}/acme/first", host.ingress);
                 move || while curl(&url).is_some() {}
             });
-            std::thread::sleep(Duration::from_millis(230 * life)); // the moment of the murder
+            std::thread::sleep(Duration::from_millis(230 * life)); // any moment will do, while it answers requests
             host.child.kill().unwrap();
             busy.join().unwrap();
         }

@@ -86,9 +86,12 @@ async fn a_postgres_that_restarts_is_used_again() {
 
     // In the middle of a transaction: the statement after it fails, the commit too, and nothing is kept.
     let (result, ()) = tokio::join!(call("wait"), async {
-        while call("state").await != json!(["waiting"]) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let waiting = async {
+            while call("state").await != json!(["waiting"]) {
+                tokio::time::sleep(Duration::from_millis(50)).await; // the pace of asking
+            }
+        };
+        tokio::time::timeout(HANG_GUARD, waiting).await.expect("the transaction begins");
         server.run("stop");
         server.run("start");
         call("go%20on").await;

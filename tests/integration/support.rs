@@ -41,8 +41,9 @@ use tokio::task::JoinHandle;
 /// No test takes this long unless something hangs.
 pub(crate) const HANG_GUARD: Duration = Duration::from_secs(120);
 
-/// A change is seen within a second, on a machine that does nothing else; these tests share theirs.
-const CHANGE_GUARD: Duration = Duration::from_secs(5);
+/// A change is seen within a second, and on a machine of any speed long before a host reads everything anew, which it does
+/// every 60 s without any change.
+const CHANGE_GUARD: Duration = Duration::from_secs(50);
 
 /// A running host with one tenant, `acme`.
 pub(crate) struct TestApp {

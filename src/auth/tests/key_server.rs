@@ -187,10 +187,10 @@ async fn answer(
                 }
             }
             Doing::Dripping => {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").await.ok()?;
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n").await.ok()?;
                 loop {
                     stream.write_all(b" ").await.ok()?;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await; // the pace of the attack: half an hour in all
                 }
             }
         };

@@ -201,9 +201,8 @@ async fn a_server_of_keys_that_misbehaves_is_unavailable_and_soon() {
         Doing::Publishing(many),
     ] {
         server.now(doing);
-        let begin = Instant::now();
-        assert_eq!(fixture.outcome(&signer.token()).await, 503);
-        assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+        let outcome = tokio::time::timeout(HANG_GUARD, fixture.outcome(&signer.token())).await;
+        assert_eq!(outcome.expect("it is given up"), 503);
     }
     assert_eq!(elsewhere.asked(), 0, "nobody is sent elsewhere");
     server.now(Doing::Publishing(vec![signer.jwk.clone()]));
@@ -296,7 +295,7 @@ async fn a_set_is_fetched_once_and_for_a_new_key_once_more() {
             Signer { jwk: json!({"kid": format!("made-up-{}", outcomes.len())}), ..Signer::new(Algorithm::ES256, "") };
         assert_eq!(fixture.outcome(&made_up.token()).await, 401);
         outcomes.push(fixture.outcome(&new.token()).await);
-        assert!(begin.elapsed() < Duration::from_secs(20), "{outcomes:?}");
+        assert!(begin.elapsed() < HANG_GUARD, "{outcomes:?}");
     }
     assert!(server.asked() as u128 <= 2 + begin.elapsed().as_millis() / 300, "{}", server.asked());
     assert_eq!(fixture.outcome(&old.token()).await, 200);
@@ -321,7 +320,7 @@ async fn a_set_that_is_old_goes_on_while_its_server_is_dead_and_ends_when_it_is_
     server.now(Doing::HangingUp);
     let begin = Instant::now();
     while fixture.outcome(&new.token()).await == 200 {
-        assert!(begin.elapsed() < Duration::from_secs(20), "it is not kept for ever");
+        assert!(begin.elapsed() < HANG_GUARD, "it is not kept for ever");
     }
     assert_eq!(fixture.outcome(&new.token()).await, 503);
 }
@@ -344,7 +343,7 @@ async fn of_many_that_need_a_slow_set_one_asks_and_the_rest_wait_or_come_back() 
     // Those that found no place to wait have come back before the set was there.
     let begin = Instant::now();
     while calls.iter().filter(|call| call.is_finished()).count() < 200 {
-        assert!(begin.elapsed() < Duration::from_secs(20));
+        assert!(begin.elapsed() < HANG_GUARD);
         tokio::task::yield_now().await;
     }
     tell.send(true).unwrap();

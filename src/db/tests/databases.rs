@@ -1,9 +1,14 @@
 //! What differs between a file and a server.
 
-use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, time::Instant};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt as _, time::Duration};
+
+use tokio::time::timeout;
 
 use super::*;
 use crate::db::migrations::{MigrationState, list_migrations};
+
+/// No test takes this long unless something hangs.
+const HANG_GUARD: Duration = Duration::from_secs(120);
 
 #[tokio::test]
 async fn a_file_that_cannot_be_a_database_is_named() {
@@ -25,9 +30,8 @@ async fn a_file_that_cannot_be_a_database_is_named() {
 #[tokio::test]
 async fn a_server_that_cannot_be_used_is_named_without_the_password() {
     let open = async |url: &str| {
-        let started = Instant::now();
-        let error = Db::open(&ControlDatabase::Server(url.parse().unwrap())).await.unwrap_err();
-        assert!(started.elapsed().as_secs() < 10, "{error}");
+        let database = ControlDatabase::Server(url.parse().unwrap());
+        let error = timeout(HANG_GUARD, Db::open(&database)).await.expect("it is given up").unwrap_err();
         let text = format!("{error} {error:?}");
         assert!(!text.contains("hunter2"), "{text}");
         assert!(matches!(error, DbError::Unreachable(_)), "{text}");
@@ -126,7 +130,7 @@ async fn who_follows_the_log_of_several_hosts_misses_nothing() {
             }
         };
         let both = futures::future::join(futures::future::join_all(writers), following);
-        tokio::time::timeout(std::time::Duration::from_secs(60), both).await.expect("all 2000 are seen");
+        timeout(HANG_GUARD, both).await.expect("all 2000 are seen");
     })
     .await;
 }

@@ -41,9 +41,7 @@ async fn changes_that_wait_for_each_other_keep_no_script_from_writing_its_state(
         }
         let moment = std::time::Duration::from_millis(50);
         assert!(tokio::time::timeout(moment, db.writer.begin()).await.is_err(), "changes take all there are");
-        let brief = std::time::Duration::from_secs(4); // less than waiting for a connection takes
-        let written = tokio::time::timeout(brief, db.state().set_state(tenant, script, Some("1"))).await;
-        written.expect("a script writes").unwrap();
+        db.state().set_state(tenant, script, Some("1")).await.expect("a script waits for none of those connections");
     })
     .await;
 }
@@ -63,6 +61,7 @@ async fn a_script_is_deleted_while_it_writes_its_state() {
             .unwrap();
         let (deleting, state) = (db.clone(), db.clone());
         let deleting = tokio::spawn(async move { deleting.scripts().delete_script(tenant, script, &name).await });
+        // Time for what must not happen: where a machine does less in it, less is tried.
         let moment = std::time::Duration::from_millis(300);
         tokio::time::sleep(moment).await;
         let late = tokio::spawn(async move { state.state().set_state(tenant, script, Some("2")).await });

@@ -46,7 +46,8 @@ async fn a_tail_ends_with_its_credential_its_role_or_its_tenant() {
     let first = tokio::time::timeout(HANG_GUARD, tail.chunk()).await.unwrap().unwrap().unwrap();
     assert!(String::from_utf8_lossy(&first).contains("/hello"), "{first:?}");
     operator.delete(&format!("/tenants/acme/api-tokens/{}", made["id"].as_str().unwrap())).await.expect("204");
-    tokio::time::sleep(Duration::from_secs(1)).await; // how long somebody who was let in stays so
+    // How long somebody who was let in stays so: a limit that the host keeps by the same clock, whatever a machine needs.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     app.get("/acme/hello").await;
     assert!(!rest(tail).await.contains("/hello"), "what happens after the token is revoked is not shown");
 
