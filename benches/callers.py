@@ -7,10 +7,10 @@ import http.client
 from urllib.parse import urlsplit
 
 import servers
-import tenants
 from compare import assert_same_answers, check
 from load import BenchError, Target, ratio, run_rounds
 from rows import result
+from support import Api
 
 # The promises. A change here is a change of what the project says about itself.
 TABLE_AXUM_MIN = 0.8
@@ -77,7 +77,7 @@ def cached(host, fastapi, options):
 def tokens(host, options):
     """CPU of a request with an ES256 token that the host has never seen, beyond that of the same request once more."""
     host.run("signing-key", "create", host.TENANT, "ES256")
-    api = tenants.Api(host)
+    api = Api(host)
     made = [api.call("POST", f"/tenants/{host.TENANT}/tokens", {"name": "bench"})[0] for _ in range(FRESH_TOKENS)]
     # What answers is the same for all of them: only the tokens cost.
     host.create_endpoint("/tokens", "hello", "jwt", settings=SHARED)

@@ -4,19 +4,17 @@ Owns: what such a host holds, how it is filled, and which promise each number is
 Never: processes (see `servers`).
 """
 
-import http.client
-import json
 import shutil
 import sqlite3
 import statistics
 import time
-from urllib.parse import urlsplit
 
 import callers
 import servers
 from cases import script_of_50_lines, spread
 from compare import check
 from load import BenchError
+from support import Api
 
 # The promises. A change here is a change of what the project says about itself.
 LIST_MEDIAN_MS_MAX = 50
@@ -27,7 +25,6 @@ SCRIPTS_PER_TENANT = 10
 # As many as a host keeps of a tenant.
 RECORDS_OF_ONE = 100_000
 RECORDS_OF_OTHERS = 10
-PAGE = 1000
 LIST_CALLS = 300
 PUBLICATIONS = 60
 
@@ -129,38 +126,6 @@ def fill(database, count, busy):
     connection.close()
     if filled < count * SCRIPTS_PER_TENANT:
         raise BenchError(f"only {filled} endpoints were made")
-
-
-class Api:
-    """The control API of a host, over one connection that is kept open."""
-
-    def __init__(self, host):
-        (made,) = host.run("operator-token", "create", "--name", "benchmark")
-        self.headers = {"Authorization": f"Bearer {made['token']}", "Content-Type": "application/json"}
-        parts = urlsplit(host.control)
-        self.connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=servers.ANSWER_SECONDS)
-
-    def call(self, method, path, body=None):
-        """The answer, and the milliseconds that it took."""
-        text = None if body is None else json.dumps(body)
-        start = time.perf_counter()
-        self.connection.request(method, f"/api/v1{path}", text, self.headers)
-        response = self.connection.getresponse()
-        answer = response.read()
-        took = (time.perf_counter() - start) * 1e3
-        if response.status >= 300:
-            raise BenchError(f"{method} {path} answered {response.status}: {answer[:300]}")
-        return json.loads(answer), took
-
-    def cursor_behind(self, path, entries):
-        """Goes through a list until so many entries lie behind."""
-        cursor = ""
-        for _ in range(max(1, entries // PAGE)):
-            page, _ = self.call("GET", f"{path}?limit={PAGE}{cursor}")
-            if "next_cursor" not in page:
-                break
-            cursor = f"&cursor={page['next_cursor']}"
-        return cursor
 
 
 def measure_lists(api, count, middle):

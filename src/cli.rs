@@ -11,6 +11,7 @@ mod dev;
 mod diff;
 mod endpoints;
 mod invocations;
+mod kept_login;
 mod keys;
 mod login;
 mod logs;

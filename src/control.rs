@@ -200,7 +200,7 @@ pub fn router(parts: Parts) -> Router {
         .method_not_allowed_fallback(async |request: Request<axum::body::Body>| ApiError::MethodNotAllowed {
             method: request.method().as_str().chars().take(20).collect(),
         })
-        .layer(DefaultBodyLimit::max(operations::BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::max(extract::BODY_BYTES_MAX))
         .layer(middleware::from_fn(name_request))
         .with_state(control)
 }

@@ -185,7 +185,7 @@ impl Invoker {
             recorder,
             sealing,
             pages: Semaphore::new(tables::PAGES_MAX),
-            page_bytes: Arc::new(Semaphore::new(tables::WAITING_KIB_MAX)),
+            page_bytes: Arc::new(Semaphore::new(meter::PAGES_KIB_MAX)),
         };
         (Self(Arc::new(inner)), writing)
     }

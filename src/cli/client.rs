@@ -17,7 +17,7 @@ use crate::{
     app::{Guests, Host, Workspace},
     auth::people::Principal,
     cli::{
-        login,
+        kept_login::KeptLogin,
         output::{Output, escaped},
         serve::compiling,
     },
@@ -93,11 +93,11 @@ impl Client {
         let is_local = target.data.is_some() || target.database.is_some();
         match &target.url {
             Some(url) => {
-                let kept = login::read()?.filter(|login| login.url == trimmed(url));
+                let kept = KeptLogin::read()?.filter(|login| login.url == trimmed(url));
                 Self::remote(url, token.or_else(|| kept.map(|login| login.token.into())))
             }
             None if is_local => Self::local(target.data(), output).await,
-            None => match login::read()? {
+            None => match KeptLogin::read()? {
                 Some(login) => {
                     output.progress(&format!("on {}, where you are logged in", login.url));
                     Self::remote(&login.url, Some(login.token.into()))

@@ -17,7 +17,7 @@ use crate::{
         endpoints::answering,
         output::{Output, confirm, escaped},
         scripts::{self, Publishing},
-        sources::ScriptSource,
+        sources::{DEPLOY_FILE, ScriptSource},
     },
     domain::{
         endpoint::{EndpointSettings, TableSource},
@@ -28,9 +28,6 @@ use crate::{
     },
     publish::content_hash,
 };
-
-/// The file of a script's folder that says how it is to be served. It is not part of the script.
-pub(super) const DEPLOY_FILE: &str = "pqhost.toml";
 
 /// What stands in the file.
 #[derive(Debug, Deserialize)]

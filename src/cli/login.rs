@@ -1,13 +1,8 @@
 //! `pqhost login`: which host, and as whom, from now on.
 
-use std::{
-    fs::{self, OpenOptions},
-    io::{IsTerminal as _, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-};
+use std::io::{IsTerminal as _, Read as _};
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -15,35 +10,14 @@ use crate::{
     cli::{
         args::LoginArgs,
         client::{Client, Refused, Target, path},
+        kept_login::KeptLogin,
         output::Output,
     },
-    config::login_file,
     domain::secret::Secret,
 };
 
 /// Longest password or token that is read, in bytes.
 const INPUT_BYTES_MAX: u64 = 4096;
-
-/// What is kept of a login.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Login {
-    /// The host's control address.
-    pub(super) url: String,
-    /// A session's or an API token.
-    pub(super) token: String,
-}
-
-/// The login that was kept, if there is one.
-pub(super) fn read() -> Result<Option<Login>> {
-    let Some(file) = login_file() else { return Ok(None) };
-    match fs::read(&file) {
-        Ok(text) => Ok(Some(
-            serde_json::from_slice(&text).with_context(|| format!("`{}` is no login: delete it", file.display()))?,
-        )),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read `{}`", file.display())),
-    }
-}
 
 /// Logs in with an API token, or with a user's password, read from standard input.
 pub(super) async fn login(args: LoginArgs, output: Output) -> Result<()> {
@@ -60,7 +34,7 @@ pub(super) async fn login(args: LoginArgs, output: Output) -> Result<()> {
         None => secret.to_string(),
     };
     let whoami = Client::remote(&url, Some(Secret::from(token.clone())))?.get("/session").await?;
-    write(&Login { url: url.clone(), token })?;
+    KeptLogin { url: url.clone(), token }.write()?;
     let actor = whoami["actor"].as_str().unwrap_or_default();
     output.done(&format!("logged in to {url} as {actor}"), &whoami);
     Ok(())
@@ -68,14 +42,12 @@ pub(super) async fn login(args: LoginArgs, output: Output) -> Result<()> {
 
 /// Ends the session, and forgets the login.
 pub(super) async fn logout(output: Output) -> Result<()> {
-    let Some(Login { url, token }) = read()? else { bail!("you are not logged in") };
+    let Some(KeptLogin { url, token }) = KeptLogin::read()? else { bail!("you are not logged in") };
     let ended = Client::remote(&url, Some(Secret::from(token)))?.delete("/session").await;
     let is_token = ended
         .as_ref()
         .is_err_and(|error| error.downcast_ref::<Refused>().is_some_and(|refused| refused.code == "no_session"));
-    if let Some(file) = login_file() {
-        fs::remove_file(&file).with_context(|| format!("cannot remove `{}`", file.display()))?;
-    }
+    KeptLogin::remove()?;
     if is_token {
         output.progress("the API token is forgotten here, but stays valid until it expires or is revoked");
     } else {
@@ -89,21 +61,6 @@ pub(super) async fn whoami(target: &Target, output: Output) -> Result<()> {
     let whoami = Client::new(target, output).await?.get(&path(&["session"])).await?;
     output.done(whoami["actor"].as_str().unwrap_or_default(), &whoami);
     Ok(())
-}
-
-fn write(login: &Login) -> Result<()> {
-    let file =
-        login_file().context("there is no home directory to keep the login in: set PQHOST_URL and PQHOST_TOKEN")?;
-    let failed = || format!("cannot write `{}`", file.display());
-    if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).with_context(failed)?;
-    }
-    // A new file, so that its mode is ours whatever was there.
-    let temporary = file.with_extension("new");
-    _ = fs::remove_file(&temporary); // usually there is none
-    let mut new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).with_context(failed)?;
-    new.write_all(&serde_json::to_vec(login)?).with_context(failed)?;
-    fs::rename(&temporary, &file).with_context(failed)
 }
 
 /// A secret from standard input, without the line break at its end.

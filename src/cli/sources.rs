@@ -12,12 +12,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    cli::{
-        deploy::DEPLOY_FILE,
-        output::{Output, escaped},
-    },
+    cli::output::{Output, escaped},
     domain::script::{MAIN_FILE, SCRIPT_BYTES_MAX, SourceFile, VENDORED_FOLDER},
 };
+
+/// The file of a script's folder that says how it is to be served. It is not part of the script.
+pub(super) const DEPLOY_FILE: &str = "pqhost.toml";
 
 /// Names the packages that a script requires, as pip reads it.
 const REQUIREMENTS: &str = "requirements.txt";

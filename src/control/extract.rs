@@ -15,10 +15,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    control::operations::BODY_BYTES_MAX,
     domain::{quota::Day, shown},
     problem::api::ApiError,
 };
+
+/// Largest body: the files of the largest script in base64, with some room.
+pub(super) const BODY_BYTES_MAX: usize = 24 << 20;
 
 /// Entries of a page, at most and by default.
 const PAGE_MAX: u32 = 1000;

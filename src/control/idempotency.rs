@@ -10,7 +10,11 @@ use http::{HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 
 use crate::{
-    control::{Control, access::Access, extract::in_time, operations::BODY_BYTES_MAX},
+    control::{
+        Control,
+        access::Access,
+        extract::{BODY_BYTES_MAX, in_time},
+    },
     db::idempotency::Remembered,
     problem::api::ApiError,
 };

@@ -21,9 +21,6 @@ use crate::control::{
     tenants, tokens, usage, users, versions,
 };
 
-/// Largest body: the files of the largest script in base64, with some room.
-pub(super) const BODY_BYTES_MAX: usize = 24 << 20;
-
 /// Largest body of somebody unknown.
 const UNKNOWN_BODY_BYTES_MAX: usize = 16 << 10;
 

@@ -29,7 +29,7 @@ use crate::{
         names::TenantId,
         quota::{Day, Quota, Quotas, Usage, UsedUp},
     },
-    invoke::{InvokeError, tables::WAITING_KIB_MAX},
+    invoke::InvokeError,
 };
 
 /// Meters that are kept while nobody uses them, at most, of some 400 bytes. One that is gone takes along when its tenant's last requests
@@ -40,10 +40,13 @@ const METERS_MAX: u64 = 50_000;
 const METER_IDLE_MAX: Duration = Duration::from_secs(300);
 
 /// Pages of tables that are read for one tenant at once: a few databases' connections.
-const PAGES_MAX: usize = 16;
+const TENANT_PAGES_MAX: usize = 16;
 
-/// Pages of one tenant that are on their way to callers, in KiB: a quarter of what all may have.
-const PAGES_KIB_MAX: usize = WAITING_KIB_MAX / 4;
+/// Pages that are on their way to callers, of all tenants, in KiB.
+pub(super) const PAGES_KIB_MAX: usize = 256 << 10;
+
+/// Those of one tenant: a quarter of what all may have.
+const TENANT_PAGES_KIB_MAX: usize = PAGES_KIB_MAX / 4;
 
 /// A token bucket that holds one second's worth.
 type Bucket = RateLimiter<NotKeyed, InMemoryState, MonotonicClock, NoOpMiddleware<Instant>>;
@@ -288,8 +291,8 @@ impl Meters {
                 fuel_per_day: AtomicU64::new(u64::MAX),
                 storage_bytes: AtomicU64::new(u64::MAX),
                 rate: Mutex::default(),
-                pages: Semaphore::new(PAGES_MAX),
-                page_bytes: Arc::new(Semaphore::new(PAGES_KIB_MAX)),
+                pages: Semaphore::new(TENANT_PAGES_MAX),
+                page_bytes: Arc::new(Semaphore::new(TENANT_PAGES_KIB_MAX)),
                 kept: tokio::sync::Mutex::default(),
             })
         };

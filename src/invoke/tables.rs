@@ -33,9 +33,6 @@ const PAGE_BYTES_MAX: usize = 16 << 20;
 /// Pages that are read at once, of all tenants; further ones wait.
 pub(super) const PAGES_MAX: usize = 64;
 
-/// Pages that are on their way to callers, of all tenants, in KiB.
-pub(super) const WAITING_KIB_MAX: usize = 256 << 10;
-
 /// How long a page waits for its turn.
 const TURN_TIME: Duration = Duration::from_secs(5);
 

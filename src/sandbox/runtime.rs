@@ -16,7 +16,7 @@ use crate::sandbox::{
     host::{Granted, ToGuest},
     memory::{MappedImage, RewindMethod, RewindableStore, Rewinder, SlotMemories},
     rewindable::{self, NotRewindable, RESET_EXPORT},
-    slot::Slot,
+    slot::{FUEL_YIELD_INTERVAL, Slot},
     state::SlotState,
 };
 
@@ -32,9 +32,6 @@ const COMPONENT_BYTES_MAX: usize = 256 << 20;
 /// 64 MiB lets CPython's `RecursionError` come first for Python code and for the parsers of the standard library; what still
 /// overflows is a clean trap. Only touched pages cost memory.
 const WASM_STACK_BYTES: usize = 64 << 20;
-
-/// Fuel after which a running guest lets other tasks of its thread run: about 1 ms.
-pub(crate) const FUEL_YIELD_INTERVAL: u64 = 5_000_000;
 
 /// Why there is no runtime.
 #[derive(Debug, thiserror::Error)]

@@ -20,13 +20,17 @@ use crate::{
         image::PageSet,
         memory::{MappedImage, RewindableStore, WithFaults},
         request,
-        runtime::FUEL_YIELD_INTERVAL,
         state::{Log, Observation, SlotState},
     },
 };
 
+/// Fuel after which a running guest lets other tasks of its thread run: about 1 ms.
+pub(super) const FUEL_YIELD_INTERVAL: u64 = 5_000_000;
+
 /// Fuel for the export that resets globals.
 const RESET_FUEL: u64 = 1_000_000;
+
+const _: () = assert!(FUEL_YIELD_INTERVAL > RESET_FUEL, "a reset never yields");
 
 /// A failure of a script, told to its author.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,8 +280,6 @@ pub(crate) enum NotReusable {
     #[error("rewinding its memory failed: {0}")]
     Memory(std::io::Error),
 }
-
-const _: () = assert!(FUEL_YIELD_INTERVAL > RESET_FUEL, "a reset never yields");
 
 fn response_from_guest(response: types::Response) -> HandlerResponse<CursorId> {
     let body = match response.body {
