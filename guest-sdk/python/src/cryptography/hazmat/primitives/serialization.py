@@ -1,58 +1,31 @@
 """Reading and writing keys."""
 
-import base64
-import enum
-
 from wit_world.imports import crypto
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat._host import call, to_bytes
+from cryptography.hazmat.primitives._serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-
-class Encoding(enum.Enum):
-    """How bytes are written."""
-
-    PEM = "PEM"
-    DER = "DER"
-
-
-class PrivateFormat(enum.Enum):
-    """The form of a private key."""
-
-    PKCS8 = "PKCS8"
-    TraditionalOpenSSL = "TraditionalOpenSSL"
-
-
-class PublicFormat(enum.Enum):
-    """The form of a public key."""
-
-    SubjectPublicKeyInfo = "X.509 subjectPublicKeyInfo with PKCS#1"
-    PKCS1 = "Raw PKCS#1"
-
-
-class NoEncryption:
-    """The key is written as it is."""
-
-
-def encode(encoding: Encoding, label: str, der: bytes) -> bytes:
-    """DER, or PEM with this label."""
-    if encoding is Encoding.DER:
-        return der
-    text = base64.b64encode(der).decode()
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()
+__all__ = [
+    "Encoding",
+    "NoEncryption",
+    "PrivateFormat",
+    "PublicFormat",
+    "load_der_private_key",
+    "load_der_public_key",
+    "load_pem_private_key",
+    "load_pem_public_key",
+    "load_ssh_public_key",
+]
 
 
 def _public(data: bytes) -> object:
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
     key = call(crypto.load_public_key, data)
     return rsa.RSAPublicKey(key) if key.kind == crypto.KeyKind.RSA else ec.EllipticCurvePublicKey(key)
 
 
 def _private(data: bytes, password: bytes | None) -> object:
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-
     if password is not None:
         raise UnsupportedAlgorithm("encrypted private keys are not supported: keep the key in a secret instead")
     key = call(crypto.load_private_key, data)

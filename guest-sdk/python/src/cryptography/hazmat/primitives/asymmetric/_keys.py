@@ -4,7 +4,7 @@ from wit_world.imports import crypto
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat._host import call, hash_of, to_bytes
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import _serialization
 
 
 class PublicKey:
@@ -26,9 +26,9 @@ class PublicKey:
 
     def public_bytes(self, encoding: object, format: object) -> bytes:
         """The key as PEM or DER; the format must be SubjectPublicKeyInfo."""
-        if format is not serialization.PublicFormat.SubjectPublicKeyInfo:
+        if format is not _serialization.PublicFormat.SubjectPublicKeyInfo:
             raise ValueError("only PublicFormat.SubjectPublicKeyInfo is supported")
-        return serialization.encode(encoding, "PUBLIC KEY", self._host_key.der)
+        return _serialization.encode(encoding, "PUBLIC KEY", self._host_key.der)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PublicKey):
@@ -50,8 +50,8 @@ class PrivateKey:
 
     def private_bytes(self, encoding: object, format: object, encryption_algorithm: object) -> bytes:
         """The key as PEM or DER; the format must be PKCS8, without encryption."""
-        if format is not serialization.PrivateFormat.PKCS8:
+        if format is not _serialization.PrivateFormat.PKCS8:
             raise ValueError("only PrivateFormat.PKCS8 is supported")
-        if not isinstance(encryption_algorithm, serialization.NoEncryption):
+        if not isinstance(encryption_algorithm, _serialization.NoEncryption):
             raise ValueError("only NoEncryption() is supported")
-        return serialization.encode(encoding, "PRIVATE KEY", self._host_key.der)
+        return _serialization.encode(encoding, "PRIVATE KEY", self._host_key.der)
