@@ -1,7 +1,7 @@
 //! What the text of a file names of the rest of the crate.
 //!
-//! Not a parser of Rust: it knows comments, literals, modules, `use`, and paths that begin with `crate`, `super` or
-//! `self`, which is enough for this code.
+//! Not a parser of Rust: it knows comments, literals, modules, `use`, and paths that begin with `crate`, `super`, `self` or
+//! an imported name, which is enough for this code.
 
 use std::{collections::BTreeSet, iter::Peekable, slice::Iter};
 
@@ -33,6 +33,7 @@ impl Names {
         let mut module = module.to_vec();
         // Braces that are open, and at how many of them each module in this file began.
         let (mut depth, mut inline_modules) = (0, Vec::new());
+        let mut by_imported_name = Vec::new();
         let mut rest = tokens.iter().peekable();
         let mut before = "";
         while let Some(token) = rest.next() {
@@ -62,18 +63,24 @@ impl Names {
                     });
                     names.imports.extend(known);
                 }
-                "crate" | "super" | "self" if before != "::" => {
+                _ if is_name(token) && !matches!(before, "::" | ".") => {
                     let mut path = vec![token.clone()];
                     while rest.next_if(|next| *next == "::").is_some() {
                         path.extend(rest.next_if(|next| is_name(next)).cloned());
                     }
-                    if path.len() > 1 {
-                        names.inline.extend(from_root(path, &module, &children));
+                    match token.as_str() {
+                        _ if path.len() == 1 => {}
+                        "crate" | "super" | "self" => names.inline.extend(from_root(path, &module, &children)),
+                        _ => by_imported_name.push(path),
                     }
                 }
                 _ => {}
             }
             before = token;
+        }
+        for path in by_imported_name {
+            let import = names.imports.iter().find(|import| import.name == path[0]);
+            names.inline.extend(import.map(|import| [&import.path, &path[1..]].concat()));
         }
         names
     }
@@ -267,8 +274,11 @@ mod tests {
                 super::c::<'_>(self.x); other::crate_::d()
             }
             mod m { fn g() { super::e(); } }
-            const F: u8 = self::f::F;";
-        assert_eq!(written(names(text).inline.iter()), ["a::B", "here::c", "here::inner::e", "here::inner::f::F"]);
+            const F: u8 = self::f::F;
+            use crate::{g, h::I as J};
+            fn k() { g::l::m(J::N, other::g::o(), p.g::<J>()) }";
+        let expected = ["a::B", "here::c", "here::inner::e", "here::inner::f::F", "g::l::m", "h::I::N"];
+        assert_eq!(written(names(text).inline.iter()), expected);
     }
 
     #[test]
