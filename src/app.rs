@@ -198,11 +198,13 @@ impl Host {
         let keeping = guests.handle().spawn(Arc::clone(&pool).keep());
         let databases =
             DataSettings { sqlite_bytes: config.sqlite_bytes, ..DataSettings::new(workspace.data.sqlite()) };
+        let connections = Connections::new(databases.clone());
+        let readers = connections.beside(databases);
         let (invoker, recording) = Invoker::new(invoke::Parts {
             db: workspace.db.clone(),
             vault: Arc::clone(&workspace.vault),
-            connections: Arc::new(Connections::new(databases.clone())),
-            readers: Arc::new(Connections::new(databases)),
+            connections: Arc::new(connections),
+            readers: Arc::new(readers),
             egress,
             pool: Arc::clone(&pool),
             images: Arc::clone(&guests.images),

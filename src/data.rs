@@ -1,29 +1,29 @@
 //! The tenants' databases.
 //!
-//! Owns: connection pools, dialects, rows to JSON, limits on statements, the SQLite jail. Never: decides who may use
+//! Owns: connection pools, dialects, types, rows and values, limits on statements, the SQLite jail. Never: decides who may use
 //! which connection (see `invoke`), or keeps a URL longer than its pool.
 //! Invariant: whatever one statement does to its session, the next user of the connection does not see.
 //!
 //! `docs/DATABASES.md` says the same to operators.
 
-mod calendar;
-mod catalog;
-mod change;
 mod cursor;
 mod database;
-mod define;
+mod described;
+mod dialect;
+mod driver;
 mod examine;
+mod failure;
 mod filling;
-mod json;
+mod moments;
 mod mysql;
-mod page;
-mod placeholders;
 mod pool;
 mod postgres;
-mod scope;
-mod select;
-mod server;
+mod read;
+mod rows;
+mod run;
 mod sqlite;
+mod statement;
+mod template;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -39,16 +39,21 @@ use std::{
 
 use tokio::{runtime::Handle, sync::Semaphore};
 
-pub(crate) use crate::data::scope::not_named;
+pub(crate) use crate::data::read::scope::not_named;
 pub use crate::data::{
-    cursor::Cursor,
+    cursor::{Cursor, PageFormat, WrittenRows},
     database::Database,
     examine::{Examination, examine},
+    read::source::SourceColumn,
     transaction::Transaction,
     url::{ConnectionUrl, InvalidConnectionUrl, URL_BYTES_MAX},
 };
 use crate::{
-    data::{catalog::TableCache, select::Dialect, url::Driver},
+    data::{
+        read::catalog::{TableCache, TableCaches},
+        run::AnyDriver,
+        url::Driver,
+    },
     domain::{
         limits::SqlLimits,
         names::{ConnectionId, ConnectionName, TenantId},
@@ -121,22 +126,15 @@ struct Shared {
     runtime: Handle,
     sqlite_threads: Arc<Semaphore>,
     pools: Mutex<HashMap<(TenantId, ConnectionId), Entry>>,
+    tables: Arc<TableCaches>,
 }
 
 #[derive(Debug)]
 struct Entry {
     revision: i64,
-    pool: AnyPool,
+    pool: Arc<dyn AnyDriver>,
     /// What is known of its tables.
     tables: Arc<TableCache>,
-}
-
-/// A pool of one kind of database.
-#[derive(Debug, Clone)]
-enum AnyPool {
-    MySql(Arc<mysql::MySqlPool>),
-    Postgres(Arc<postgres::PostgresPool>),
-    Sqlite(Arc<sqlite::SqlitePool>),
 }
 
 impl Connections {
@@ -147,10 +145,24 @@ impl Connections {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn new(settings: DataSettings) -> Self {
+        Self::knowing(settings, Arc::default())
+    }
+
+    /// Connections of their own to the same databases: what one finds out or changes of a table, the other knows.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn beside(&self, settings: DataSettings) -> Self {
+        Self::knowing(settings, Arc::clone(&self.shared.tables))
+    }
+
+    fn knowing(settings: DataSettings, tables: Arc<TableCaches>) -> Self {
         let runtime = Handle::current();
         let sqlite_threads = Arc::new(Semaphore::new(settings.sqlite_statements));
         let idle_time = settings.idle_time;
-        let shared = Arc::new(Shared { settings, runtime, sqlite_threads, pools: Mutex::default() });
+        let shared = Arc::new(Shared { settings, runtime, sqlite_threads, pools: Mutex::default(), tables });
         let sweeper = shared.runtime.spawn(sweep_regularly(Arc::downgrade(&shared), idle_time)).abort_handle();
         Self { shared, sweeper }
     }
@@ -182,41 +194,33 @@ impl Drop for Connections {
 
 impl Shared {
     /// The pool of this target, new if there is none or only one of another revision.
-    fn pool(&self, target: &Target) -> (AnyPool, Arc<TableCache>) {
+    fn pool(&self, target: &Target) -> (Arc<dyn AnyDriver>, Arc<TableCache>) {
         let key = (target.tenant, target.connection);
         let mut pools = self.pools();
         if let Some(entry) = pools.get(&key).filter(|entry| entry.revision == target.revision) {
-            return (entry.pool.clone(), Arc::clone(&entry.tables));
+            return (Arc::clone(&entry.pool), Arc::clone(&entry.tables));
         }
         pools.remove(&key);
         if pools.len() >= self.settings.pools {
             evict_longest_unused(&mut pools);
         }
         let pool = self.new_pool(&target.url);
-        let tables = Arc::new(TableCache::default());
-        let entry = Entry { revision: target.revision, pool: pool.clone(), tables: Arc::clone(&tables) };
+        let tables = self.tables.find(key, target.revision);
+        let entry = Entry { revision: target.revision, pool: Arc::clone(&pool), tables: Arc::clone(&tables) };
         pools.insert(key, entry);
         (pool, tables)
     }
 
-    fn new_pool(&self, url: &ConnectionUrl) -> AnyPool {
-        let read_only = url.1.is_read_only();
+    fn new_pool(&self, url: &ConnectionUrl) -> Arc<dyn AnyDriver> {
+        let (read_only, settings) = (url.1.is_read_only(), &self.settings);
         match &url.0 {
-            Driver::MySql(url) => {
-                AnyPool::MySql(Arc::new(mysql::MySqlPool::new((**url).clone(), read_only, &self.settings)))
-            }
+            Driver::MySql(url) => Arc::new(mysql::MySqlPool::new((**url).clone(), read_only, settings)),
             Driver::Postgres(url) => {
-                let (url, runtime) = ((**url).clone(), self.runtime.clone());
-                AnyPool::Postgres(Arc::new(postgres::PostgresPool::new(url, read_only, &self.settings, runtime)))
+                Arc::new(postgres::PostgresPool::new((**url).clone(), read_only, settings, self.runtime.clone()))
             }
             Driver::Sqlite(folder) => {
-                let folder = self.settings.sqlite_base.join(folder);
-                AnyPool::Sqlite(Arc::new(sqlite::SqlitePool::new(
-                    folder,
-                    read_only,
-                    &self.settings,
-                    Arc::clone(&self.sqlite_threads),
-                )))
+                let (folder, threads) = (settings.sqlite_base.join(folder), Arc::clone(&self.sqlite_threads));
+                Arc::new(sqlite::SqlitePool::new(folder, read_only, settings, threads))
             }
         }
     }
@@ -263,39 +267,5 @@ async fn sweep_regularly(shared: Weak<Shared>, idle_time: Duration) {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         shared.sweep();
-    }
-}
-
-impl AnyPool {
-    fn dialect(&self) -> Dialect {
-        match self {
-            Self::MySql(_) => Dialect::MySql,
-            Self::Postgres(_) => Dialect::Postgres,
-            Self::Sqlite(_) => Dialect::Sqlite,
-        }
-    }
-
-    fn database(&self) -> &str {
-        match self {
-            Self::MySql(pool) => pool.database(),
-            Self::Postgres(pool) => pool.database(),
-            Self::Sqlite(pool) => pool.database(),
-        }
-    }
-
-    fn close_idle(&self, age: Duration) {
-        match self {
-            Self::MySql(pool) => drop(pool.connections().take_idle_for(age)),
-            Self::Postgres(pool) => drop(pool.connections().take_idle_for(age)),
-            Self::Sqlite(pool) => drop(pool.connections().take_idle_for(age)),
-        }
-    }
-
-    fn unused_for(&self) -> Option<Duration> {
-        match self {
-            Self::MySql(pool) => pool.connections().unused_for(),
-            Self::Postgres(pool) => pool.connections().unused_for(),
-            Self::Sqlite(pool) => pool.connections().unused_for(),
-        }
     }
 }

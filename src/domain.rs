@@ -23,6 +23,7 @@ pub mod secret;
 pub mod signing;
 pub mod sql;
 pub mod state;
+pub mod value;
 
 /// Who caused a failure. Status, log level and metrics follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

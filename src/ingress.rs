@@ -56,6 +56,9 @@ const URL_BYTES_MAX: usize = 8 << 10;
 /// Time for a body to arrive. A phone on a bad line sends 2 MiB in half of it.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
+/// Time for databases to say what their columns are when a document is made: a reader waits that long if one of them is away.
+const DESCRIBING_TIME: Duration = Duration::from_secs(3);
+
 /// What can be set.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -63,11 +66,14 @@ pub struct Settings {
     pub dev: bool,
     /// Time for a body to arrive.
     pub body_time: Duration,
+    /// Time for the databases behind endpoints to say what their columns are, all together, when a document is made. Those that
+    /// do not answer are left out.
+    pub describing_time: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { dev: false, body_time: BODY_TIME }
+        Self { dev: false, body_time: BODY_TIME, describing_time: DESCRIBING_TIME }
     }
 }
 

@@ -143,7 +143,7 @@ struct Inner {
     /// Held while a recording is sealed.
     sealing: Semaphore,
     /// Held while a page of a table is read.
-    pages: Semaphore,
+    pages: Arc<Semaphore>,
     /// Held while pages are on their way to their callers, a permit for each KiB.
     page_bytes: Arc<Semaphore>,
 }
@@ -184,7 +184,7 @@ impl Invoker {
             guests,
             recorder,
             sealing,
-            pages: Semaphore::new(tables::PAGES_MAX),
+            pages: Arc::new(Semaphore::new(tables::PAGES_MAX)),
             page_bytes: Arc::new(Semaphore::new(meter::PAGES_KIB_MAX)),
         };
         (Self(Arc::new(inner)), writing)

@@ -15,6 +15,7 @@ pub mod domain;
 pub mod egress;
 pub mod ingress;
 pub mod invoke;
+mod marshal;
 pub mod problem;
 pub mod publish;
 pub mod remote;

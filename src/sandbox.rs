@@ -9,7 +9,6 @@ pub mod capabilities;
 mod host;
 pub mod image;
 pub mod images;
-mod marshal;
 mod memory;
 pub mod outside;
 pub mod pool;

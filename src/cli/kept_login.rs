@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::login_file;
 
-/// What is kept of a login.
+/// The kept part of a login.
 #[derive(Serialize, Deserialize)]
 pub(super) struct KeptLogin {
     /// The host's control address.

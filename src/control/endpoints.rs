@@ -1,18 +1,22 @@
 //! Endpoints: which script, table or query answers which requests.
 
+use std::time::Duration;
+
+use axum::extract::State;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
     control::{
+        Control,
         access::InTenant,
         extract::{Created, Expected, InPath, InQuery, Json, Page, PageQuery, Tagged, numeric, time},
         scripts::find_script,
+        tables,
     },
     db::{
         Db,
-        connections::ConnectionKind,
         endpoints::{Backend, Endpoint as EndpointRow, NewBackend, NewEndpoint as EndpointParts},
     },
     domain::{
@@ -21,6 +25,7 @@ use crate::{
         names::{EndpointId, ScriptName, TenantId, TenantName},
         route::{MethodSet, RoutePattern},
     },
+    invoke::tables::problem_of_source,
     problem::api::ApiError,
 };
 
@@ -83,6 +88,9 @@ fn yes() -> bool {
     true
 }
 
+/// Longest that whoever makes an endpoint waits for its database to say what its columns are.
+const LOOKING_TIME: Duration = Duration::from_secs(3);
+
 type InEndpoint = InPath<(TenantName, EndpointId)>;
 
 /// List endpoints
@@ -104,10 +112,11 @@ pub(super) async fn list_endpoints(
     responses((status = 201, description = "Created", body = Endpoint),
               (status = 409, description = "Another endpoint answers the same requests")))]
 pub(super) async fn create_endpoint(
+    State(control): State<Control>,
     scope: InTenant,
     Json(new): Json<NewEndpoint>,
 ) -> Result<Created<Endpoint>, ApiError> {
-    let parts = new.parts(&scope.db, scope.id()).await?;
+    let parts = new.parts(&control, &scope).await?;
     let endpoint = scope.db.endpoints().create_endpoint(scope.id(), &parts).await?;
     Ok(Created(Endpoint::new(&scope.tenant.name, endpoint)))
 }
@@ -128,12 +137,13 @@ pub(super) async fn show_endpoint(scope: InTenant, InPath((_, id)): InEndpoint) 
               (status = 409, description = "Another endpoint answers the same requests"),
               (status = 412, description = "Somebody else changed it")))]
 pub(super) async fn replace_endpoint(
+    State(control): State<Control>,
     scope: InTenant,
     InPath((_, id)): InEndpoint,
     Expected(expected): Expected,
     Json(new): Json<NewEndpoint>,
 ) -> Result<Tagged<Endpoint>, ApiError> {
-    let parts = new.parts(&scope.db, scope.id()).await?;
+    let parts = new.parts(&control, &scope).await?;
     let endpoint = scope.db.endpoints().update_endpoint(scope.id(), id, &parts, expected).await?;
     Ok(Tagged(endpoint.revision, Endpoint::new(&scope.tenant.name, endpoint)))
 }
@@ -152,13 +162,13 @@ pub(super) async fn delete_endpoint(
 }
 
 impl NewEndpoint {
-    async fn parts(self, db: &Db, tenant: TenantId) -> Result<EndpointParts, ApiError> {
+    async fn parts(self, control: &Control, scope: &InTenant) -> Result<EndpointParts, ApiError> {
         let Self { methods, route, script, version, source, auth, enabled, record, settings } = self;
         let methods: MethodSet = methods.parse().map_err(invalid)?;
         let route: RoutePattern = route.parse().map_err(invalid)?;
         settings.check().map_err(invalid)?;
         let backend = match (script, source) {
-            (Some(script), None) => to_script(db, tenant, &script, version).await?,
+            (Some(script), None) => to_script(&scope.db, scope.id(), &script, version).await?,
             (None, Some(source)) => {
                 if methods.names_listed().any(|method| method != "GET" && method != "HEAD") {
                     return Err(invalid("a table or query answers GET, and no other method"));
@@ -166,7 +176,7 @@ impl NewEndpoint {
                 if version.is_some() || record {
                     return Err(invalid("`version` and `record` go with a script"));
                 }
-                to_table(db, tenant, source).await?
+                to_table(control, scope, source).await?
             }
             (Some(_), Some(_)) | (None, None) => return Err(invalid("give a `script` or a `source`")),
         };
@@ -192,13 +202,14 @@ async fn to_script(
     Ok(NewBackend::Script { script: script.id, pinned_version })
 }
 
-async fn to_table(db: &Db, tenant: TenantId, source: TableSource) -> Result<NewBackend, ApiError> {
+async fn to_table(control: &Control, scope: &InTenant, source: TableSource) -> Result<NewBackend, ApiError> {
     source.check().map_err(invalid)?;
-    let connection = db.connections().find_connection(tenant, &source.connection).await?;
-    match connection.map(|connection| connection.kind) {
-        Some(ConnectionKind::Sql) => Ok(NewBackend::Table(source)),
-        Some(ConnectionKind::Http) => Err(invalid(format!("`{}` is an HTTP API, not a database", source.connection))),
-        None => Err(ApiError::Unknown { what: "connection", name: source.connection.to_string() }),
+    let database = tables::database(control, scope, &source.connection).await?;
+    let looking = tokio::time::timeout(LOOKING_TIME, problem_of_source(&database, &source));
+    // An endpoint may be made while its database is away.
+    match looking.await.ok().flatten() {
+        Some(problem) => Err(invalid(problem)),
+        None => Ok(NewBackend::Table(source)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use utoipa::ToSchema;
 
 use crate::{
@@ -78,6 +78,9 @@ pub(super) struct TablePreviewColumn {
     name: String,
     /// In the database's words
     data_type: String,
+    /// JSON schema of its values, as callers get them
+    #[schema(value_type = Object)]
+    schema: Value,
     nullable: bool,
     /// Whether the database alone writes it
     generated: bool,
@@ -157,7 +160,7 @@ pub(super) async fn preview_table(
 }
 
 /// The database behind a connection, to be read only.
-async fn database(control: &Control, scope: &InTenant, name: &ConnectionName) -> Result<Database, ApiError> {
+pub(super) async fn database(control: &Control, scope: &InTenant, name: &ConnectionName) -> Result<Database, ApiError> {
     let row = find_connection(&scope.db, scope.id(), name).await?;
     if row.kind != ConnectionKind::Sql {
         return Err(ApiError::Invalid(format!("`{name}` is an HTTP API, which has no tables")));
@@ -187,7 +190,7 @@ impl From<SqlError> for ApiError {
 
 impl From<TableColumn> for TablePreviewColumn {
     fn from(column: TableColumn) -> Self {
-        let TableColumn { name, data_type, nullable, generated, default_sql: _, key_position } = column;
-        Self { name, data_type, nullable, generated, key_position }
+        let TableColumn { name, data_type, schema, nullable, generated, key_position } = column;
+        Self { name, data_type: data_type.to_string(), schema, nullable, generated, key_position }
     }
 }

@@ -1,7 +1,7 @@
 //! A running statement, as seen by who reads its rows.
 //!
-//! Owns: the limits on rows, bytes and time, and the JSON array around the rows. Never: talks to a database; a producer
-//! does, at the other end of a short channel, and stops when this end is dropped.
+//! Owns: the limits on rows, bytes and time, and the list around the rows. Never: talks to a database; a producer does, at the
+//! other end of a short channel, and stops when this end is dropped.
 
 use std::{
     fmt,
@@ -21,10 +21,15 @@ use tokio::{
 };
 
 use crate::{
-    data::{json::Reader, mysql, postgres, sqlite},
+    data::{
+        described::Described,
+        rows::{AnyBatch, CsvRows, JsonRows, MarshalRows, Reader, ValueRows},
+        statement::Shape,
+    },
     domain::{
         limits::SqlLimits,
-        sql::{Column, SqlError, SqlErrorCode},
+        sql::{Column, RowFormat, SqlError, SqlErrorCode},
+        value::SqlValue,
     },
 };
 
@@ -38,74 +43,19 @@ const QUEUED_BATCHES: usize = 2;
 /// The error for a statement that nobody ran to an end.
 pub(crate) const UNANSWERED: &str = "the statement ended without an answer";
 
-/// Values of some rows, as the driver gave them.
-pub(crate) enum Rows {
-    MySql(Vec<sqlx::mysql::MySqlRow>),
-    Postgres(Vec<sqlx::postgres::PgRow>),
-    Sqlite(sqlite::Rows),
-}
-
-impl Rows {
-    fn len(&self) -> usize {
-        match self {
-            Self::MySql(rows) => rows.len(),
-            Self::Postgres(rows) => rows.len(),
-            Self::Sqlite(rows) => rows.len(),
-        }
-    }
-}
-
-/// How a statement's values become JSON.
-#[derive(Debug)]
-pub(crate) enum Decoder {
-    MySql(mysql::Decoder),
-    Postgres(postgres::Decoder),
-    Sqlite(sqlite::Decoder),
-}
-
-impl Decoder {
-    pub(crate) fn columns(&self) -> Vec<Column> {
-        match self {
-            Self::MySql(decoder) => decoder.columns(),
-            Self::Postgres(decoder) => decoder.columns(),
-            Self::Sqlite(decoder) => decoder.columns(),
-        }
-    }
-
-    /// Writes the rows as JSON objects with commas between them.
-    fn write(&self, out: &mut Vec<u8>, rows: &Rows, reader: Reader) -> Result<(), SqlError> {
-        match (self, rows) {
-            (Self::MySql(decoder), Rows::MySql(rows)) => decoder.write(out, rows, reader),
-            (Self::Postgres(decoder), Rows::Postgres(rows)) => decoder.write(out, rows, reader),
-            (Self::Sqlite(decoder), Rows::Sqlite(rows)) => {
-                decoder.write(out, rows, reader);
-                Ok(())
-            }
-            (Self::MySql(_) | Self::Postgres(_) | Self::Sqlite(_), _) => {
-                Err(lost("rows and columns of two databases were mixed up"))
-            }
-        }
-    }
-}
-
 /// One message from a producer.
 pub(crate) struct Batch {
-    pub(crate) rows: Rows,
+    pub(crate) rows: Box<dyn AnyBatch>,
     /// Nothing follows.
     pub(crate) last: bool,
-}
-
-/// A statement that has begun, with what it already gave.
-struct Opened {
-    decoder: Decoder,
-    first: Batch,
+    /// Rows that the statement has found to change, where its database says so; with the last batch.
+    pub(crate) n_changed: u64,
 }
 
 /// The database's end of a cursor.
 pub(crate) struct Producer {
-    opened: Option<oneshot::Sender<Result<Opened, SqlError>>>,
+    opened: Option<oneshot::Sender<Result<Batch, SqlError>>>,
     rows: mpsc::Sender<Result<Batch, SqlError>>,
-    decoder: Option<Decoder>,
     limits: SqlLimits,
     /// When a reader who takes nothing is given up.
     give_up_at: Instant,
@@ -120,16 +70,11 @@ impl Producer {
         &self.limits
     }
 
-    /// Says what the columns are. Goes out with the first batch, so that errors of the first rows are errors of `fetch`.
-    pub(crate) fn describe(&mut self, decoder: Decoder) {
-        self.decoder = Some(decoder);
-    }
-
-    /// Sends rows, waiting while the reader has not taken the ones before.
+    /// Sends rows, waiting while the reader has not taken the ones before. The first ones open the cursor, so errors before them are
+    /// errors of `fetch`.
     pub(crate) async fn send(&mut self, batch: Batch) -> Result<(), Abandoned> {
         if let Some(opened) = self.opened.take() {
-            let Some(decoder) = self.decoder.take() else { return Err(Abandoned) };
-            return opened.send(Ok(Opened { decoder, first: batch })).map_err(|_| Abandoned);
+            return opened.send(Ok(batch)).map_err(|_| Abandoned);
         }
         match timeout_at(self.give_up_at, self.rows.send(Ok(batch))).await {
             Ok(Ok(())) => Ok(()),
@@ -150,7 +95,7 @@ impl Producer {
         self.rows.closed().await;
     }
 
-    /// Whether rows have gone out: then nothing may be tried again.
+    /// Tells whether rows have gone out: then nothing may be tried again.
     pub(crate) fn has_begun(&self) -> bool {
         self.opened.is_none()
     }
@@ -168,15 +113,16 @@ impl Producer {
 /// connection with an unfinished statement is closed.
 pub struct Cursor {
     columns: Vec<Column>,
-    decoder: Decoder,
+    shape: Shape,
     first: Option<Batch>,
     batches: mpsc::Receiver<Result<Batch, SqlError>>,
     finished: bool,
+    n_changed: u64,
     started: Instant,
     limits: SqlLimits,
     rows_read: Arc<AtomicU64>,
     guest_bytes: u64,
-    /// Whether a script takes the rows batch by batch and keeps none.
+    /// Set if a script takes the rows batch by batch and keeps none.
     is_stream: bool,
 }
 
@@ -190,30 +136,54 @@ impl fmt::Debug for Cursor {
 }
 
 /// A producer and the future that waits until it has begun.
-pub(crate) fn open(limits: SqlLimits) -> (Producer, impl Future<Output = Result<Cursor, SqlError>> + Send) {
-    let (opened_sender, opened) = oneshot::channel();
+pub(crate) fn open(
+    limits: SqlLimits,
+    shape: Shape,
+) -> (Producer, impl Future<Output = Result<Cursor, SqlError>> + Send) {
+    let (opened_sender, opened) = oneshot::channel::<Result<Batch, SqlError>>();
     let (rows, batches) = mpsc::channel(QUEUED_BATCHES);
     let started = Instant::now();
     let give_up_at = started + limits.statement_time + limits.stream_time;
-    let producer = Producer { opened: Some(opened_sender), rows, decoder: None, limits, give_up_at };
+    let producer = Producer { opened: Some(opened_sender), rows, limits, give_up_at };
     let cursor = async move {
-        let Opened { decoder, first } = opened.await.map_err(|_| lost(UNANSWERED))??;
-        let rows_read = Arc::new(AtomicU64::new(0));
-        let columns = decoder.columns();
+        let first = opened.await.map_err(|_| lost(UNANSWERED))??;
         Ok(Cursor {
-            columns,
-            decoder,
+            columns: first.rows.columns().to_vec(),
+            shape,
             first: Some(first),
             batches,
             finished: false,
+            n_changed: 0,
             started,
             limits,
-            rows_read,
+            rows_read: Arc::new(AtomicU64::new(0)),
             guest_bytes: 0,
             is_stream: false,
         })
     };
     (producer, cursor)
+}
+
+/// The text of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageFormat {
+    /// A strict JSON array of objects.
+    Json,
+    /// CSV with a header line.
+    Csv,
+}
+
+/// All rows of a statement, written out.
+#[derive(Debug)]
+pub struct WrittenRows {
+    /// Their columns.
+    pub columns: Vec<Column>,
+    /// The text.
+    pub bytes: Bytes,
+    /// Their number.
+    pub n_rows: u64,
+    /// The values of the last one, as its database reads them back.
+    pub last: Option<Vec<SqlValue>>,
 }
 
 impl Cursor {
@@ -230,6 +200,11 @@ impl Cursor {
         &self.columns
     }
 
+    /// The types of the columns, as long as no rows were read.
+    pub(crate) fn described(&self) -> Vec<Described> {
+        self.first.as_ref().map(|first| first.rows.described()).unwrap_or_default()
+    }
+
     /// Rows handed out so far.
     #[must_use]
     pub fn rows_read(&self) -> u64 {
@@ -242,23 +217,27 @@ impl Cursor {
         Arc::clone(&self.rows_read)
     }
 
-    /// The next rows for a script: a JSON array of objects, in which the tokens `NaN`, `Infinity` and `-Infinity` may
-    /// occur; `None` after the last.
+    /// Rows that the statement has found to change, where its database says so and all of its rows were read.
+    pub(crate) fn n_changed(&self) -> u64 {
+        self.n_changed
+    }
+
+    /// The next rows for a script, as a list in this format; `None` after the last.
     ///
     /// # Errors
     ///
-    /// What the database says; `ResultTooLarge` beyond `guest_rows` or `guest_bytes`; `StatementTimeout` when
+    /// The database's error; `ResultTooLarge` beyond `guest_rows` or `guest_bytes`; `StatementTimeout` when
     /// `statement_time` has passed since `fetch`. Of a stream the limits are `streamed_rows` and `stream_time`. After an
     /// error there are no more rows.
-    pub async fn next_batch(&mut self) -> Result<Option<Bytes>, SqlError> {
-        let result = self.next_guest_batch().await;
+    pub async fn next_batch(&mut self, format: RowFormat) -> Result<Option<Bytes>, SqlError> {
+        let result = self.next_guest_batch(format).await;
         if result.is_err() {
             self.finish();
         }
         result
     }
 
-    async fn next_guest_batch(&mut self) -> Result<Option<Bytes>, SqlError> {
+    async fn next_guest_batch(&mut self, format: RowFormat) -> Result<Option<Bytes>, SqlError> {
         let SqlLimits { statement_time, guest_rows, guest_bytes, streamed_rows, stream_time, .. } = self.limits;
         let (time, rows_max, bytes_max) = if self.is_stream {
             (stream_time, streamed_rows, u64::MAX)
@@ -266,12 +245,23 @@ impl Cursor {
             (statement_time, guest_rows, guest_bytes)
         };
         let Some(rows) = self.next_rows(self.started + time, time).await? else { return Ok(None) };
-        if self.count(&rows) > rows_max {
+        if self.count(&*rows) > rows_max {
             return Err(too_large(format!("the result has more than {rows_max} rows"), "into the script"));
         }
-        let mut out = vec![b'['];
-        self.decoder.write(&mut out, &rows, Reader::Guest)?;
-        out.push(b']');
+        let out = match format {
+            RowFormat::Marshal => {
+                let mut out = MarshalRows::new(&self.columns, self.shape);
+                rows.write_marshal(0..rows.len(), &mut out)?;
+                out.take()
+            }
+            RowFormat::Json => {
+                let mut out = JsonRows::new(&self.columns, self.shape, Reader::Guest);
+                out.out().push(b'[');
+                rows.write_json(0..rows.len(), &mut out)?;
+                out.out().push(b']');
+                out.take()
+            }
+        };
         self.guest_bytes += out.len() as u64;
         if self.guest_bytes > bytes_max {
             return Err(too_large(format!("the result is larger than {bytes_max} bytes"), "into the script"));
@@ -286,13 +276,15 @@ impl Cursor {
     /// passed, or what the database says.
     pub fn into_json(self) -> impl Stream<Item = Result<Bytes, SqlError>> + Send + 'static {
         let deadline = Instant::now() + self.limits.stream_time;
-        futures::stream::unfold((self, Streaming::Begin), move |(mut cursor, streaming)| async move {
-            match cursor.next_chunk(streaming, deadline).await {
-                Ok(Some((chunk, streaming))) => Some((Ok(chunk), (cursor, streaming))),
+        let writer = JsonRows::new(&self.columns, self.shape, Reader::Caller);
+        let begin = (self, writer, Streaming::Begin);
+        futures::stream::unfold(begin, move |(mut cursor, mut writer, streaming)| async move {
+            match cursor.next_chunk(&mut writer, streaming, deadline).await {
+                Ok(Some((chunk, streaming))) => Some((Ok(chunk), (cursor, writer, streaming))),
                 Ok(None) => None,
                 Err(error) => {
                     cursor.finish();
-                    Some((Err(error), (cursor, Streaming::End)))
+                    Some((Err(error), (cursor, writer, Streaming::End)))
                 }
             }
         })
@@ -300,33 +292,107 @@ impl Cursor {
 
     async fn next_chunk(
         &mut self,
+        writer: &mut JsonRows,
         streaming: Streaming,
         deadline: Instant,
     ) -> Result<Option<(Bytes, Streaming)>, SqlError> {
         let SqlLimits { streamed_rows, stream_time, .. } = self.limits;
-        let separator = match streaming {
-            Streaming::Begin => b'[',
-            Streaming::Middle => b',',
+        match streaming {
+            Streaming::Begin => writer.out().push(b'['),
+            Streaming::Middle => {}
             Streaming::End => return Ok(None),
-        };
+        }
         let Some(rows) = self.next_rows(deadline, stream_time).await? else {
-            let end: &'static [u8] = if streaming == Streaming::Begin { b"[]" } else { b"]" };
-            return Ok(Some((Bytes::from_static(end), Streaming::End)));
+            writer.out().push(b']');
+            return Ok(Some((writer.take().into(), Streaming::End)));
         };
-        if self.count(&rows) > streamed_rows {
+        if self.count(&*rows) > streamed_rows {
             return Err(too_large(format!("the result has more than {streamed_rows} rows"), "to a caller"));
         }
-        let mut out = vec![separator];
-        self.decoder.write(&mut out, &rows, Reader::Caller)?;
-        if self.finished {
-            out.push(b']');
-            return Ok(Some((out.into(), Streaming::End)));
+        rows.write_json(0..rows.len(), writer)?;
+        let streaming = if self.finished {
+            writer.out().push(b']');
+            Streaming::End
+        } else {
+            Streaming::Middle
+        };
+        Ok(Some((writer.take().into(), streaming)))
+    }
+
+    /// All rows, as one page for a caller.
+    ///
+    /// # Errors
+    ///
+    /// As [`into_json`](Self::into_json); `ResultTooLarge` for a page of more than `bytes_max` bytes.
+    pub async fn into_page(mut self, format: PageFormat, bytes_max: usize) -> Result<WrittenRows, SqlError> {
+        let deadline = Instant::now() + self.limits.stream_time;
+        let mut page = PageWriter::new(format, &self.columns);
+        let mut last = ValueRows::default();
+        while let Some(rows) = self.next_rows(deadline, self.limits.stream_time).await? {
+            self.count(&*rows);
+            page.write(&*rows)?;
+            if page.len() > bytes_max {
+                return Err(too_large(format!("the page has more than {bytes_max} bytes"), "to a caller"));
+            }
+            last.0.clear();
+            rows.write_values(rows.len() - 1..rows.len(), &mut last)?;
         }
-        Ok(Some((out.into(), Streaming::Middle)))
+        let n_rows = self.rows_read();
+        Ok(WrittenRows { columns: self.columns, bytes: page.into_bytes().into(), n_rows, last: last.0.pop() })
+    }
+
+    /// All rows of a statement of ours for a script, as one list.
+    ///
+    /// # Errors
+    ///
+    /// As [`next_batch`](Self::next_batch).
+    pub(crate) async fn whole(&mut self, format: RowFormat) -> Result<Vec<u8>, SqlError> {
+        let guest_bytes = self.limits.guest_bytes;
+        let out = match format {
+            RowFormat::Marshal => {
+                let mut out = MarshalRows::new(&self.columns, self.shape);
+                while let Some(rows) = self.next_of_all().await? {
+                    rows.write_marshal(0..rows.len(), &mut out)?;
+                }
+                out.take()
+            }
+            RowFormat::Json => {
+                let mut out = JsonRows::new(&self.columns, self.shape, Reader::Guest);
+                out.out().push(b'[');
+                while let Some(rows) = self.next_of_all().await? {
+                    rows.write_json(0..rows.len(), &mut out)?;
+                }
+                out.out().push(b']');
+                out.take()
+            }
+        };
+        if out.len() as u64 > guest_bytes {
+            return Err(too_large(format!("the result is larger than {guest_bytes} bytes"), "into the script"));
+        }
+        Ok(out)
+    }
+
+    /// The values of all rows, as the database reads them back.
+    pub(crate) async fn values(&mut self) -> Result<Vec<Vec<SqlValue>>, SqlError> {
+        let mut values = ValueRows::default();
+        while let Some(rows) = self.next_of_all().await? {
+            rows.write_values(0..rows.len(), &mut values)?;
+        }
+        Ok(values.0)
+    }
+
+    /// The next rows of a statement of ours, all of which are read at once.
+    async fn next_of_all(&mut self) -> Result<Option<Box<dyn AnyBatch>>, SqlError> {
+        let SqlLimits { statement_time, guest_rows, .. } = self.limits;
+        let Some(rows) = self.next_rows(self.started + statement_time, statement_time).await? else { return Ok(None) };
+        if self.count(&*rows) > guest_rows {
+            return Err(too_large(format!("the result has more than {guest_rows} rows"), "into the script"));
+        }
+        Ok(Some(rows))
     }
 
     /// The next rows, at least one.
-    async fn next_rows(&mut self, deadline: Instant, time: Duration) -> Result<Option<Rows>, SqlError> {
+    async fn next_rows(&mut self, deadline: Instant, time: Duration) -> Result<Option<Box<dyn AnyBatch>>, SqlError> {
         loop {
             if self.finished {
                 return Ok(None);
@@ -342,13 +408,14 @@ impl Cursor {
                 },
             };
             self.finished = batch.last;
+            self.n_changed = batch.n_changed;
             if batch.rows.len() > 0 {
                 return Ok(Some(batch.rows));
             }
         }
     }
 
-    fn count(&self, rows: &Rows) -> u64 {
+    fn count(&self, rows: &dyn AnyBatch) -> u64 {
         let n_rows = rows.len() as u64;
         self.rows_read.fetch_add(n_rows, Ordering::Relaxed) + n_rows
     }
@@ -361,12 +428,55 @@ impl Cursor {
     }
 }
 
-/// How far the JSON array of a stream is.
+/// The part of a stream's JSON array that comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Streaming {
     Begin,
     Middle,
     End,
+}
+
+/// A page that is being written.
+enum PageWriter {
+    Json(JsonRows),
+    Csv(Box<CsvRows>),
+}
+
+impl PageWriter {
+    fn new(format: PageFormat, columns: &[Column]) -> Self {
+        match format {
+            PageFormat::Json => {
+                let mut rows = JsonRows::new(columns, Shape::Object, Reader::Caller);
+                rows.out().push(b'[');
+                Self::Json(rows)
+            }
+            PageFormat::Csv => Self::Csv(Box::new(CsvRows::new(columns))),
+        }
+    }
+
+    fn write(&mut self, batch: &dyn AnyBatch) -> Result<(), SqlError> {
+        match self {
+            Self::Json(rows) => batch.write_json(0..batch.len(), rows),
+            Self::Csv(rows) => batch.write_csv(0..batch.len(), rows),
+        }
+    }
+
+    fn len(&mut self) -> usize {
+        match self {
+            Self::Json(rows) => rows.out().len(),
+            Self::Csv(rows) => rows.len(),
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        match self {
+            Self::Json(mut rows) => {
+                rows.out().push(b']');
+                rows.take()
+            }
+            Self::Csv(rows) => rows.into_bytes(),
+        }
+    }
 }
 
 fn too_large(what: String, r#where: &str) -> SqlError {

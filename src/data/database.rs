@@ -9,26 +9,27 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
     data::{
-        AnyPool,
-        catalog::TableCache,
         cursor::{self, Cursor},
-        mysql, postgres,
-        scope::Scope,
-        select::{self, Asked, Dialect, Form, Statement, first_word},
-        sqlite,
+        dialect::{Dialect, check_database},
+        read::{
+            catalog::{Catalog, TableCache},
+            scope::Scope,
+        },
+        run::AnyDriver,
+        statement::Statement,
         transaction::{self, Author, Transaction},
     },
     domain::{
         limits::SqlLimits,
         names::ConnectionName,
-        sql::{Select, SqlError, SqlErrorCode},
+        sql::{RowFormat, SqlError, SqlErrorCode},
     },
 };
 
 /// A tenant's database, and how statements run on it. Cheap to make; it holds no connection.
 #[derive(Debug)]
 pub struct Database {
-    pool: AnyPool,
+    pool: Arc<dyn AnyDriver>,
     tables: Arc<TableCache>,
     runtime: Handle,
     name: ConnectionName,
@@ -40,7 +41,7 @@ pub struct Database {
 impl Database {
     /// For statements that may reach everything; see [`scoped`](Self::scoped).
     pub(super) fn new(
-        pool: AnyPool,
+        pool: Arc<dyn AnyDriver>,
         tables: Arc<TableCache>,
         runtime: Handle,
         name: ConnectionName,
@@ -63,51 +64,13 @@ impl Database {
     /// The same database, for statements outside of a transaction.
     pub(super) fn again(&self) -> Self {
         let Self { pool, tables, runtime, name, limits, transaction: _, scope } = self;
-        Self::new(pool.clone(), Arc::clone(tables), runtime.clone(), name.clone(), *limits).within(scope.clone())
+        Self::new(Arc::clone(pool), Arc::clone(tables), runtime.clone(), name.clone(), *limits).within(scope.clone())
     }
 
-    /// Starts a statement and waits for its first rows, its end or its error.
-    ///
-    /// Dropping the returned future stops the statement.
-    ///
-    /// # Errors
-    ///
-    /// Arguments of the wrong form, what the database says, `StatementTimeout` after `limits.statement_time` without a
-    /// row, `Unavailable` when no connection can be had; `NotAllowed` for what a restricted caller may not reach.
-    pub async fn fetch(&self, select: Select) -> Result<Cursor, SqlError> {
-        self.check_name(&select.database)?;
-        let is_stream = select.stream;
-        let statement = self.statement(select)?;
-        let changes_tables = match statement.form {
-            Form::Query { .. } => changes_tables(&statement.template.render(|_| String::new())),
-            Form::Table { .. } | Form::Change { .. } => false,
-        };
-        let cursor = self.run(statement).await;
-        if changes_tables {
-            self.tables.forget_all();
-        }
-        cursor.map(|cursor| if is_stream { cursor.into_stream() } else { cursor })
-    }
-
-    /// What a script's `fetch` runs.
-    fn statement(&self, select: Select) -> Result<Statement, SqlError> {
-        match select::asked(&select)? {
-            Asked::Table(name) => Statement::of_table(self.dialect(), &self.grant(name)?, select),
-            Asked::Query => {
-                self.check_open("a statement of your own (`query`, `execute`)")?;
-                Statement::of_author(self.dialect(), select)
-            }
-        }
-    }
-
-    /// What kind of database it is.
+    /// The kind of database.
     #[must_use]
     pub fn dialect_name(&self) -> &'static str {
-        match self.dialect() {
-            Dialect::MySql => "mysql",
-            Dialect::Postgres => "postgres",
-            Dialect::Sqlite => "sqlite",
-        }
+        self.dialect().name()
     }
 
     /// Begins a transaction, which has a connection of its own until it ends.
@@ -123,15 +86,7 @@ impl Database {
     pub(super) async fn begin_for(&self, author: Author) -> Result<Transaction, SqlError> {
         let (transaction, orders) = transaction::open();
         let (begun, result) = oneshot::channel();
-        match &self.pool {
-            AnyPool::MySql(pool) => {
-                _ = self.runtime.spawn(mysql::hold(Arc::clone(pool), self.limits, author, orders, begun));
-            }
-            AnyPool::Postgres(pool) => {
-                _ = self.runtime.spawn(postgres::hold(Arc::clone(pool), self.limits, orders, begun));
-            }
-            AnyPool::Sqlite(pool) => _ = self.runtime.spawn(sqlite::hold(Arc::clone(pool), orders, begun)),
-        }
+        _ = self.runtime.spawn(Arc::clone(&self.pool).hold(self.limits, author, orders, begun));
         let gone = |_| SqlError::new(SqlErrorCode::Unavailable, "the transaction could not begin");
         result.await.map_err(gone)??;
         Ok(transaction)
@@ -139,59 +94,61 @@ impl Database {
 
     /// Runs a statement.
     pub(super) async fn run(&self, statement: Statement) -> Result<Cursor, SqlError> {
-        let statement = Statement { told: self.scope.told(), ..statement };
+        let statement = Statement { detail: self.scope.detail(), ..statement };
         if let Some(transaction) = &self.transaction {
             return transaction.run(statement, self.limits).await;
         }
-        let (producer, cursor) = cursor::open(self.limits);
-        match &self.pool {
-            AnyPool::MySql(pool) => _ = self.runtime.spawn(mysql::run(Arc::clone(pool), statement, producer)),
-            AnyPool::Postgres(pool) => _ = self.runtime.spawn(postgres::run(Arc::clone(pool), statement, producer)),
-            AnyPool::Sqlite(pool) => _ = self.runtime.spawn(sqlite::run(Arc::clone(pool), statement, producer)),
-        }
+        let (producer, cursor) = cursor::open(self.limits, statement.shape);
+        _ = self.runtime.spawn(Arc::clone(&self.pool).run(statement, producer));
         cursor.await
     }
 
-    /// Runs a statement of ours and gives its rows as one JSON array for a script, and their number.
-    ///
-    /// On PostgreSQL it runs in the task that waits for it: such statements are short, and handing them to another thread
-    /// and their row back takes a good part of their time.
-    pub(super) async fn json(&self, statement: Statement) -> Result<(Vec<u8>, u64), SqlError> {
-        match (&self.pool, &self.transaction) {
-            (AnyPool::Postgres(pool), None) => {
-                let statement = Statement { told: self.scope.told(), ..statement };
-                let (producer, cursor) = cursor::open(self.limits);
-                let running = postgres::run(Arc::clone(pool), statement, producer);
-                let reading = async { whole(cursor.await?).await };
-                let ((), rows) = futures::join!(running, reading);
-                rows
-            }
-            _ => whole(self.run(statement).await?).await,
+    /// Runs a statement of ours, and reads its rows with `read`.
+    pub(super) async fn read_with<R>(
+        &self,
+        statement: Statement,
+        read: impl AsyncFnOnce(&mut Cursor) -> Result<R, SqlError>,
+    ) -> Result<R, SqlError> {
+        if self.transaction.is_some() || !self.pool.runs_in_place() {
+            return read(&mut self.run(statement).await?).await;
         }
+        let statement = Statement { detail: self.scope.detail(), ..statement };
+        let (producer, cursor) = cursor::open(self.limits, statement.shape);
+        let running = Arc::clone(&self.pool).run(statement, producer);
+        let reading = async { read(&mut cursor.await?).await };
+        let ((), result) = futures::join!(running, reading);
+        result
+    }
+
+    /// Runs a statement of ours that changes rows, and gives those that it gives as a list in this format, with their number.
+    pub(super) async fn written(&self, statement: Statement, format: RowFormat) -> Result<Written, SqlError> {
+        self.read_with(statement, async |cursor| {
+            let rows = cursor.whole(format).await?;
+            Ok(Written { rows, n_rows: cursor.rows_read(), n_changed: cursor.n_changed() })
+        })
+        .await
+    }
+
+    /// Runs a statement of ours whose rows do not matter.
+    pub(super) async fn perform(&self, statement: Statement) -> Result<(), SqlError> {
+        self.written(statement, RowFormat::Json).await.map(|_| ())
     }
 
     /// Runs a statement of ours and reads its rows.
     pub(super) async fn rows<R: DeserializeOwned>(&self, statement: Statement) -> Result<Vec<R>, SqlError> {
-        let mut cursor = self.run(statement).await?;
-        let mut rows = Vec::new();
-        while let Some(batch) = cursor.next_batch().await? {
-            let unreadable = |_| SqlError::new(SqlErrorCode::StatementFailed, "the database's rows could not be read");
-            rows.append(&mut serde_json::from_slice(&batch).map_err(unreadable)?);
-        }
-        Ok(rows)
+        let unreadable = |_| SqlError::new(SqlErrorCode::StatementFailed, "the database's rows could not be read");
+        let json = self.read_with(statement, async |cursor| cursor.whole(RowFormat::Json).await).await?;
+        serde_json::from_slice(&json).map_err(unreadable)
     }
 
     /// Creates a schema where that is not a statement.
-    pub(super) fn sqlite(&self) -> Option<Arc<sqlite::SqlitePool>> {
-        match &self.pool {
-            AnyPool::Sqlite(pool) => Some(Arc::clone(pool)),
-            AnyPool::MySql(_) | AnyPool::Postgres(_) => None,
-        }
+    pub(super) async fn create_schema_file(&self, schema: &str) -> Option<Result<(), SqlError>> {
+        Some(Arc::clone(&self.pool).create_schema(schema.to_owned())?.await)
     }
 
     /// Checks the database name that a script gave.
     pub(super) fn check_name(&self, given: &str) -> Result<(), SqlError> {
-        select::check_database(given, &self.name, self.pool.database())
+        check_database(given, &self.name, self.pool.database())
     }
 
     pub(super) fn connection(&self) -> &ConnectionName {
@@ -215,8 +172,18 @@ impl Database {
         self.pool.dialect()
     }
 
+    /// The queries to the database's catalogue.
+    pub(super) fn catalog(&self) -> &'static Catalog {
+        self.pool.catalog()
+    }
+
     pub(super) fn tables(&self) -> &TableCache {
         &self.tables
+    }
+
+    /// Tells whether a change gives back the rows that it changes, as far as is known.
+    pub(super) fn gives_rows_back(&self) -> bool {
+        self.pool.gives_rows_back()
     }
 
     pub(super) fn is_inside(&self) -> bool {
@@ -224,24 +191,12 @@ impl Database {
     }
 }
 
-/// All rows as one JSON array for a script, and their number.
-async fn whole(mut cursor: Cursor) -> Result<(Vec<u8>, u64), SqlError> {
-    let mut json = Vec::new();
-    while let Some(batch) = cursor.next_batch().await? {
-        if json.pop().is_some() {
-            json.push(b','); // in place of the bracket that ended the batch before
-            json.extend_from_slice(&batch[1..]);
-        } else {
-            json.extend_from_slice(&batch);
-        }
-    }
-    if json.is_empty() {
-        json.extend_from_slice(b"[]");
-    }
-    Ok((json, cursor.rows_read()))
-}
-
-/// Whether an author's statement may change what is known of tables.
-fn changes_tables(sql: &str) -> bool {
-    ["alter", "create", "drop", "do", "call", "rename"].contains(&first_word(sql).as_str())
+/// The outcome of a change.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The rows that the statement gives, as a list.
+    pub(super) rows: Vec<u8>,
+    pub(super) n_rows: u64,
+    /// Rows that the statement has found to change, where its database says so.
+    pub(super) n_changed: u64,
 }

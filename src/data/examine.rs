@@ -10,7 +10,7 @@ use crate::data::{
 };
 
 /// Longest that an operator waits for a database that does not answer.
-pub(crate) const EXAMINING_TIME: Duration = Duration::from_secs(5);
+const EXAMINING_TIME: Duration = Duration::from_secs(5);
 
 /// Shorter passwords are too likely to be part of innocent words.
 const REDACTED_BYTES_MIN: usize = 3;
@@ -18,7 +18,7 @@ const REDACTED_BYTES_MIN: usize = 3;
 /// What came of looking at a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Examination {
-    /// Whether the database answers.
+    /// Set if the database answers.
     pub is_reachable: bool,
     /// What is wrong or risky, in sentences. They may repeat what the database says, but never the password.
     pub remarks: Vec<String>,
@@ -27,8 +27,8 @@ pub struct Examination {
 /// Looks at a connection's URL, and tries to connect for at most some seconds.
 pub async fn examine(url: &ConnectionUrl, sqlite_base: &Path) -> Examination {
     match &url.0 {
-        Driver::MySql(url) => examine_server(url, mysql::examine(url)).await,
-        Driver::Postgres(url) => examine_server(url, postgres::examine(url)).await,
+        Driver::MySql(url) => examine_server(url, mysql::examine(url, EXAMINING_TIME)).await,
+        Driver::Postgres(url) => examine_server(url, postgres::examine(url, EXAMINING_TIME)).await,
         Driver::Sqlite(folder) => {
             let folder = sqlite_base.join(folder);
             let looking = tokio::task::spawn_blocking(move || examine_folder(&folder));

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     data::{
         cursor::{self, Cursor, Producer, UNANSWERED},
-        select::Statement,
+        statement::Statement,
     },
     domain::{
         limits::SqlLimits,
@@ -37,7 +37,7 @@ pub(crate) enum Author {
 pub(crate) enum Order {
     Run { statement: Box<Statement>, producer: Producer },
     Commit(oneshot::Sender<Result<(), SqlError>>),
-    Rollback(oneshot::Sender<()>),
+    Rollback(oneshot::Sender<Result<(), SqlError>>),
 }
 
 /// A transaction that has begun. Dropping its last clone rolls it back.
@@ -71,7 +71,7 @@ pub(crate) fn open() -> (Transaction, Orders) {
 
 impl Transaction {
     pub(crate) async fn run(&self, statement: Statement, limits: SqlLimits) -> Result<Cursor, SqlError> {
-        let (producer, cursor) = cursor::open(limits);
+        let (producer, cursor) = cursor::open(limits, statement.shape);
         let order = Order::Run { statement: Box::new(statement), producer };
         self.orders.send(order).await.map_err(|_| self.over())?;
         match cursor.await {

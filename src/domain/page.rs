@@ -1,13 +1,14 @@
 //! A page of rows, as a caller asks for it.
 
-use serde_json::{Map, Value};
-
-use crate::domain::sql::TableName;
+use crate::domain::{
+    sql::TableName,
+    value::{Record, SqlValue},
+};
 
 /// One page of a table, or of the rows that a query gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PageQuery {
-    /// Where the rows are.
+    /// The place of the rows.
     pub source: PageSource,
     /// The columns to give; all if absent.
     pub columns: Option<Vec<String>>,
@@ -16,7 +17,7 @@ pub struct PageQuery {
     /// How they are ordered. For pages to follow each other, these columns together tell all rows apart.
     pub order: Vec<OrderBy>,
     /// Values of the columns of `order` in the last row of the page before.
-    pub after: Option<Vec<Value>>,
+    pub after: Option<Vec<SqlValue>>,
     /// At most this many rows.
     pub limit: u32,
     /// Whether the rows on all pages are to be counted.
@@ -35,7 +36,7 @@ pub enum PageSource {
         /// In the database's own dialect.
         sql: String,
         /// Values of its `:name` placeholders.
-        values: Map<String, Value>,
+        values: Record,
     },
 }
 

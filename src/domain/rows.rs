@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Arc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::domain::names::ConnectionName;
+use crate::domain::{names::ConnectionName, value::SqlValue};
 
 /// Most row filters of one caller: each is looked at in each statement.
 pub const FILTERS_MAX: usize = 64;
@@ -104,12 +104,12 @@ impl Scalar {
         }
     }
 
-    /// As JSON.
+    /// As a value of a column.
     #[must_use]
-    pub fn json(&self) -> Value {
+    pub fn value(&self) -> SqlValue {
         match self {
-            Self::Integer(number) => Value::from(*number),
-            Self::Text(text) => Value::from(text.as_str()),
+            Self::Integer(number) => SqlValue::Int(*number),
+            Self::Text(text) => SqlValue::from(text.as_str()),
         }
     }
 

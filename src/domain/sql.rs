@@ -1,6 +1,10 @@
 //! What a script may ask of a database, and what it may be told.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
+
+use crate::domain::value::{Record, SqlValue};
 
 /// One `fetch`: a table read or a statement, never both.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,8 +19,8 @@ pub struct Select {
     pub query: Option<String>,
     /// Values for the statement's placeholders.
     pub params: Params,
-    /// Column to value: equality, an array means any of, null means IS NULL. Table form only.
-    pub filter: Map<String, Value>,
+    /// Column to value: equality, a list means any of, NULL means IS NULL. Table form only.
+    pub filter: Record,
     /// Column names, a leading `-` for descending. Table form only.
     pub order_by: Vec<String>,
     /// At most this many rows.
@@ -38,9 +42,9 @@ pub enum Params {
     #[default]
     None,
     /// For `%s`, `?` and `$1`.
-    Positional(Vec<Value>),
+    Positional(Vec<SqlValue>),
     /// For `:name`.
-    Named(Map<String, Value>),
+    Named(Record),
 }
 
 /// A table of a connection.
@@ -63,32 +67,41 @@ pub struct Change {
     pub action: Action,
 }
 
-/// What a [`Change`] does. `key` is the value of the primary key: of its only column, or an object of all its columns.
+/// The primary key of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RowKey {
+    /// The value of its only column.
+    Value(SqlValue),
+    /// The values of all its columns.
+    Columns(Record),
+}
+
+/// The action of a [`Change`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Adds rows, in one statement.
     Insert {
         /// Column to value.
-        rows: Vec<Map<String, Value>>,
+        rows: Vec<Record>,
     },
     /// Changes the named columns of one row.
     Update {
         /// Which row.
-        key: Value,
+        key: RowKey,
         /// Column to value.
-        values: Map<String, Value>,
+        values: Record,
     },
     /// As `Update`, or adds the row if there is none.
     Upsert {
         /// Which row.
-        key: Value,
+        key: RowKey,
         /// Column to value.
-        values: Map<String, Value>,
+        values: Record,
     },
     /// Removes one row.
     Delete {
         /// Which row.
-        key: Value,
+        key: RowKey,
     },
 }
 
@@ -97,8 +110,8 @@ pub enum Action {
 pub struct TableWrite {
     /// Which table; its schema, itself and its columns are created where they are missing.
     pub table: TableName,
-    /// Column to value; objects and arrays are kept as JSON.
-    pub records: Vec<Map<String, Value>>,
+    /// Column to value; objects and lists are kept as JSON.
+    pub records: Vec<Record>,
     /// Types of columns, as a JSON schema or as column to type; what it does not name is inferred.
     pub types: Map<String, Value>,
     /// Columns of the primary key; empty: those that the table has.
@@ -116,27 +129,36 @@ pub struct NewTable {
     pub key: Vec<String>,
 }
 
-/// A column of a table, as the database's catalogue has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq)]
 pub struct TableColumn {
     /// Its name.
     pub name: String,
     /// Its type, in the database's words.
-    pub data_type: String,
+    pub data_type: Arc<str>,
+    /// JSON schema of its values, as callers get them.
+    pub schema: Value,
     /// Whether it may be NULL.
     pub nullable: bool,
     /// Whether the database alone writes it.
     pub generated: bool,
-    /// SQL of its default, where the dialect has no `DEFAULT` to name it.
-    pub default_sql: Option<String>,
     /// Its place in the primary key from 1; 0 when it is no part of it.
     pub key_position: i64,
 }
 
-/// How a column's JSON values are to be read.
+/// The form in which rows are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RowFormat {
+    /// A list of dicts, as Python's module `marshal` reads it.
+    Marshal,
+    /// A JSON array of objects, with the tokens `NaN`, `Infinity` and `-Infinity` where they occur.
+    Json,
+}
+
+/// The reading of a column's values, beyond what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnKind {
-    /// As JSON gives them.
+    /// As they are.
     Plain,
     /// A string with an exact decimal; only with [`Select::decimals`].
     Decimal,
@@ -186,6 +208,8 @@ pub enum SqlErrorCode {
     Conflict,
     /// The transaction has ended.
     TransactionOver,
+    /// A value is passed that no database could take: of a type that is not supported, not Unicode, NaN inside of JSON.
+    UnsupportedValue,
     /// The statement does what scripts may not.
     NotAllowed,
     /// The connection reads only.

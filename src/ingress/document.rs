@@ -4,23 +4,29 @@
 
 mod openapi;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::response::Response;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts};
 
 use self::openapi::Described;
 use crate::{
     auth::AuthError,
     domain::{
-        endpoint::TableSource,
         exchange::AuthMode,
         names::InvocationId,
         route::{MethodSet, RequestPath},
     },
     ingress::{Failure, Ingress, count, etag, identify::Identified},
-    invoke::{Backend, EndpointTarget, TenantRoutes, tables::TableCall},
+    invoke::{
+        Backend, EndpointTarget, TenantRoutes,
+        tables::{SourceColumns, TableCall},
+    },
     problem::Problem,
 };
 
@@ -32,6 +38,9 @@ const BYTES_MAX: u64 = 16 << 20;
 
 /// A document is made anew after this time, in case a change went unnoticed.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+
+/// Endpoints whose databases are asked at once.
+const DESCRIBED_AT_ONCE: usize = 8;
 
 /// What an endpoint for any method is described as.
 const ANY_METHOD: [Method; 5] = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
@@ -70,10 +79,12 @@ impl Ingress {
         let document = match self.documents.0.get(&key) {
             Some(document) => document,
             None => {
-                let mut described = described;
-                for Described { endpoint, placeholders, .. } in &mut described {
-                    *placeholders = self.placeholders(&routes, endpoint).await;
-                }
+                let deadline = Instant::now() + self.settings.describing_time;
+                let describing = described.into_iter().map(async |described| {
+                    let columns = self.columns(&routes, &described.endpoint, deadline).await;
+                    Described { columns, ..described }
+                });
+                let described = futures::stream::iter(describing).buffered(DESCRIBED_AT_ONCE).collect().await;
                 let tenant = routes.tenant.clone();
                 let text = tokio::task::spawn_blocking(move || openapi::document(&tenant, described)).await?;
                 let text = Bytes::from(text.to_string());
@@ -87,10 +98,14 @@ impl Ingress {
         Ok(response)
     }
 
-    /// What an endpoint's query asks of its callers, as its connection's dialect says: it is not connected to. None are known while the
-    /// connection is not there, and then the endpoint answers nobody.
-    async fn placeholders(&self, routes: &Arc<TenantRoutes>, endpoint: &EndpointTarget) -> Vec<String> {
-        let Backend::Table(source @ TableSource { query: Some(_), .. }) = &endpoint.backend else { return Vec::new() };
+    /// The columns and placeholders of a table or query, as far as its database says in time.
+    async fn columns(
+        &self,
+        routes: &Arc<TenantRoutes>,
+        endpoint: &EndpointTarget,
+        deadline: Instant,
+    ) -> Option<SourceColumns> {
+        let Backend::Table(source) = &endpoint.backend else { return None };
         let call = TableCall {
             routes: Arc::clone(routes),
             endpoint: endpoint.id,
@@ -101,8 +116,7 @@ impl Ingress {
             method: Method::GET.to_string(),
             path: endpoint.route.clone(),
         };
-        let known = self.invoker.source_columns(&call).await;
-        known.map_or_else(|_| Vec::new(), |known| known.parameters)
+        Some(self.invoker.source_columns(&call, deadline).await)
     }
 
     /// The endpoints that the reader is told of, and their methods.
@@ -118,7 +132,7 @@ impl Ingress {
                 }
             }
             if !methods.is_empty() {
-                described.push(Described { endpoint: Arc::clone(endpoint), methods, placeholders: Vec::new() });
+                described.push(Described { endpoint: Arc::clone(endpoint), methods, columns: None });
             }
         }
         let Reader { identified, refused: _, refusal } = reader;
@@ -180,7 +194,7 @@ fn methods_of(methods: MethodSet) -> Vec<Method> {
 fn key(routes: &TenantRoutes, described: &[Described]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&routes.tenant_id.0.to_le_bytes()).update(&routes.generation.to_le_bytes());
-    for Described { endpoint, methods, placeholders: _ } in described {
+    for Described { endpoint, methods, columns: _ } in described {
         hasher.update(&endpoint.id.0.to_le_bytes()).update(&endpoint.revision.to_le_bytes());
         for method in methods {
             hasher.update(method.as_str().as_bytes()).update(b" ");

@@ -45,7 +45,7 @@ const TENANT_PAGES_MAX: usize = 16;
 /// Pages that are on their way to callers, of all tenants, in KiB.
 pub(super) const PAGES_KIB_MAX: usize = 256 << 10;
 
-/// Those of one tenant: a quarter of what all may have.
+/// The share of one tenant: a quarter of what all may have.
 const TENANT_PAGES_KIB_MAX: usize = PAGES_KIB_MAX / 4;
 
 /// A token bucket that holds one second's worth.
@@ -131,7 +131,7 @@ pub(super) struct Meter {
     /// Kept while routes are read anew, which does not fill the bucket.
     rate: Mutex<Option<Arc<Rate>>>,
     /// Held while a page of a table is read, before one that is shared by all tenants.
-    pub(super) pages: Semaphore,
+    pub(super) pages: Arc<Semaphore>,
     /// Held while pages are on their way to their callers, a permit for each KiB.
     pub(super) page_bytes: Arc<Semaphore>,
     /// What is kept for the tenant, as it was when it was last looked at.
@@ -291,7 +291,7 @@ impl Meters {
                 fuel_per_day: AtomicU64::new(u64::MAX),
                 storage_bytes: AtomicU64::new(u64::MAX),
                 rate: Mutex::default(),
-                pages: Semaphore::new(TENANT_PAGES_MAX),
+                pages: Arc::new(Semaphore::new(TENANT_PAGES_MAX)),
                 page_bytes: Arc::new(Semaphore::new(TENANT_PAGES_KIB_MAX)),
                 kept: tokio::sync::Mutex::default(),
             })

@@ -4,16 +4,14 @@
 //! `ingress`).
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
-use futures::TryStreamExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    data::Database,
+    data::{Database, PageFormat, SourceColumn, WrittenRows},
     db::{invocations::InvocationRecord, now_ms},
     domain::{
         endpoint::TableSource,
@@ -22,7 +20,8 @@ use crate::{
         page::PageQuery,
         quota::Usage,
         rows::RowScope,
-        sql::{Column, SqlError, SqlErrorCode},
+        shown,
+        sql::{SqlError, SqlErrorCode},
     },
     invoke::{Invoker, TenantRoutes},
 };
@@ -33,7 +32,7 @@ const PAGE_BYTES_MAX: usize = 16 << 20;
 /// Pages that are read at once, of all tenants; further ones wait.
 pub(super) const PAGES_MAX: usize = 64;
 
-/// How long a page waits for its turn.
+/// The longest that a page waits for its turn.
 const TURN_TIME: Duration = Duration::from_secs(5);
 
 /// Time for one page.
@@ -60,11 +59,11 @@ pub struct TableCall {
     pub path: String,
 }
 
-/// What is known of a source before a page of it is asked for.
+/// The columns of a source, known before a page of it is asked for.
 #[derive(Debug)]
 pub struct SourceColumns {
-    /// Columns that callers may see, filter and order by; of a query without a list, they are not known.
-    pub visible: Option<Vec<String>>,
+    /// Columns that callers may see, filter and order by.
+    pub visible: Vec<SourceColumn>,
     /// Columns that tell rows apart, if any are known. They may not be visible.
     pub key: Vec<String>,
     /// Names of the query's placeholders.
@@ -74,16 +73,12 @@ pub struct SourceColumns {
 /// A page.
 #[derive(Debug)]
 pub struct Page {
-    /// Its columns.
-    pub columns: Vec<Column>,
-    /// A JSON array of objects.
-    pub rows: Bytes,
-    /// How many there are.
-    pub n_rows: u64,
-    /// How many there are on all pages, if that was asked.
+    /// Its columns, its text, and where it ends.
+    pub rows: WrittenRows,
+    /// Their number on all pages, if that was asked.
     pub total: Option<u64>,
     /// To be held until the rows have left.
-    pub room: Option<PageRoom>,
+    pub room: PageRoom,
 }
 
 /// Room for a page on its way to a caller.
@@ -165,34 +160,136 @@ impl TableError {
 }
 
 impl Invoker {
-    /// What callers may ask of a table or a query.
-    ///
-    /// # Errors
-    /// If it cannot be found out.
-    pub async fn source_columns(&self, call: &TableCall) -> Result<SourceColumns, TableError> {
-        let failed = |error| TableError::of(error, false, call.rows.is_some());
-        let database = self.database(call).await.map_err(failed)?;
-        source_columns(&database, &call.source).await.map_err(failed)
+    /// The questions that callers may ask of a table or a query, as it is now, as far as it can be found out by `deadline`. Of a query whose database
+    /// does not answer, that is its placeholders.
+    pub async fn source_columns(&self, call: &TableCall, deadline: Instant) -> SourceColumns {
+        let mut known = SourceColumns { visible: Vec::new(), key: Vec::new(), parameters: Vec::new() };
+        let Ok(database) = self.table_database(call).await else { return known };
+        known.parameters = call.source.query.as_ref().map(|sql| database.parameters(sql)).unwrap_or_default();
+        forget_source(&database, &call.source);
+        match tokio::time::timeout_at(deadline.into(), source_columns(&database, &call.source)).await {
+            Ok(Ok(columns)) => columns,
+            Ok(Err(_)) | Err(_) => known,
+        }
     }
 
-    /// Reads a page, and records that, or why there is none. `read` turns the request into what is asked of the source, and whatever else it says.
+    /// Gets ready to read a page: waits for its turn, and finds out what may be asked.
+    ///
+    /// # Errors
+    /// If that fails, which is recorded; see [`TableError`].
+    pub async fn open_table(&self, call: TableCall) -> Result<OpenTable, TableError> {
+        let deadline = Instant::now() + PAGE_TIME.min(call.limits.deadline);
+        let record = Recorded { invoker: self.clone(), started: Instant::now(), started_at_ms: now_ms() };
+        let opening = tokio::time::timeout_at(deadline.into(), async {
+            // The tenant's before everybody's, so that nobody holds up others while it waits for itself.
+            let busy = |_| TableError::Busy;
+            let meter = call.routes.granted.meter();
+            let own = Arc::clone(&meter.pages).acquire_owned();
+            let own = tokio::time::timeout(TURN_TIME, own).await.map_err(busy)?.map_err(|_| TableError::Busy)?;
+            let shared = Arc::clone(&self.0.pages).acquire_owned();
+            let shared = tokio::time::timeout(TURN_TIME, shared).await.map_err(busy)?.map_err(|_| TableError::Busy)?;
+            let failed = |error| TableError::of(error, false, call.rows.is_some());
+            let database = self.table_database(&call).await.map_err(failed)?;
+            let columns = source_columns(&database, &call.source).await.map_err(failed)?;
+            Ok((database, columns, [own, shared]))
+        });
+        match opening.await.unwrap_or_else(|_| Err(took_too_long())) {
+            Ok((database, columns, turn)) => Ok(OpenTable { call, record, deadline, database, columns, _turn: turn }),
+            Err(error) => Err(record.failed(&call, error)),
+        }
+    }
+
+    /// The source's database, for this caller.
+    async fn table_database(&self, call: &TableCall) -> Result<Database, SqlError> {
+        let TableCall { routes, source, rows, limits, .. } = call;
+        let name = source.connection.as_str();
+        // Connections that are for some scripts only are for none here.
+        let mut target = self.0.directory.find_target(routes.tenant_id, ScriptId::NONE, name, rows.as_deref()).await?;
+        // GET changes nothing, whatever functions a view or a query calls.
+        target.url = target.url.reading_only();
+        self.0.readers.database(target, limits.sql).scoped(rows.as_deref())
+    }
+}
+
+/// A table or a query whose turn it is to be read.
+#[derive(Debug)]
+pub struct OpenTable {
+    call: TableCall,
+    record: Recorded,
+    deadline: Instant,
+    database: Database,
+    columns: SourceColumns,
+    _turn: [OwnedSemaphorePermit; 2],
+}
+
+impl OpenTable {
+    /// The columns that may be asked for.
+    #[must_use]
+    pub fn columns(&self) -> &SourceColumns {
+        &self.columns
+    }
+
+    /// Gives up, because what was asked cannot be read; this is recorded.
+    #[must_use]
+    pub fn refuse(self, error: TableError) -> TableError {
+        self.record.failed(&self.call, error)
+    }
+
+    /// Reads a page; this is recorded.
     ///
     /// # Errors
     /// If there is no page; see [`TableError`].
-    pub async fn read_page<T: Send>(
-        &self,
-        call: &TableCall,
-        read: impl FnOnce(SourceColumns) -> Result<(PageQuery, T), TableError> + Send,
-    ) -> Result<(Page, PageQuery, T), TableError> {
-        let (started, started_at_ms) = (Instant::now(), now_ms());
-        let reading = tokio::time::timeout(PAGE_TIME.min(call.limits.deadline), self.page(call, read));
-        let page = reading.await.unwrap_or_else(|_| Err(TableError::TimedOut("the database took too long".to_owned())));
-        let (status, code, log) = match &page {
-            Ok(_) => (200, None, String::new()),
-            Err(error) => (error.status(), Some(error.code().to_owned()), format!("{error}\n")),
-        };
-        let (rows, answer_bytes) = page.as_ref().map_or((0, 0), |(page, ..)| (page.n_rows, page.rows.len() as u64));
-        let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+    pub async fn read(self, query: &PageQuery, format: PageFormat) -> Result<Page, TableError> {
+        let Self { call, record, deadline, database, .. } = self;
+        let reading = tokio::time::timeout_at(deadline.into(), async {
+            let refused = |error| TableError::of(error, query.is_asked, call.rows.is_some());
+            let cursor = database.page(query).await.map_err(refused)?;
+            let rows = cursor.into_page(format, PAGE_BYTES_MAX).await.map_err(refused)?;
+            let total = match query.counts {
+                true => Some(database.count(query).await.map_err(refused)?),
+                false => None,
+            };
+            let n_kib = u32::try_from(rows.bytes.len() >> 10).unwrap_or(u32::MAX);
+            let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(n_kib).map_err(|_| TableError::Busy);
+            let own = take(&call.routes.granted.meter().page_bytes)?;
+            let room = PageRoom([own, take(&record.invoker.0.page_bytes)?]);
+            Ok(Page { rows, total, room })
+        });
+        match reading.await.unwrap_or_else(|_| Err(took_too_long())) {
+            Ok(page) => {
+                record.done(&call, page.rows.n_rows, page.rows.bytes.len() as u64);
+                Ok(page)
+            }
+            Err(error) => Err(record.failed(&call, error)),
+        }
+    }
+}
+
+fn took_too_long() -> TableError {
+    TableError::TimedOut("the database took too long".to_owned())
+}
+
+/// The record of a request that a table answers, written when it is over.
+#[derive(Debug)]
+struct Recorded {
+    invoker: Invoker,
+    started: Instant,
+    started_at_ms: i64,
+}
+
+impl Recorded {
+    fn done(&self, call: &TableCall, rows: u64, answer_bytes: u64) {
+        self.record(call, (200, None, String::new()), rows, answer_bytes);
+    }
+
+    fn failed(&self, call: &TableCall, error: TableError) -> TableError {
+        self.record(call, (error.status(), Some(error.code().to_owned()), format!("{error}\n")), 0, 0);
+        error
+    }
+
+    fn record(&self, call: &TableCall, outcome: (u16, Option<String>, String), rows: u64, answer_bytes: u64) {
+        let (status, code, log) = outcome;
+        let duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         call.routes.count(Usage { rows, answer_bytes, duration_us, ..Usage::of_request(status) });
         let record = InvocationRecord {
             id: call.request_id,
@@ -204,7 +301,7 @@ impl Invoker {
             path: call.path.clone(),
             status,
             code,
-            started_at_ms,
+            started_at_ms: self.started_at_ms,
             duration_us,
             fuel: 0,
             dirty_pages: 0,
@@ -215,69 +312,66 @@ impl Invoker {
             rerun: None,
             recording: None,
         };
-        self.0.recorder.record(record, None);
-        page
-    }
-
-    async fn page<T: Send>(
-        &self,
-        call: &TableCall,
-        read: impl FnOnce(SourceColumns) -> Result<(PageQuery, T), TableError> + Send,
-    ) -> Result<(Page, PageQuery, T), TableError> {
-        // The tenant's before everybody's, so that nobody holds up others while it waits for itself.
-        let meter = Arc::clone(call.routes.granted.meter());
-        let busy = |_| TableError::Busy;
-        let _own = tokio::time::timeout(TURN_TIME, meter.pages.acquire()).await.map_err(busy)?;
-        let _shared = tokio::time::timeout(TURN_TIME, self.0.pages.acquire()).await.map_err(busy)?;
-        let is_restricted = call.rows.is_some();
-        let failed = |error| TableError::of(error, false, is_restricted);
-        let database = self.database(call).await.map_err(failed)?;
-        let (query, more) = read(source_columns(&database, &call.source).await.map_err(failed)?)?;
-        let refused = |error| TableError::of(error, query.is_asked, is_restricted);
-        let cursor = database.page(&query).await.map_err(refused)?;
-        let (columns, counter) = (cursor.columns().to_vec(), cursor.row_counter());
-        let mut pieces = std::pin::pin!(cursor.into_json());
-        let mut rows = BytesMut::new();
-        while let Some(piece) = pieces.try_next().await.map_err(refused)? {
-            if rows.len() + piece.len() > PAGE_BYTES_MAX {
-                return Err(TableError::TooLarge { limit_bytes: PAGE_BYTES_MAX });
-            }
-            rows.extend_from_slice(&piece);
-        }
-        let total = match query.counts {
-            true => Some(database.count(&query).await.map_err(refused)?),
-            false => None,
-        };
-        let n_rows = counter.load(Ordering::Relaxed);
-        let n_kib = u32::try_from(rows.len() >> 10).unwrap_or(u32::MAX);
-        let take = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_many_owned(n_kib).map_err(|_| TableError::Busy);
-        let room = Some(PageRoom([take(&meter.page_bytes)?, take(&self.0.page_bytes)?]));
-        Ok((Page { columns, rows: rows.freeze(), n_rows, total, room }, query, more))
-    }
-
-    /// The source's database, for this caller.
-    async fn database(&self, call: &TableCall) -> Result<Database, SqlError> {
-        let TableCall { routes, source, rows, limits, .. } = call;
-        let name = source.connection.as_str();
-        // Connections that are for some scripts only are for none here.
-        let mut target = self.0.directory.find_target(routes.tenant_id, ScriptId::NONE, name, rows.as_deref()).await?;
-        // GET changes nothing, whatever functions a view or a query calls.
-        target.url = target.url.reading_only();
-        self.0.readers.database(target, limits.sql).scoped(rows.as_deref())
+        self.invoker.0.recorder.record(record, None);
     }
 }
 
-/// What callers may ask of a table or a query.
+/// Says what is wrong with the columns that a source names, if anything is. What its database does not tell, for example because the
+/// table is yet to be made, is not wrong.
+pub async fn problem_of_source(database: &Database, source: &TableSource) -> Option<String> {
+    forget_source(database, source);
+    let all = all_columns(database, source).await.ok()?;
+    let find = |name: &String| all.iter().find(|column| column.name == *name);
+    if let Err(error) = check_names(&all, source) {
+        return Some(error.message);
+    }
+    let unordered = source.key.iter().filter_map(find).find(|column| !column.has_order)?;
+    Some(format!(
+        "`key`: the values of column `{}` have no order that tells them apart, so pages cannot follow each other by it: name other columns",
+        unordered.name
+    ))
+}
+
+fn forget_source(database: &Database, source: &TableSource) {
+    match &source.query {
+        Some(sql) => database.forget_query(sql),
+        None => database.forget_table(source.table_name()),
+    }
+}
+
+async fn all_columns(database: &Database, source: &TableSource) -> Result<Vec<SourceColumn>, SqlError> {
+    match &source.query {
+        Some(sql) => database.query_columns(sql).await,
+        None => database.table_columns(source.table_name()).await,
+    }
+}
+
+/// Checks that there is what a source names.
+fn check_names(all: &[SourceColumn], source: &TableSource) -> Result<(), SqlError> {
+    let TableSource { columns, key, .. } = source;
+    let named = columns.iter().flatten().map(|name| ("columns", name)).chain(key.iter().map(|name| ("key", name)));
+    for (field, name) in named {
+        if !all.iter().any(|column| column.name == *name) {
+            let message = format!("`{field}`: there is no column `{}`", shown(name));
+            return Err(SqlError::new(SqlErrorCode::UnknownColumn, message));
+        }
+    }
+    Ok(())
+}
+
+/// The columns and placeholders of a table or a query.
 async fn source_columns(database: &Database, source: &TableSource) -> Result<SourceColumns, SqlError> {
     let TableSource { query, columns, key, .. } = source;
-    if let Some(sql) = query {
-        return Ok(SourceColumns { visible: columns.clone(), key: key.clone(), parameters: database.parameters(sql) });
-    }
-    let (all, primary_key) = database.columns(source.table_name()).await?;
-    if let Some(missing) = columns.iter().flatten().chain(key).find(|column| !all.contains(column)) {
-        let message = format!("the table has no column `{missing}`, which the endpoint's source names");
-        return Err(SqlError::new(SqlErrorCode::UnknownColumn, message));
-    }
-    let key = if key.is_empty() { primary_key } else { key.clone() };
-    Ok(SourceColumns { visible: Some(columns.clone().unwrap_or(all)), key, parameters: Vec::new() })
+    let parameters = query.as_ref().map(|sql| database.parameters(sql)).unwrap_or_default();
+    let all = all_columns(database, source).await?;
+    check_names(&all, source)?;
+    let mut primary_key: Vec<_> = all.iter().filter(|column| column.key_position > 0).collect();
+    primary_key.sort_by_key(|column| column.key_position);
+    let key = match key.is_empty() {
+        true => primary_key.into_iter().map(|column| column.name.clone()).collect(),
+        false => key.clone(),
+    };
+    let is_visible = |name: &String| columns.as_ref().is_none_or(|columns| columns.contains(name));
+    let visible = all.into_iter().filter(|column| is_visible(&column.name)).collect();
+    Ok(SourceColumns { visible, key, parameters })
 }

@@ -9,7 +9,7 @@ use crate::domain::{
     http::{HttpError, HttpRequest, HttpResponse},
     names::{ConnectionId, ConnectionName, ScriptId, ScriptName, TenantName},
     secret::{Secret, SecretError},
-    sql::{Change, Column, NewTable, Select, SqlError, TableColumn, TableName, TableWrite},
+    sql::{Change, Column, NewTable, RowFormat, Select, SqlError, TableColumn, TableName, TableWrite},
     state::{StateEntry, StateError},
 };
 
@@ -80,14 +80,14 @@ pub trait SqlAccess {
     /// Starts a statement.
     fn fetch(&mut self, place: Place, select: Select) -> BoxFuture<'_, Result<OpenedCursor, SqlError>>;
 
-    /// The next rows as a JSON array; `None` after the last. An unknown cursor has no rows.
-    fn next(&mut self, cursor: CursorId) -> BoxFuture<'_, Result<Option<Bytes>, SqlError>>;
+    /// The next rows as a list in this format; `None` after the last. An unknown cursor has no rows.
+    fn next(&mut self, cursor: CursorId, format: RowFormat) -> BoxFuture<'_, Result<Option<Bytes>, SqlError>>;
 
     /// Gives a cursor up; unknown ones are ignored.
     fn close(&mut self, cursor: CursorId);
 
-    /// Changes rows; gives them as a JSON array.
-    fn change(&mut self, place: Place, change: Change) -> BoxFuture<'_, Result<Vec<u8>, SqlError>>;
+    /// Changes rows; gives them as a list in this format.
+    fn change(&mut self, place: Place, change: Change, format: RowFormat) -> BoxFuture<'_, Result<Vec<u8>, SqlError>>;
 
     /// Keeps records in a table that is made to fit; gives their number.
     fn write(&mut self, place: Place, write: TableWrite) -> BoxFuture<'_, Result<u64, SqlError>>;

@@ -63,8 +63,10 @@ pub async fn call(capabilities: &mut dyn Capabilities, call: Call) -> Result<Rep
     let shown = |text: &str| text.chars().take(40).flat_map(char::escape_debug).collect::<String>();
     let name = format!("{}.{}", shown(&interface), shown(&function));
     let host = &mut Granted::Outside(capabilities);
-    if interface == "http" {
-        return call_http(host, name, &function, arguments).await;
+    match (interface.as_str(), function.as_str()) {
+        ("http", _) => return call_http(host, name, &function, arguments).await,
+        ("sql", "fetch" | "change" | "write") => return call_sql(host, name, &function, arguments).await,
+        _ => {}
     }
 
     macro_rules! functions {
@@ -81,11 +83,8 @@ pub async fn call(capabilities: &mut dyn Capabilities, call: Call) -> Result<Rep
         };
     }
     functions! {
-        sql.fetch(place, select).await => fallible;
         sql.next(cursor).await => fallible_bytes;
         sql.close(cursor) => infallible;
-        sql.change(place, table, action, key, rows).await => fallible_bytes;
-        sql.write(place, table, records, types, key).await => fallible;
         sql.create_schema(place, database, schema).await => fallible;
         sql.create_table(place, table, fields, key).await => fallible;
         sql.describe(place, table).await => fallible;
@@ -128,6 +127,36 @@ async fn call_http(
     }))
 }
 
+/// A function that is passed values, which are bytes.
+async fn call_sql(
+    host: &mut Granted<'_>,
+    name: String,
+    function: &str,
+    arguments: Vec<Value>,
+) -> Result<Reply, OutsideError> {
+    match function {
+        "fetch" => {
+            let [place, select] = exactly(&name, arguments)?;
+            let (place, Select(select)) = (parsed(&name, "place", place)?, parsed(&name, "select", select)?);
+            fallible(sql::Host::fetch(host, place, select).await.map_err(broken)?)
+        }
+        "change" => {
+            let [place, table, action, key, rows] = exactly(&name, arguments)?;
+            let (place, table) = (parsed(&name, "place", place)?, parsed(&name, "table", table)?);
+            let (action, Bytes(key)) = (parsed(&name, "action", action)?, parsed(&name, "key", key)?);
+            let Bytes(rows) = parsed(&name, "rows", rows)?;
+            fallible_bytes(sql::Host::change(host, place, table, action, key, rows).await.map_err(broken)?)
+        }
+        _ => {
+            let [place, table, records, types, key] = exactly(&name, arguments)?;
+            let (place, table) = (parsed(&name, "place", place)?, parsed(&name, "table", table)?);
+            let (Bytes(records), types) = (parsed(&name, "records", records)?, parsed(&name, "types", types)?);
+            let key = parsed(&name, "key", key)?;
+            fallible(sql::Host::write(host, place, table, records, types, key).await.map_err(broken)?)
+        }
+    }
+}
+
 fn exactly<const N: usize>(function: &str, arguments: Vec<Value>) -> Result<[Value; N], OutsideError> {
     arguments.try_into().map_err(|given: Vec<Value>| OutsideError::InvalidArguments {
         function: function.to_owned(),
@@ -140,6 +169,33 @@ fn parsed<T: DeserializeOwned>(function: &str, argument: &str, value: Value) -> 
         function: function.to_owned(),
         problem: format!("`{argument}`: {error}"),
     })
+}
+
+/// Bytes, which are base64.
+#[derive(Deserialize)]
+struct Bytes(#[serde(deserialize_with = "from_base64")] Vec<u8>);
+
+/// `sql.select`, whose values are base64.
+#[derive(Deserialize)]
+struct Select(#[serde(with = "SelectFields")] sql::Select);
+
+#[derive(Deserialize)]
+#[serde(remote = "sql::Select")]
+struct SelectFields {
+    database: String,
+    schema: Option<String>,
+    table: Option<String>,
+    query: Option<String>,
+    #[serde(deserialize_with = "from_base64")]
+    params: Vec<u8>,
+    #[serde(deserialize_with = "from_base64")]
+    filter: Vec<u8>,
+    order_by: Vec<String>,
+    limit: Option<u64>,
+    offset: Option<u64>,
+    decimals: bool,
+    lists: bool,
+    stream: bool,
 }
 
 /// `http.request`, whose body is base64.
@@ -160,7 +216,7 @@ struct RequestFields {
 
 fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    BASE64_STANDARD.decode(text).map_err(|_| serde::de::Error::custom("the body is not base64"))
+    BASE64_STANDARD.decode(text).map_err(|_| serde::de::Error::custom("this is not base64"))
 }
 
 fn broken(error: impl std::fmt::Display) -> OutsideError {

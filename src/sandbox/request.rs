@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     domain::exchange::{Caller, HandlerRequest, UploadedFile},
-    sandbox::marshal::Marshal,
+    marshal::Marshal,
 };
 
 /// Longest body whose JSON the host reads for the guest, in bytes. It does so within a millisecond, after which a guest
@@ -29,7 +29,7 @@ pub(super) fn to_marshal(request: &HandlerRequest) -> Vec<u8> {
         request_id,
         caller,
     } = request;
-    let mut tuple = Marshal(Vec::with_capacity(2048));
+    let mut tuple = Marshal::with_capacity(2048);
     tuple.small_tuple(14);
     tuple.text(method);
     tuple.text(url);
@@ -45,7 +45,7 @@ pub(super) fn to_marshal(request: &HandlerRequest) -> Vec<u8> {
     tuple.text(&request_id.to_string());
     tuple.caller(caller);
     tuple.parsed(headers, body);
-    tuple.0
+    tuple.into_bytes()
 }
 
 /// The first file of each form field: those that scripts see.
@@ -133,12 +133,13 @@ impl Marshal {
         let kinds = headers.iter().filter(|(name, _)| name == "content-type");
         let is_json = kinds.clone().next().is_none() || kinds.clone().any(|(_, kind)| kind.contains("json"));
         if is_json && body.len() <= JSON_BYTES_MAX {
-            let begin = self.0.len();
-            self.small_tuple(1);
-            if self.json(body).is_ok() {
+            let parsed = self.attempt(|tuple| {
+                tuple.small_tuple(1);
+                tuple.json(body)
+            });
+            if parsed.is_ok() {
                 return;
             }
-            self.0.truncate(begin);
         }
         self.none();
     }
@@ -207,7 +208,7 @@ mod tests {
             exchange::{KeyHolder, TokenBearer},
             names::InvocationId,
         },
-        sandbox::marshal::tests,
+        marshal::tests,
     };
 
     fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -282,9 +283,9 @@ mod tests {
     #[test]
     fn a_body_that_is_no_json_is_left_to_the_guest() {
         let parsed = |headers: &[(&str, &str)], body: &[u8]| {
-            let mut marshal = Marshal(Vec::new());
+            let mut marshal = Marshal::default();
             marshal.parsed(&pairs(headers), body);
-            read_by_python(&marshal.0)
+            read_by_python(&marshal.into_bytes())
         };
         assert_eq!(parsed(&[], b"[1]"), json!([[1]]));
         assert_eq!(parsed(&[("content-type", "application/problem+json")], b" 1 "), json!([1]));
@@ -297,9 +298,9 @@ mod tests {
     #[test]
     fn every_caller_has_the_same_keys() {
         let read = |caller: &Caller| {
-            let mut marshal = Marshal(Vec::new());
+            let mut marshal = Marshal::default();
             marshal.caller(caller);
-            read_by_python(&marshal.0)
+            read_by_python(&marshal.into_bytes())
         };
         let public = json!({
             "kind": "public", "token_id": null, "issuer": null, "claims": {}, "key_id": null, "attributes": {}, "methods": [],

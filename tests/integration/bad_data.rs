@@ -119,7 +119,7 @@ async fn what_is_too_large_is_refused_on_each() {
 async fn texts_with_nul_or_without_utf8_are_kept_or_refused() {
     for (kind, nul, query, broken) in [
         ("sqlite", json!("a\0b"), "SELECT CAST(x'61ff62' AS TEXT) AS t", json!("a\u{fffd}b")),
-        ("postgres", json!("ERROR_STATEMENT_FAILED"), "SELECT E'a\\\\xffb' AS t", json!("ERROR_STATEMENT_FAILED")),
+        ("postgres", json!("ERROR_INVALID_ARGUMENT"), "SELECT E'a\\\\xffb' AS t", json!("ERROR_STATEMENT_FAILED")),
         ("mysql", json!("a\0b"), "SELECT _utf8mb4 x'61ff62' AS t", json!("ERROR_STATEMENT_FAILED")),
     ] {
         let fixture = Fixture::new(kind).await;

@@ -52,7 +52,7 @@ impl Schema {
         sqlx::query_scalar(sqlx::AssertSqlSafe(count)).fetch_one(&mut connection).await.unwrap()
     }
 
-    /// Whether a change has begun and is neither kept nor undone.
+    /// True while a change has begun and is neither kept nor undone.
     pub(crate) async fn is_being_changed(&self) -> bool {
         let mut connection = PgConnection::connect(POSTGRES).await.unwrap();
         let locks = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_class ON pg_class.oid = pg_locks.relation

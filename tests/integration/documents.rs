@@ -11,7 +11,7 @@ use crate::{
     support::{Answer, Tenant, TestApp},
 };
 
-const DOCUMENT: &str = "/acme/openapi.json";
+pub(crate) const DOCUMENT: &str = "/acme/openapi.json";
 
 async fn app() -> (TestApp, Tenant) {
     let app = TestApp::new().await;
@@ -20,14 +20,14 @@ async fn app() -> (TestApp, Tenant) {
     (app, acme)
 }
 
-async fn publish_document(app: &TestApp, tenant: &Tenant, public: bool) {
+pub(crate) async fn publish_document(app: &TestApp, tenant: &Tenant, public: bool) {
     app.workspace.db.tenants().set_public_document(tenant.id, public).await.unwrap();
     app.see_changes().await;
 }
 
 /// The document, of which everything that must hold for any has been checked.
 #[track_caller]
-fn sound(answer: &Answer) -> Value {
+pub(crate) fn sound(answer: &Answer) -> Value {
     assert_eq!(
         (answer.status, answer.headers["content-type"].as_bytes()),
         (200, &b"application/json"[..]),
@@ -87,6 +87,11 @@ fn operations(document: &Value) -> Vec<String> {
         .collect();
     operations.sort();
     operations
+}
+
+/// The schema of an operation's rows.
+pub(crate) fn row_schema<'a>(document: &'a Value, route: &str) -> &'a Value {
+    &document["paths"][route]["get"]["responses"]["200"]["content"]["application/json"]["schema"]["items"]
 }
 
 #[tokio::test]
@@ -169,14 +174,18 @@ async fn a_table_is_described_with_its_columns() {
     assert!(page(&down).await > page(&up).await);
     assert_eq!(operation["responses"]["200"]["headers"].as_object().unwrap().len(), 3);
 
-    // Where the endpoint names no columns, clients may say any.
-    let source = json!({"connection": "dw_2", "schema": "salesforce", "table": "accounts"});
+    // Where neither the endpoint nor the database says the columns, clients may say any.
+    let source = json!({"connection": "dw_2", "schema": "salesforce", "table": "later"});
     let endpoint = json!({"methods": "GET", "route": "/all", "source": source, "auth": "public"});
     operator.post("/tenants/acme/endpoints", &endpoint).await.expect("201");
     let document = sound(&app.get(DOCUMENT).await);
+    assert_eq!(row_schema(&document, "/all"), &json!({"type": "object"}));
     let any = document["paths"]["/all"]["get"]["parameters"].as_array().unwrap().last().unwrap();
     assert_eq!((&any["name"], &any["style"], &any["explode"]), (&json!("columns"), &json!("form"), &json!(true)));
     assert_eq!(any["schema"]["additionalProperties"], json!({"type": "string"}));
+    let folder = app.workspace.data.sqlite().join("acme");
+    let database = rusqlite::Connection::open(folder.join("salesforce.db")).unwrap();
+    database.execute_batch("CREATE TABLE later (id INTEGER); INSERT INTO later VALUES (1), (2)").unwrap();
     assert_eq!(app.get("/acme/all?id=eq.2&select=id").await.json(), json!([{"id": 2}]));
 }
 
@@ -185,7 +194,7 @@ async fn a_query_is_described_with_what_its_callers_have_to_say() {
     let (app, acme) = app().await;
     app.accounts(&acme).await;
     let operator = Api::operator(&app).await;
-    let query = "SELECT id, name FROM salesforce.accounts WHERE id >= :since AND id < :limit AND name <> ':no' AND id <> :id AND id <> :segment_3";
+    let query = "SELECT id, name, 1 AS since FROM salesforce.accounts WHERE id >= :since AND id < :limit AND name <> ':no' AND id <> :id AND id <> :segment_3";
     let source = json!({"connection": "dw_2", "query": query, "columns": ["id", "name", "since"], "key": ["id"]});
     let endpoint = json!({"methods": "GET", "route": "/of/{id}/*", "source": source, "auth": "public"});
     operator.post("/tenants/acme/endpoints", &endpoint).await.expect("201");

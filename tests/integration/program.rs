@@ -26,7 +26,7 @@ use crate::{
     support::{Answer, HANG_GUARD, client, share_cache},
 };
 
-/// What hosts log, in their data directories.
+/// The logs of hosts, in their data directories.
 const LOG: &str = "host.log";
 
 pub(crate) const POSTGRES: &str = "postgres://postgres@127.0.0.1:5432/test";

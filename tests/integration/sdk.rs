@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use pqhost::{
     db::credentials::CredentialsOf,
     domain::{people::Role, secret::Readers},
@@ -162,7 +163,7 @@ fn the_wheel_holds_pq_and_its_types_and_nothing_of_the_sandbox() {
 /// Does everything that `pq` has. What it gives is to be the same in the sandbox and outside.
 const EVERYTHING: &str = r#"
 from peliqan.exceptions import PeliqanClientException
-import datetime, json
+import datetime, decimal, json, uuid
 
 def raised(function, *arguments, **options):
     try:
@@ -183,6 +184,9 @@ def databases(s, is_postgres):
     yield db.execute('dw_2', f'SELECT id, price FROM {s}.things ORDER BY id')
     yield db.execute('dw_2', f'UPDATE {s}.things SET price = 9 WHERE id = 1')
     yield db.insert('dw_2', s, 'things', {'id': 10, 'name': 'ten'}, price=2.5)
+    exact = {'n': [10**20, 0.1 + 0.2, decimal.Decimal('1.50')], 'b': [b'\x00\xff', datetime.date(2024, 1, 2)], 5: {None: uuid.UUID(int=1)}}
+    yield db.insert('dw_2', s, 'things', id=7000, name=bytearray(b'a'), price=-941989543.4327705, more=exact)
+    yield db.fetch('dw_2', s, 'things', where={'price': -941989543.4327705}), db.delete('dw_2', s, 'things', decimal.Decimal(7000))
     yield db.insert('dw_2', s, 'things', [{'id': n} for n in range(11, 2000)])['detail'][-1]
     lengths = [len(batch) for batch in db.fetch_stream('dw_2', s, 'things')]
     assert len(lengths) > 1
@@ -225,7 +229,11 @@ def databases(s, is_postgres):
     yield raised(db.fetch, 'dw_2', s, 'things', df=True)
     yield raised(db.update, 'dw_2', s, 'things', 70000, name='x')
     yield raised(db.write, s, 'big', [{'t': 'x' * (1 << 20)}] * 11)
-    yield raised(db.insert, 'dw_2', s, 'things', name=object())
+    loop = {}
+    loop['twice'] = [loop, loop]
+    for value in (object(), {1, 2}, '\ud800', {'a': [float('nan')]}, {(1, 2): 3}, loop, 10**5000, iter([])):
+        yield raised(db.insert, 'dw_2', s, 'things', name=value)
+    yield raised(db.fetch, 'dw_2', query='SELECT %s', params={1: ...}), raised(db.fetch, 'dw_2', s, 'things', where=[1])
     yield raised(pq.dbconnect('nowhere').fetch, 'a', 'b', 'c')
     yield raised(pq.dbconnect)
 
@@ -408,6 +416,31 @@ async fn a_revoked_token_opens_nothing_and_calls_nothing() {
     }
 }
 
+/// The example of docs/SDK.md.
+#[tokio::test]
+async fn values_made_by_hand_are_read() {
+    let document = std::fs::read_to_string("docs/SDK.md").unwrap();
+    let (begin, end) = (document.find("    {\"interface\": \"sql\"").unwrap(), document.find("\n`Tg==` is").unwrap());
+    let mut call: Value = serde_json::from_str(&document[begin..end]).unwrap();
+    call["arguments"][0]["connection"] = json!("dw_2");
+    call["arguments"][1]["schema"] = json!("salesforce");
+    call["arguments"][1]["table"] = json!("accounts");
+
+    let authored = Authored::new().await;
+    authored.app.accounts(&authored.acme).await;
+    let calls = format!("/{}/calls", authored.session().await);
+    for (filter, n_rows) in [(None, 0), (Some("e3UCAAAAaWRpAgAAADA="), 1), (Some("Tg=="), 3)] {
+        if let Some(filter) = filter {
+            call["arguments"][1]["filter"] = json!(filter);
+        }
+        let opened = authored.post(&calls, call.to_string()).await.json();
+        let next = json!({"interface": "sql", "function": "next", "arguments": [opened["ok"]["cursor"]]});
+        let rows = BASE64_STANDARD.decode(authored.post(&calls, next.to_string()).await.json()["ok"].as_str().unwrap());
+        let rows: Value = serde_json::from_slice(&rows.unwrap()).unwrap_or_default();
+        assert_eq!(rows.as_array().map_or(0, Vec::len), n_rows, "{filter:?}: {opened}");
+    }
+}
+
 #[tokio::test]
 async fn garbage_is_refused_and_the_session_goes_on() {
     let authored = Authored::new().await;
@@ -439,6 +472,7 @@ async fn garbage_is_refused_and_the_session_goes_on() {
         (call("sql", "describe", json!([place, {"table": 5}])), "`table`: "),
         (call("sql", "describe", json!([table, place])), "`place`: "),
         (call("sql", "change", json!([place, table, "Destroy", "null", "[]"])), "`action`: unknown variant"),
+        (call("sql", "change", json!([place, table, "Insert", "Tg==", [{"id": 9}]])), "`rows`: invalid type"),
         (call("http", "call", json!(["crm", {"method": "GET", "url": "/", "headers": [], "body": "%"}])), "base64"),
         (call("state", "set", json!([null, 5])), "`value`: invalid type"),
     ] {
@@ -452,7 +486,9 @@ async fn garbage_is_refused_and_the_session_goes_on() {
         ("commit", json!([7]), "TransactionOver"),
         ("begin", json!(["nowhere"]), "UnknownConnection"),
         ("describe", json!([{"connection": "dw_2", "transaction": 9}, table]), "TransactionOver"),
-        ("change", json!([place, table, "Insert", "null", "[1]"]), "InvalidArgument"),
+        ("change", json!([place, table, "Insert", "Tg==", "WwEAAABpAQAAAA=="]), "InvalidArgument"), // [1]
+        ("change", json!([place, table, "Insert", "Tg==", "W3siaWQiOiA5fV0="]), "UnsupportedValue"), // JSON
+        ("change", json!([place, table, "Insert", "Tg==", ""]), "InvalidArgument"),
     ] {
         let answer = authored.post(&format!("/{session}/calls"), call("sql", function, arguments)).await;
         assert_eq!(answer.json()["err"]["code"], code, "{function}: {answer:?}");

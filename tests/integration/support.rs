@@ -122,7 +122,9 @@ impl TestApp {
         let (guests, _) = Guests::start(&config, &workspace, || ()).unwrap();
         let host = Host::start(&config, workspace, guests);
         let (url, control_url) = (format!("http://{}", bound.ingress_addr), format!("http://{}", bound.control_addr));
-        let mut settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
+        // However slow the machine is, documents are whole.
+        let mut settings =
+            ingress::Settings { dev: config.dev, describing_time: HANG_GUARD, ..ingress::Settings::default() };
         change_ingress(&mut settings);
         let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
         let settings = server::Settings {

@@ -1,4 +1,4 @@
-//! Which file takes what from which, and circles among them.
+//! The files that each file takes names from, and circles among them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -65,7 +65,7 @@ impl<'f> Modules<'f> {
 struct Found<'f> {
     file: &'f str,
     name: String,
-    /// Whether the file has the name from another one.
+    /// True if the file has the name from another one.
     is_handed_on: bool,
 }
 

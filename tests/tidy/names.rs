@@ -1,4 +1,4 @@
-//! What the text of a file names of the rest of the crate.
+//! The names of the rest of the crate in the text of a file.
 //!
 //! Not a parser of Rust: it knows comments, literals, modules, `use`, and paths that begin with `crate`, `super`, `self` or
 //! an imported name, which is enough for this code.
@@ -15,7 +15,7 @@ pub(crate) struct Import {
     pub(crate) path: Path,
 }
 
-/// What a file names of its crate.
+/// The names of its crate in a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Names {
     /// By `use`.
@@ -25,7 +25,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    /// What a file names that is this module.
+    /// Its names that are this module.
     pub(crate) fn of(tokens: &[String], module: &[String]) -> Self {
         let children = tokens.windows(3).filter(|three| three[0] == "mod" && three[2] == ";");
         let children: BTreeSet<&str> = children.map(|three| three[1].as_str()).collect();

@@ -120,29 +120,53 @@ def _headers(defaults: list[tuple[str, str]], extra: object) -> list[tuple[str, 
 
 
 def encode(value: object) -> bytes:
-    """JSON in UTF-8, with what `_default` knows beyond JSON and null for NaN."""
+    """JSON in UTF-8, with what `_default` knows beyond JSON, null for NaN, and all digits of decimals."""
     try:
-        try:
-            return "".join(_encode(value, 0)).encode()
-        except UnicodeEncodeError:
-            return _ASCII_ENCODER.encode(value).encode()
-        except ValueError as error:
-            if "not JSON compliant" not in str(error):
-                raise
-            return "".join(_encode(_without_nan(value), 0)).encode()
+        # What UTF-8 has no bytes for is a lone surrogate in a string; with a backslash it is what JSON writes.
+        return "".join(_json(value)).encode(errors="backslashreplace")
     except RecursionError:
         raise BadReturn("the handler returned a value that contains itself, or is nested too deeply for JSON") from None
     except ValueError as error:
         raise BadReturn(f"the handler returned a value that JSON cannot express: {error}") from None
 
 
+def _json(value: object) -> list[str]:
+    """JSON text, in pieces."""
+    try:
+        try:
+            return _encode(value, 0)
+        except _NeedsAllDigits:
+            return _encode_all_digits(value, 0)
+    except ValueError as error:
+        if "not JSON compliant" not in str(error):
+            raise
+        return _encode_all_digits(_without_nan(value), 0)
+
+
+class _NeedsAllDigits(Exception):
+    """There is a decimal that no float is equal to."""
+
+
+class _Digits(str):
+    """A number of JSON."""
+
+    __slots__ = ()
+
+
 def _default(value: object) -> object:
+    if isinstance(value, decimal.Decimal):
+        number = _number(value)
+        if type(number) is _Digits:
+            raise _NeedsAllDigits
+        return number
+    return _exact_default(value)
+
+
+def _exact_default(value: object) -> object:
     if isinstance(value, (datetime.date, datetime.time)):
         return value.isoformat()
     if isinstance(value, decimal.Decimal):
-        if not value.is_finite():
-            return None
-        return int(value) if value == value.to_integral_value() and abs(value) < 10**18 else float(value)
+        return _number(value)
     if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
@@ -154,6 +178,24 @@ def _default(value: object) -> object:
     raise BadReturn(f"the handler returned a value that JSON cannot express: {_article(type(value).__name__)}")
 
 
+def _number(value: decimal.Decimal) -> int | float | _Digits | None:
+    """What JSON has for a decimal: an int or a float if it is equal."""
+    if not value.is_finite():
+        return None
+    if value == value.to_integral_value():
+        return int(value) if value.adjusted() < _INT_DIGITS else _Digits(value)
+    number = float(value)
+    return number if decimal.Decimal(repr(number)) == value else _Digits(value)
+
+
+# A whole decimal of at most so many digits is an int, whatever its exponent is.
+_INT_DIGITS = 40
+
+
+def _string(text: str) -> str:
+    return str.__str__(text) if type(text) is _Digits else _encode_string(text)
+
+
 def _without_nan(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -163,16 +205,16 @@ def _without_nan(value: object) -> object:
         return [_without_nan(item) for item in value]
     if value is None or isinstance(value, (str, int)):
         return value
-    return _without_nan(_default(value))
+    return _without_nan(_exact_default(value))
 
 
 def _without_nan_key(key: object) -> object:
     return str(key) if isinstance(key, float) and not math.isfinite(key) else key
 
 
+_encode_string = json.encoder.encode_basestring
 # What `json.JSONEncoder(...).encode` makes anew for each value. It does not keep track of the containers it is in:
 # those that contain themselves are found by their depth.
-_encode = json.encoder.c_make_encoder(
-    None, _default, json.encoder.encode_basestring, None, ":", ",", False, False, False
-)
-_ASCII_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=_default)
+_encode = json.encoder.c_make_encoder(None, _default, _encode_string, None, ":", ",", False, False, False)
+# The same for decimals of any length. It calls `_string` for each string, where the other one stays in C.
+_encode_all_digits = json.encoder.c_make_encoder(None, _exact_default, _string, None, ":", ",", False, False, False)

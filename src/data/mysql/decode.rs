@@ -1,112 +1,112 @@
-//! MySQL's values as JSON.
+//! MySQL's rows.
 //!
-//! Owns: the types and their JSON. Never: loses a digit unless it is asked for floats.
+//! Owns: from the wire to whoever writes rows. Never: loses a digit unless it is asked for doubles.
+
+use std::sync::Arc;
 
 use sqlx::{
-    Column as _, Decode, MySql, Row as _, Type, TypeInfo as _,
-    mysql::{MySqlColumn, MySqlRow, MySqlTypeInfo},
+    Column as _, Decode, MySql, Row as _,
+    mysql::{MySqlColumn, MySqlRow},
 };
 
 use crate::{
     data::{
-        json::{self, Reader, Shape},
-        mysql::{geometry, json_columns::JsonColumns},
+        described::{Described, Order},
+        moments,
+        mysql::{
+            geometry,
+            json_columns::JsonColumns,
+            types::{Malformed, Type},
+        },
+        rows::{RowBatch, RowWriter, unique_names},
     },
-    domain::sql::{Column, ColumnKind, SqlError, SqlErrorCode},
+    domain::{
+        sql::{Column, SqlError, SqlErrorCode},
+        value::is_json,
+    },
 };
 
-/// How the rows of one statement become JSON objects.
+/// A reader of one statement's rows.
 #[derive(Debug)]
-pub(crate) struct Decoder {
-    columns: Vec<DecodedColumn>,
+pub(super) struct Decoder {
+    columns: Vec<Column>,
+    types: Vec<ColumnType>,
     decimals: bool,
-    shape: Shape,
 }
 
 #[derive(Debug)]
-struct DecodedColumn {
+struct ColumnType {
+    /// As the database calls the column.
     name: String,
-    /// What stands before the value: `{"name":` or `,"name":`.
-    prefix: Vec<u8>,
-    codec: Codec,
+    r#type: Type,
+    order: Order,
 }
 
-/// How a type's binary form is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Codec {
-    /// TINYINT(1): 0 and 1 are booleans, other numbers stay numbers.
-    Bool {
-        signed: bool,
-    },
-    /// Of as many bytes as there are.
-    Int,
-    Uint,
-    Float,
-    Double,
-    Decimal,
-    Bits,
-    Date,
-    Time,
-    Datetime,
-    Timestamp,
-    Text,
-    /// Text that a constraint of MariaDB keeps valid.
-    JsonText,
-    Json,
-    Bytes,
-    Geometry,
-}
-
-/// The bytes are not what the type's binary form says.
-pub(super) struct Malformed;
-
-impl Codec {
-    fn of(column: &MySqlColumn, json_columns: &JsonColumns) -> Self {
-        let r#type = column.type_info();
-        let signed = !<u64 as Type<MySql>>::compatible(r#type);
-        match r#type.name() {
-            "BOOLEAN" => Self::Bool { signed },
-            "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => Self::Int,
-            "TINYINT UNSIGNED" | "SMALLINT UNSIGNED" | "MEDIUMINT UNSIGNED" | "INT UNSIGNED" | "BIGINT UNSIGNED"
-            | "YEAR" => Self::Uint,
-            "FLOAT" => Self::Float,
-            "DOUBLE" => Self::Double,
-            "DECIMAL" => Self::Decimal,
-            "BIT" => Self::Bits,
-            "DATE" => Self::Date,
-            "TIME" => Self::Time,
-            "DATETIME" => Self::Datetime,
-            "TIMESTAMP" => Self::Timestamp,
-            "JSON" => Self::Json,
-            "GEOMETRY" => Self::Geometry,
-            _ if json_columns.contains(column) => Self::JsonText,
-            "NULL" | "ENUM" | "SET" => Self::Text,
-            _ if is_text(r#type) => Self::Text,
-            _ => Self::Bytes,
-        }
-    }
-
-    fn kind(self, decimals: bool) -> ColumnKind {
-        match self {
-            Self::Decimal if decimals => ColumnKind::Decimal,
-            Self::Date => ColumnKind::Date,
-            Self::Time => ColumnKind::Time,
-            Self::Datetime => ColumnKind::Timestamp,
-            Self::Timestamp => ColumnKind::TimestampTz,
-            _ => ColumnKind::Plain,
-        }
+impl Decoder {
+    /// Chooses how to read each column.
+    pub(super) fn new(columns: &[MySqlColumn], json_columns: &JsonColumns, decimals: bool) -> Self {
+        let type_of = |column: &MySqlColumn| {
+            let r#type = Type::of_column(column, json_columns);
+            ColumnType { name: column.name().to_owned(), r#type, order: r#type.order(column) }
+        };
+        let types: Vec<ColumnType> = columns.iter().map(type_of).collect();
+        let names = unique_names(types.iter().map(|column| column.name.as_str()));
+        let named = names.into_iter().zip(&types);
+        let columns = named.map(|(name, column)| Column { name, kind: column.r#type.kind(decimals) }).collect();
+        Self { columns, types, decimals }
     }
 }
 
-/// Whether a type holds characters. Its name does not say so: a text with a binary collation has that of a BLOB.
-pub(super) fn is_text(r#type: &MySqlTypeInfo) -> bool {
-    <str as Type<MySql>>::compatible(r#type)
+/// Some rows, and how to read them.
+pub(super) struct MySqlRows {
+    decoder: Arc<Decoder>,
+    rows: Vec<MySqlRow>,
 }
 
-/// Whether a type holds numbers, and compares texts by the number at their beginning.
-pub(super) fn is_number(r#type: &MySqlTypeInfo) -> bool {
-    let name = r#type.name();
-    matches!(name, "BOOLEAN" | "FLOAT" | "DOUBLE" | "DECIMAL" | "YEAR") || name.contains("INT")
+impl MySqlRows {
+    pub(super) fn new(decoder: Arc<Decoder>, rows: Vec<MySqlRow>) -> Self {
+        Self { decoder, rows }
+    }
+}
+
+impl RowBatch for MySqlRows {
+    fn columns(&self) -> &[Column] {
+        &self.decoder.columns
+    }
+
+    fn described(&self) -> Vec<Described> {
+        let columns = self.decoder.columns.iter().zip(&self.decoder.types);
+        let describe = |(column, of): (&Column, &ColumnType)| Described {
+            name: column.name.clone(),
+            is_renamed: column.name != of.name,
+            declared: of.r#type.name().into(),
+            schema: of.r#type.schema(),
+            order: of.order.clone(),
+            equality: of.r#type.equality(),
+        };
+        columns.map(describe).collect()
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn write<W: RowWriter>(&self, row: usize, out: &mut W) -> Result<(), SqlError> {
+        for (at, ColumnType { name, r#type, .. }) in self.decoder.types.iter().enumerate() {
+            match bytes_of(&self.rows[row], at) {
+                None => out.null(),
+                Some(bytes) if *r#type == Type::Json => match text(bytes) {
+                    Ok(json) if is_json(json) => out.json(json)?,
+                    Ok(text) => out.text(text), // the constraint can be switched off
+                    Err(Malformed) => return Err(malformed(name)),
+                },
+                Some(bytes) => {
+                    write_value(out, *r#type, bytes, self.decoder.decimals).map_err(|Malformed| malformed(name))?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Bytes of the values of a row.
@@ -120,91 +120,34 @@ fn bytes_of(row: &MySqlRow, at: usize) -> Option<&[u8]> {
     row.try_get_raw(at).ok().and_then(|value| <&[u8] as Decode<MySql>>::decode(value).ok())
 }
 
-impl Decoder {
-    /// Chooses how to read each column.
-    pub(super) fn new(columns: &[MySqlColumn], json_columns: &JsonColumns, decimals: bool, shape: Shape) -> Self {
-        let columns = columns
-            .iter()
-            .enumerate()
-            .map(|(nth, column)| {
-                let name = column.name().to_owned();
-                let prefix = shape.prefix(nth, &name);
-                DecodedColumn { name, prefix, codec: Codec::of(column, json_columns) }
-            })
-            .collect();
-        Self { columns, decimals, shape }
-    }
-
-    pub(crate) fn columns(&self) -> Vec<Column> {
-        let kind =
-            |column: &DecodedColumn| Column { name: column.name.clone(), kind: column.codec.kind(self.decimals) };
-        self.columns.iter().map(kind).collect()
-    }
-
-    /// Writes rows as JSON with commas between them.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, rows: &[MySqlRow], reader: Reader) -> Result<(), SqlError> {
-        for (nth, row) in rows.iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
-            }
-            for (at, column) in self.columns.iter().enumerate() {
-                out.extend_from_slice(&column.prefix);
-                match bytes_of(row, at) {
-                    None => out.extend_from_slice(b"null"),
-                    Some(bytes) => self
-                        .write_value(out, column.codec, bytes, reader)
-                        .map_err(|Malformed| malformed(&column.name))?,
-                }
-            }
-            out.push(self.shape.end());
+fn write_value(out: &mut impl RowWriter, r#type: Type, bytes: &[u8], decimals: bool) -> Result<(), Malformed> {
+    match r#type {
+        Type::Bool { is_signed } => match bytes {
+            [0] => out.bool(false),
+            [1] => out.bool(true),
+            _ if is_signed => out.int(int_of(bytes)?),
+            _ => out.uint(uint_of(bytes)?),
+        },
+        Type::Int { .. } => out.int(int_of(bytes)?),
+        Type::Uint { .. } | Type::Year => out.uint(uint_of(bytes)?),
+        Type::Float => out.single(f32::from_le_bytes(exact(bytes)?)),
+        Type::Double => out.double(f64::from_le_bytes(exact(bytes)?)),
+        Type::Decimal => {
+            let decimal = plain_decimal(text(bytes)?);
+            if decimals { out.decimal(&decimal) } else { out.decimal_as_double(&decimal) }
         }
-        Ok(())
-    }
-
-    fn write_value(&self, out: &mut Vec<u8>, codec: Codec, bytes: &[u8], reader: Reader) -> Result<(), Malformed> {
-        match codec {
-            Codec::Bool { signed } => match bytes {
-                [0] => out.extend_from_slice(b"false"),
-                [1] => out.extend_from_slice(b"true"),
-                _ if signed => json::write_int(out, int_of(bytes)?),
-                _ => json::write_int(out, uint_of(bytes)?),
-            },
-            Codec::Int => json::write_int(out, int_of(bytes)?),
-            Codec::Uint => json::write_int(out, uint_of(bytes)?),
-            Codec::Float => json::write_single(out, f32::from_le_bytes(exact(bytes)?), reader),
-            Codec::Double => json::write_double(out, f64::from_le_bytes(exact(bytes)?), reader),
-            Codec::Decimal => {
-                let decimal = plain_decimal(text(bytes)?);
-                if self.decimals {
-                    json::write_decimal(out, &decimal, reader);
-                } else {
-                    json::write_decimal_as_float(out, &decimal, reader);
-                }
-            }
-            Codec::Bits => {
-                // The one number that has its highest byte first.
-                let bits = bytes.iter().rev().copied().collect::<Vec<u8>>();
-                json::write_int(out, uint_of(&bits)?);
-            }
-            Codec::Text => json::write_string(out, text(bytes)?),
-            Codec::JsonText if serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err() => {
-                json::write_string(out, text(bytes)?); // the constraint can be switched off
-            }
-            // The server holds only valid JSON.
-            Codec::JsonText | Codec::Json => out.extend_from_slice(bytes),
-            Codec::Bytes => json::write_bytes(out, bytes),
-            Codec::Date | Codec::Time | Codec::Datetime | Codec::Timestamp | Codec::Geometry => {
-                out.push(b'"');
-                match codec {
-                    Codec::Time => write_time(out, bytes)?,
-                    Codec::Geometry => geometry::write(out, bytes)?,
-                    _ => write_moment(out, codec, bytes)?,
-                }
-                out.push(b'"');
-            }
+        Type::Bits => {
+            // The one number that has its highest byte first.
+            let bits = bytes.iter().rev().copied().collect::<Vec<u8>>();
+            out.uint(uint_of(&bits)?);
         }
-        Ok(())
+        Type::Text | Type::Labels | Type::Json => out.text(text(bytes)?),
+        Type::Bytes => out.bytes(bytes),
+        Type::Time => out.plain(|out| write_time(out, bytes))?,
+        Type::Geometry => out.plain(|out| geometry::write(out, bytes))?,
+        Type::Date | Type::Datetime | Type::Timestamp => out.plain(|out| write_moment(out, r#type, bytes))?,
     }
+    Ok(())
 }
 
 fn malformed(column: &str) -> SqlError {
@@ -221,25 +164,25 @@ fn plain_decimal(text: &str) -> String {
 
 /// Binary form: how many bytes follow, year, month, day, hour, minute, second, microseconds; zeros at the end are left
 /// out. A date of zeros, whole or in part, is written as MySQL writes it; Python has none such.
-fn write_moment(out: &mut Vec<u8>, codec: Codec, bytes: &[u8]) -> Result<(), Malformed> {
+fn write_moment(out: &mut Vec<u8>, r#type: Type, bytes: &[u8]) -> Result<(), Malformed> {
     let (y0, y1, month, day, time) = match *bytes.get(1..).ok_or(Malformed)? {
         [] => (0, 0, 0, 0, &[][..]),
         [y0, y1, month, day, ref time @ ..] => (y0, y1, month, day, time),
         _ => return Err(Malformed),
     };
     let year = i64::from(u16::from_le_bytes([y0, y1]));
-    json::write_two(out, year / 100);
-    json::write_two(out, year % 100);
+    moments::write_two(out, year / 100);
+    moments::write_two(out, year % 100);
     out.push(b'-');
-    json::write_two(out, month.into());
+    moments::write_two(out, month.into());
     out.push(b'-');
-    json::write_two(out, day.into());
-    if codec == Codec::Date {
+    moments::write_two(out, day.into());
+    if r#type == Type::Date {
         return Ok(());
     }
     out.push(b'T');
-    json::write_time(out, micros_of(time)?);
-    if codec == Codec::Timestamp {
+    moments::write_time(out, micros_of(time)?);
+    if r#type == Type::Timestamp {
         out.extend_from_slice(b"+00:00"); // sessions are in UTC
     }
     Ok(())
@@ -258,12 +201,12 @@ fn write_time(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Malformed> {
     let micros = micros_of(time)? + i64::from(days) * 86_400_000_000;
     let hours = micros / 3_600_000_000;
     if hours < 100 {
-        json::write_time(out, micros);
+        moments::write_time(out, micros);
         return Ok(());
     }
     let mut clock = Vec::new();
-    json::write_time(&mut clock, micros % 3_600_000_000);
-    json::write_int(out, hours);
+    moments::write_time(&mut clock, micros % 3_600_000_000);
+    out.extend_from_slice(itoa::Buffer::new().format(hours).as_bytes());
     out.extend_from_slice(clock.get(2..).ok_or(Malformed)?);
     Ok(())
 }

@@ -1,7 +1,9 @@
-//! What errors of MySQL and MariaDB mean to an author.
+//! Errors of MySQL and MariaDB, explained to an author.
 //!
 //! Owns: error numbers to [`SqlErrorCode`]. Never: lets host, port, user or password into a message, nor values of rows into
 //! those for callers who may not reach them.
+
+use std::sync::Arc;
 
 use sqlx::{
     Row as _,
@@ -11,8 +13,10 @@ use sqlx::{
 
 use crate::{
     data::{
-        select::{Form, Told},
-        server::{self, is_broken, shortened},
+        dialect::shown,
+        failure::{self, is_broken, shortened},
+        mysql::types::Type,
+        statement::{ErrorDetail, Statement},
     },
     domain::sql::{SqlError, SqlErrorCode},
 };
@@ -27,7 +31,7 @@ fn number(error: &sqlx::Error) -> Option<u16> {
 
 /// The error of a connection that could not be established.
 pub(super) fn of_connecting(error: &sqlx::Error) -> SqlError {
-    server::of_connecting(error, |_| match number(error) {
+    failure::of_connecting(error, |_| match number(error) {
         Some(1044 | 1045 | 1698 | 3118 | 4151) => Some("the database refused the login of this connection"),
         Some(1049) => Some("the server has no database of the name in this connection"),
         Some(1040 | 1203 | 1226) => Some("the database has no connections left"),
@@ -36,13 +40,18 @@ pub(super) fn of_connecting(error: &sqlx::Error) -> SqlError {
     })
 }
 
-/// Whether the session is gone.
+/// Tells whether the session is gone.
 pub(super) fn is_lost(error: &sqlx::Error) -> bool {
     // Shutdown, a broken network, killed, closed for idleness.
     is_broken(error) || matches!(number(error), Some(1053 | 1152 | 1153 | 1158..=1161 | 1184 | 1927 | 3169 | 4031))
 }
 
-/// Whether there is no session to kill.
+/// Tells whether there is no schema of a name, or none that the account may see.
+pub(super) fn is_unknown_schema(error: &sqlx::Error) -> bool {
+    matches!(number(error), Some(1044 | 1049))
+}
+
+/// Tells whether there is no session to kill.
 pub(super) fn is_unknown_session(error: &sqlx::Error) -> bool {
     number(error) == Some(1094)
 }
@@ -51,27 +60,27 @@ pub(super) fn is_unknown_session(error: &sqlx::Error) -> bool {
 pub(super) async fn of_statement(
     connection: &mut MySqlConnection,
     error: &sqlx::Error,
-    form: &Form,
-    told: Told,
+    statement: &Statement,
 ) -> SqlError {
+    let (table, detail) = (statement.purpose.table(), statement.detail);
     if is_lost(error) {
-        return server::lost();
+        return failure::lost();
     }
     let (Some(number), Some(database_error)) = (number(error), error.as_database_error()) else {
-        return server::unreadable();
+        return failure::unreadable();
     };
-    let message = match told {
-        Told::All => without_accounts(database_error.message()),
-        Told::WithoutValues => without_values(number, database_error),
+    let message = match detail {
+        ErrorDetail::Full => without_accounts(database_error.message()),
+        ErrorDetail::WithoutValues => without_values(number, database_error),
     };
     let message = shortened(message);
-    match (number, form) {
-        (1049 | 1102 | 1103 | 1109 | 1146, Form::Table { schema, table } | Form::Change { schema, table }) => {
-            let known = knows_schema(connection, schema.as_deref());
-            server::missing_table(schema.as_deref(), table, known).await
+    match (number, table) {
+        (1049 | 1102 | 1103 | 1109 | 1146, Some((schema, table))) => {
+            let known = knows_schema(connection, schema);
+            failure::missing_table(schema, table, known).await
         }
-        (1049 | 1102, Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownSchema, message),
-        (1103 | 1109 | 1146, Form::Query { .. }) => SqlError::new(SqlErrorCode::UnknownTable, message),
+        (1049 | 1102, None) => SqlError::new(SqlErrorCode::UnknownSchema, message),
+        (1103 | 1109 | 1146, None) => SqlError::new(SqlErrorCode::UnknownTable, message),
         (1054 | 1166, _) => SqlError::new(SqlErrorCode::UnknownColumn, message),
         // Duplicate database, table, column, key; the row, the table or the deadline of another.
         (1007 | 1050 | 1060 | 1061, _) => SqlError::new(SqlErrorCode::AlreadyExists, message),
@@ -81,7 +90,23 @@ pub(super) async fn of_statement(
             SqlError::new(SqlErrorCode::ConstraintViolated, message)
         }
         (1969 | 3024, _) => SqlError::new(SqlErrorCode::StatementTimeout, message),
+        // A value that is out of range, cut off, of no such type, too long, or not a shape.
+        (1264 | 1265 | 1292 | 1366 | 1367 | 1406 | 1416, Some(_)) => {
+            SqlError::new(SqlErrorCode::InvalidArgument, named_column(statement, number, message))
+        }
         _ => SqlError::new(SqlErrorCode::StatementFailed, message),
+    }
+}
+
+/// A message about a value. The server does not say which one is not a shape.
+fn named_column(statement: &Statement, number: u16, message: String) -> String {
+    let is_shape = |declared: &Option<Arc<str>>| {
+        declared.as_ref().is_some_and(|declared| Type::of_declared(declared) == Type::Geometry)
+    };
+    let mut shapes = statement.template.values.iter().filter(|bound| is_shape(&bound.r#type) && !bound.value.is_null());
+    match shapes.next().and_then(|bound| bound.column.as_ref()) {
+        Some(column) if number == 1416 => format!("the value of column `{}` is not a shape: {message}", shown(column)),
+        Some(_) | None => message,
     }
 }
 
@@ -103,8 +128,8 @@ fn without_values(number: u16, error: &dyn DatabaseError) -> String {
             None => "Duplicate entry for a key".to_owned(),
         },
         // Incorrect integer value: '…' for column; truncated incorrect DOUBLE value: '…'; and their like.
-        1292 | 1366 | 1411 | 1525 => server::unfit_value(&state),
-        _ if state.starts_with("22") => server::unfit_value(&state),
+        1292 | 1366 | 1411 | 1525 => failure::unfit_value(&state),
+        _ if state.starts_with("22") => failure::unfit_value(&state),
         _ => without_accounts(error.message()),
     }
 }

@@ -1,15 +1,17 @@
-//! Whether an account is one that scripts should have.
+//! Set if an account is one that scripts should have.
+
+use std::time::Duration;
 
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
-use crate::data::{examine::EXAMINING_TIME, mysql::session::Connector, url::ServerUrl};
+use crate::data::{mysql::session::Connector, url::ServerUrl};
 
 /// Rights on the whole server that no script needs: everything, other sessions, files, other accounts.
 const TOO_MUCH: [&str; 5] = ["ALL PRIVILEGES", "SUPER", "FILE", "PROCESS", "CREATE USER"];
 
-/// Connects, and says what is wrong with the account.
-pub(crate) async fn examine(url: &ServerUrl) -> Result<Option<String>, sqlx::Error> {
-    let mut connection = Connector::new(url.clone(), true, EXAMINING_TIME).options().connect().await?;
+/// Connects, for at most this long, and says what is wrong with the account.
+pub(crate) async fn examine(url: &ServerUrl, time: Duration) -> Result<Option<String>, sqlx::Error> {
+    let mut connection = Connector::new(url.clone(), true, time).options().connect().await?;
     let grants = sqlx::raw_sql("SHOW GRANTS").fetch_all(&mut connection).await?;
     let grants = grants.iter().map(|row| row.try_get::<String, _>(0)).collect::<Result<Vec<_>, _>>()?;
     _ = connection.close().await; // the answer is here

@@ -2,7 +2,7 @@
 //!
 //! Owns: its binary form as the text that `ST_AsText` gives, such as `POINT(1 2)`. Never: interprets coordinates.
 
-use crate::data::mysql::decode::Malformed;
+use crate::data::mysql::types::Malformed;
 
 /// Deepest collection within collections. They nest without limit in theory; this one bounds the stack.
 const DEPTH_MAX: usize = 32;
@@ -114,6 +114,20 @@ fn write_point(out: &mut Vec<u8>, reader: &mut Reader<'_>) -> Result<(), Malform
     let (x, y) = (reader.double()?, reader.double()?);
     out.extend_from_slice(format!("{x} {y}").as_bytes());
     Ok(())
+}
+
+/// Tells whether a text may be well-known text of a shape: its name, then numbers in parentheses that are closed. The server makes NULL of what is
+/// not.
+pub(super) fn is_text(text: &str) -> bool {
+    const NAMES: [&str; 7] =
+        ["POINT", "LINESTRING", "POLYGON", "MULTIPOINT", "MULTILINESTRING", "MULTIPOLYGON", "GEOMETRYCOLLECTION"];
+    let text = text.trim().to_ascii_uppercase();
+    let end = text.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let rest = rest.trim();
+    let is_enclosed = rest == "EMPTY" || (rest.starts_with('(') && rest.ends_with(')'));
+    let n_open = rest.matches('(').count();
+    NAMES.contains(&name) && is_enclosed && n_open == rest.matches(')').count()
 }
 
 #[cfg(test)]

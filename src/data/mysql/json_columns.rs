@@ -11,12 +11,12 @@ use std::{
 };
 
 use sqlx::{
-    AssertSqlSafe, Column as _, ColumnOrigin, Row as _, TypeInfo as _,
-    mysql::{MySqlColumn, MySqlConnection},
+    AssertSqlSafe, Column as _, ColumnOrigin, MySql, Row as _, TypeInfo as _,
+    mysql::{MySqlColumn, MySqlConnection, MySqlTypeInfo},
 };
 use tokio::time::Instant;
 
-use crate::data::{mysql::decode::is_text, select::backticked};
+use crate::data::dialect::backticked;
 
 /// How long a table's definition is believed. JSON that is taken for text meanwhile is no danger, only a surprise to
 /// who has just altered a table.
@@ -29,12 +29,22 @@ type Names = Arc<HashSet<String>>;
 
 /// The JSON columns of the tables behind one result, by table.
 #[derive(Debug, Default)]
-pub(super) struct JsonColumns(HashMap<Arc<str>, Names>);
+pub(super) struct JsonColumns {
+    tables: HashMap<Arc<str>, Names>,
+    /// Names of such columns in rows that a change gives back: the server names no schema for them.
+    named: Vec<String>,
+}
 
 impl JsonColumns {
+    /// The same, and the columns of these names, whatever table the server names.
+    pub(super) fn and(self, named: &[String]) -> Self {
+        Self { named: named.to_vec(), ..self }
+    }
+
     pub(super) fn contains(&self, column: &MySqlColumn) -> bool {
-        let ColumnOrigin::Table(origin) = column.origin() else { return false };
-        self.0.get(&origin.table).is_some_and(|names| names.contains(&*origin.name))
+        self.named.iter().any(|name| name == column.name())
+            || matches!(column.origin(), ColumnOrigin::Table(origin)
+                if self.tables.get(&origin.table).is_some_and(|names| names.contains(&*origin.name)))
     }
 }
 
@@ -52,14 +62,14 @@ impl JsonColumnsCache {
         let mut found = JsonColumns::default();
         for column in columns.iter().filter(|column| may_be_json(column)) {
             let ColumnOrigin::Table(origin) = column.origin() else { continue };
-            if found.0.contains_key(&origin.table) {
+            if found.tables.contains_key(&origin.table) {
                 continue;
             }
             let names = match self.known(&origin.table) {
                 Some(names) => names,
                 None => self.ask(connection, &origin.table).await?,
             };
-            found.0.insert(origin.table, names);
+            found.tables.insert(origin.table, names);
         }
         Ok(found)
     }
@@ -89,6 +99,11 @@ impl JsonColumnsCache {
         // A map of shared values is never half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Tells whether a type holds characters. Its name does not say so: a text with a binary collation has that of a BLOB.
+pub(super) fn is_text(r#type: &MySqlTypeInfo) -> bool {
+    <str as sqlx::Type<MySql>>::compatible(r#type)
 }
 
 /// JSON has a binary collation of a text, which makes sqlx call it a BLOB. Ordinary text has not.

@@ -3,8 +3,8 @@
 //! Owns: the proof, from the text alone. Says no where it is in doubt: that costs a new session, and nothing else.
 
 use crate::data::{
-    placeholders::{leading_word, opaque_length},
-    select::Dialect,
+    dialect::Dialect,
+    template::{leading_word, opaque_length},
 };
 
 /// Functions and keywords that may stand before a parenthesis, sorted. All others may be stored functions, which may do
@@ -48,7 +48,7 @@ enum Before {
     Other,
 }
 
-/// Whether a statement only reads, and reads and writes no user variables, locks, settings or numbers of its session.
+/// Tells whether a statement only reads, and reads and writes no user variables, locks, settings or numbers of its session.
 ///
 /// What stored functions behind a *view* do is not seen; who creates those is asked not to use session state.
 pub(super) fn is_plain(sql: &str) -> bool {

@@ -12,7 +12,12 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::{
-    data::{mysql::error, url::ServerUrl},
+    data::{
+        dialect::{Dialect, shown},
+        failure::Failure,
+        mysql::error,
+        url::ServerUrl,
+    },
     domain::sql::{SqlError, SqlErrorCode},
 };
 
@@ -38,6 +43,8 @@ impl fmt::Debug for Connector {
 pub(crate) struct Session {
     pub(super) connection: MySqlConnection,
     pub(super) is_mariadb: bool,
+    /// Set if it knows INSERT ... RETURNING.
+    pub(super) gives_rows_back: bool,
     id: u64,
     /// The limit that the server enforces on statements.
     limit: Duration,
@@ -57,8 +64,10 @@ impl Connector {
         let connecting = async {
             let mut connection = self.options().connect().await?;
             let row = sqlx::raw_sql(AssertSqlSafe(beginning(limit, self.read_only))).fetch_one(&mut connection).await?;
-            let is_mariadb = row.try_get::<String, _>(1)?.contains("MariaDB");
-            Ok(Session { connection, is_mariadb, id: row.try_get(0)?, limit })
+            let version = row.try_get::<String, _>(1)?;
+            let is_mariadb = version.contains("MariaDB");
+            let gives_rows_back = is_mariadb && is_at_least(&version, 10, 5);
+            Ok(Session { connection, is_mariadb, gives_rows_back, id: row.try_get(0)?, limit })
         };
         match timeout(self.patience, connecting).await {
             Ok(Ok(session)) => Ok(session),
@@ -113,6 +122,18 @@ impl Connector {
 }
 
 impl Session {
+    /// Has names without a schema looked up in this one.
+    pub(super) async fn look_in(&mut self, schema: &str) -> Result<(), Failure> {
+        let sql = format!("USE {}", Dialect::MySql.quoted("schema", schema).map_err(Failure::Refused)?);
+        match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await {
+            Err(error) if error::is_unknown_schema(&error) => {
+                let message = format!("unknown schema `{}`", shown(schema));
+                Err(Failure::Refused(SqlError::new(SqlErrorCode::UnknownSchema, message)))
+            }
+            result => Ok(result.map(|_| ())?),
+        }
+    }
+
     /// Sets how long a statement may run before the server stops it.
     pub(super) async fn limit_statements(&mut self, limit: Duration) -> Result<(), sqlx::Error> {
         if self.limit != limit {
@@ -124,12 +145,20 @@ impl Session {
     }
 }
 
+/// Tells whether a version such as `10.11.19-MariaDB` is this one or a later one.
+fn is_at_least(version: &str, major: u32, minor: u32) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}
+
 /// What a session begins with, in one round trip; gives its id and the server's version.
 fn beginning(limit: Duration, read_only: bool) -> String {
     let limits = limits(limit);
     let read_only = if read_only { "SET SESSION TRANSACTION READ ONLY; " } else { "" };
+    // A server that is not strict would cut and convert what does not fit, without a word.
     format!(
-        "SET NAMES utf8mb4, time_zone = '+00:00', autocommit = 1{limits}; {read_only}SELECT CONNECTION_ID(), VERSION()"
+        "SET NAMES utf8mb4, time_zone = '+00:00', autocommit = 1, \
+         sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'){limits}; {read_only}SELECT CONNECTION_ID(), VERSION()"
     )
 }
 

@@ -1,7 +1,10 @@
-//! PostgreSQL's values as JSON.
+//! PostgreSQL's rows.
 //!
-//! Owns: the types we know and their JSON. Never: loses a digit unless it is asked for floats.
+//! Owns: from the wire to whoever writes rows. Never: loses a digit unless it is asked for doubles.
 
+use std::sync::Arc;
+
+use serde_json::json;
 use sqlx::{
     Column as _, Row as _, TypeInfo as _, ValueRef as _,
     postgres::{PgColumn, PgRow},
@@ -9,31 +12,37 @@ use sqlx::{
 
 use crate::{
     data::{
-        json::{self, Reader, Shape},
+        described::{Described, Equality, Order},
         postgres::{
-            codec::{Codec, Malformed, dimensions, exact, length, take, text},
             numeric::{self, Numeric},
             text::{hstore_pairs, write_plain, write_unquoted},
+            types::{Codec, Malformed, dimensions, equality_of, exact, length, order_of, take, text},
         },
+        rows::{RowBatch, RowWriter, unique_names},
+        statement::Statement,
     },
     domain::sql::{Column, SqlError, SqlErrorCode},
 };
 
-/// How the rows of one statement become JSON objects.
+/// A reader of one statement's rows.
 #[derive(Debug)]
-pub(crate) struct Decoder {
-    columns: Vec<DecodedColumn>,
+pub(super) struct Decoder {
+    columns: Vec<Column>,
+    types: Vec<ColumnType>,
     decimals: bool,
     money_digits: u32,
-    shape: Shape,
 }
 
 #[derive(Debug)]
-struct DecodedColumn {
+struct ColumnType {
+    /// As the database calls the column.
     name: String,
-    /// What stands before the value: `{"name":` or `,"name":`.
-    prefix: Vec<u8>,
     codec: Codec,
+    /// Set if its values can be read.
+    is_known: bool,
+    declared: Arc<str>,
+    order: Order,
+    equality: Equality,
 }
 
 impl Decoder {
@@ -41,53 +50,84 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// `UnsupportedType` names the first column we cannot read, and what to do.
-    pub(super) fn new(columns: &[PgColumn], decimals: bool, money_digits: u32, shape: Shape) -> Result<Self, SqlError> {
-        let columns = columns
+    /// `UnsupportedType` names the first column we cannot read, and what to do; not if no rows follow.
+    pub(super) fn new(columns: &[PgColumn], statement: &Statement, money_digits: u32) -> Result<Self, SqlError> {
+        let Statement { decimals, is_dry, .. } = *statement;
+        let types = columns
             .iter()
-            .enumerate()
-            .map(|(nth, column)| {
-                let name = column.name().to_owned();
-                let codec = Codec::of(column.type_info()).ok_or_else(|| unsupported(column))?;
-                let prefix = shape.prefix(nth, &name);
-                Ok(DecodedColumn { name, prefix, codec })
+            .map(|column| {
+                let r#type = column.type_info();
+                let codec = Codec::of(r#type);
+                let is_known = codec.is_some();
+                let codec = codec.or(is_dry.then_some(Codec::Text)).ok_or_else(|| unsupported(column))?;
+                let declared = r#type.name().into();
+                let (order, equality) = (order_of(r#type), equality_of(r#type));
+                Ok(ColumnType { name: column.name().to_owned(), codec, is_known, declared, order, equality })
             })
-            .collect::<Result<_, SqlError>>()?;
-        Ok(Self { columns, decimals, money_digits, shape })
+            .collect::<Result<Vec<_>, SqlError>>()?;
+        let names = unique_names(types.iter().map(|column| column.name.as_str()));
+        let named = names.into_iter().zip(&types);
+        let columns = named.map(|(name, column)| Column { name, kind: column.codec.kind(decimals) }).collect();
+        Ok(Self { columns, types, decimals, money_digits })
     }
 
-    /// Whether values of `money` may occur, whose digits after the point are a setting of the server.
+    /// Tells whether values of `money` may occur, whose digits after the point are a setting of the server.
     pub(super) fn has_money(columns: &[PgColumn]) -> bool {
         columns.iter().any(|column| Codec::of(column.type_info()).is_some_and(|codec| codec.has_money()))
     }
+}
 
-    pub(crate) fn columns(&self) -> Vec<Column> {
-        let kind =
-            |column: &DecodedColumn| Column { name: column.name.clone(), kind: column.codec.kind(self.decimals) };
-        self.columns.iter().map(kind).collect()
+/// Some rows, and how to read them.
+pub(super) struct PostgresRows {
+    decoder: Arc<Decoder>,
+    rows: Vec<PgRow>,
+}
+
+impl PostgresRows {
+    pub(super) fn new(decoder: Arc<Decoder>, rows: Vec<PgRow>) -> Self {
+        Self { decoder, rows }
+    }
+}
+
+impl RowBatch for PostgresRows {
+    fn columns(&self) -> &[Column] {
+        &self.decoder.columns
     }
 
-    /// Writes rows as JSON with commas between them.
-    pub(crate) fn write(&self, out: &mut Vec<u8>, rows: &[PgRow], reader: Reader) -> Result<(), SqlError> {
-        let writer = Writer { reader, decimals: self.decimals, money_digits: self.money_digits };
-        for (nth, row) in rows.iter().enumerate() {
-            if nth > 0 {
-                out.push(b',');
+    fn described(&self) -> Vec<Described> {
+        let columns = self.decoder.columns.iter().zip(&self.decoder.types);
+        let describe = |(column, of): (&Column, &ColumnType)| Described {
+            name: column.name.clone(),
+            is_renamed: column.name != of.name,
+            declared: Arc::clone(&of.declared),
+            schema: if of.is_known { of.codec.schema() } else { json!({}) },
+            order: of.order.clone(),
+            equality: of.equality,
+        };
+        columns.map(describe).collect()
+    }
+
+    fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    fn write<W: RowWriter>(&self, row: usize, out: &mut W) -> Result<(), SqlError> {
+        let Decoder { types, decimals, money_digits, .. } = &*self.decoder;
+        let values = Values { decimals: *decimals, money_digits: *money_digits };
+        for (at, ColumnType { name, codec, .. }) in types.iter().enumerate() {
+            let malformed = || malformed(name);
+            let value = self.rows[row].try_get_raw(at).map_err(|_| malformed())?;
+            if value.is_null() {
+                out.null();
+                continue;
             }
-            if self.columns.is_empty() {
-                out.push(self.shape.begin());
-            }
-            for (at, column) in self.columns.iter().enumerate() {
-                out.extend_from_slice(&column.prefix);
-                let value = row.try_get_raw(at).map_err(|_| malformed(&column.name))?;
-                if value.is_null() {
-                    out.extend_from_slice(b"null");
-                    continue;
-                }
-                let bytes = value.as_bytes().map_err(|_| malformed(&column.name))?;
-                writer.write(out, &column.codec, bytes).map_err(|Malformed| malformed(&column.name))?;
-            }
-            out.push(self.shape.end());
+            let bytes = value.as_bytes().map_err(|_| malformed())?;
+            let written =
+                if W::WANTS_LITERALS { values.literal(out, codec, bytes) } else { values.write(out, codec, bytes) };
+            written.map_err(|error| match error {
+                Unwritable::Malformed => malformed(),
+                Unwritable::Refused(error) => error,
+            })?;
         }
         Ok(())
     }
@@ -107,149 +147,132 @@ fn malformed(column: &str) -> SqlError {
     SqlError::new(SqlErrorCode::StatementFailed, format!("the value of column `{column}` could not be read"))
 }
 
-struct Writer {
-    reader: Reader,
+/// Why a value was not written.
+enum Unwritable {
+    Malformed,
+    /// Its reader cannot take it.
+    Refused(SqlError),
+}
+
+impl From<Malformed> for Unwritable {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl From<SqlError> for Unwritable {
+    fn from(error: SqlError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+struct Values {
     decimals: bool,
     money_digits: u32,
 }
 
-impl Writer {
-    fn write(&self, out: &mut Vec<u8>, codec: &Codec, bytes: &[u8]) -> Result<(), Malformed> {
+impl Values {
+    /// Writes a value as PostgreSQL reads it back.
+    fn literal<W: RowWriter>(&self, out: &mut W, codec: &Codec, bytes: &[u8]) -> Result<(), Unwritable> {
+        let mut plain = Vec::new();
+        write_plain(&mut plain, codec, bytes, self.money_digits)?;
+        out.literal(text(&plain)?);
+        Ok(())
+    }
+
+    fn write<W: RowWriter>(&self, out: &mut W, codec: &Codec, bytes: &[u8]) -> Result<(), Unwritable> {
         match codec {
-            Codec::Bool => out.extend_from_slice(if exact::<1>(bytes)? == [0] { b"false" } else { b"true" }),
-            Codec::Int2 => json::write_int(out, i16::from_be_bytes(exact(bytes)?)),
-            Codec::Int4 => json::write_int(out, i32::from_be_bytes(exact(bytes)?)),
-            Codec::Int8 => json::write_int(out, i64::from_be_bytes(exact(bytes)?)),
-            Codec::Oid => json::write_int(out, u32::from_be_bytes(exact(bytes)?)),
-            Codec::Xid8 => json::write_int(out, u64::from_be_bytes(exact(bytes)?)),
-            Codec::Float4 => json::write_single(out, f32::from_be_bytes(exact(bytes)?), self.reader),
-            Codec::Float8 => json::write_double(out, f64::from_be_bytes(exact(bytes)?), self.reader),
-            Codec::Numeric => self.write_numeric(out, bytes)?,
-            Codec::Text => json::write_string(out, text(bytes)?),
-            Codec::VersionedText => json::write_string(out, text(bytes.get(1..).ok_or(Malformed)?)?),
-            // The server holds only valid JSON.
-            Codec::Json => out.extend_from_slice(bytes),
-            Codec::Jsonb => out.extend_from_slice(bytes.get(1..).ok_or(Malformed)?),
-            Codec::Bytea => json::write_bytes(out, bytes),
-            Codec::Uuid => {
-                out.push(b'"');
-                let uuid = uuid::Uuid::from_bytes(exact(bytes)?).hyphenated();
-                out.extend_from_slice(uuid.encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
-                out.push(b'"');
-            }
-            Codec::Array(item) => self.write_array(out, item, bytes)?,
+            Codec::Bool => out.bool(exact::<1>(bytes)? != [0]),
+            Codec::Int2 => out.int(i16::from_be_bytes(exact(bytes)?).into()),
+            Codec::Int4 => out.int(i32::from_be_bytes(exact(bytes)?).into()),
+            Codec::Int8 => out.int(i64::from_be_bytes(exact(bytes)?)),
+            Codec::Oid => out.int(u32::from_be_bytes(exact(bytes)?).into()),
+            Codec::Xid8 => out.uint(u64::from_be_bytes(exact(bytes)?)),
+            Codec::Float4 => out.single(f32::from_be_bytes(exact(bytes)?)),
+            Codec::Float8 => out.double(f64::from_be_bytes(exact(bytes)?)),
+            Codec::Numeric => match numeric::read(bytes).ok_or(Malformed)? {
+                Numeric::Decimal(text) => self.decimal(out, &text),
+                Numeric::NotANumber => self.no_decimal(out, f64::NAN),
+                Numeric::Infinity => self.no_decimal(out, f64::INFINITY),
+                Numeric::NegativeInfinity => self.no_decimal(out, f64::NEG_INFINITY),
+            },
             Codec::Money => {
                 let number = i64::from_be_bytes(exact(bytes)?);
-                self.write_decimal(out, &numeric::scaled(number, self.money_digits));
+                self.decimal(out, &numeric::scaled(number, self.money_digits));
             }
-            Codec::Hstore => write_hstore(out, bytes)?,
-            Codec::Range(_) | Codec::Composite(_) | Codec::Record | Codec::Geometric(_) | Codec::TsVector => {
-                let mut plain = Vec::new();
-                write_plain(&mut plain, codec, bytes, self.money_digits)?;
-                json::write_string(out, text(&plain)?);
+            Codec::Text => out.text(text(bytes)?),
+            Codec::Char => out.text(text(bytes)?.trim_end_matches('\0')),
+            Codec::VersionedText => out.text(text(bytes.get(1..).ok_or(Malformed)?)?),
+            // The server holds only valid JSON.
+            Codec::Json => out.json(text(bytes)?)?,
+            Codec::Jsonb => out.json(text(bytes.get(1..).ok_or(Malformed)?)?)?,
+            Codec::Bytea => out.bytes(bytes),
+            Codec::Uuid => {
+                let uuid = uuid::Uuid::from_bytes(exact(bytes)?).hyphenated();
+                out.plain(|out| {
+                    out.extend_from_slice(uuid.encode_lower(&mut uuid::Uuid::encode_buffer()).as_bytes());
+                    Ok::<_, Malformed>(())
+                })?;
             }
-            Codec::Date
-            | Codec::Time
-            | Codec::TimeTz
-            | Codec::Timestamp
-            | Codec::TimestampTz
-            | Codec::Interval
-            | Codec::Inet
-            | Codec::MacAddr
-            | Codec::Bits
-            | Codec::Lsn
-            | Codec::Tid => {
-                out.push(b'"');
-                write_unquoted(out, codec, bytes)?;
-                out.push(b'"');
-            }
+            Codec::Array(item) => self.array(out, item, bytes)?,
+            Codec::Hstore => out.texts(&hstore_pairs(bytes)?),
+            // All others have no form but their text.
+            _ if codec.is_plain() => out.plain(|out| write_unquoted(out, codec, bytes))?,
+            _ => self.literal(out, codec, bytes)?,
         }
         Ok(())
     }
 
-    fn write_decimal(&self, out: &mut Vec<u8>, text: &str) {
+    fn decimal(&self, out: &mut impl RowWriter, text: &str) {
         if self.decimals {
-            json::write_decimal(out, text, self.reader);
+            out.decimal(text);
         } else {
-            json::write_decimal_as_float(out, text, self.reader);
+            out.decimal_as_double(text);
         }
     }
 
-    fn write_numeric(&self, out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Malformed> {
-        let not_finite = match numeric::read(bytes).ok_or(Malformed)? {
-            Numeric::Decimal(text) => {
-                self.write_decimal(out, &text);
-                return Ok(());
-            }
-            Numeric::NotANumber => f64::NAN,
-            Numeric::Infinity => f64::INFINITY,
-            Numeric::NegativeInfinity => f64::NEG_INFINITY,
-        };
-        if self.decimals && self.reader == Reader::Guest {
-            // A column of decimals holds strings; Python's Decimal reads these too.
-            out.push(b'"');
-            json::write_double(out, not_finite, self.reader);
-            out.push(b'"');
-            return Ok(());
+    fn no_decimal(&self, out: &mut impl RowWriter, value: f64) {
+        if self.decimals {
+            out.no_decimal(value);
+        } else {
+            out.double(value);
         }
-        json::write_double(out, not_finite, self.reader);
-        Ok(())
     }
 
     /// Wire form: see [`dimensions`], then the items.
-    fn write_array(&self, out: &mut Vec<u8>, item: &Codec, bytes: &[u8]) -> Result<(), Malformed> {
+    fn array<W: RowWriter>(&self, out: &mut W, item: &Codec, bytes: &[u8]) -> Result<(), Unwritable> {
         let mut rest = bytes;
         let dimensions = dimensions(&mut rest)?;
         if dimensions.is_empty() {
-            out.extend_from_slice(b"[]");
+            out.begin_list();
+            out.end_list();
             return Ok(());
         }
-        self.write_items(out, item, &dimensions, &mut rest)
+        self.items(out, item, &dimensions, &mut rest)
     }
 
-    fn write_items(
+    fn items<W: RowWriter>(
         &self,
-        out: &mut Vec<u8>,
+        out: &mut W,
         item: &Codec,
         dimensions: &[usize],
         rest: &mut &[u8],
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Unwritable> {
         let Some((n_items, inner)) = dimensions.split_first() else {
-            let [a, b, c, d] = take::<4>(rest)?;
-            if i32::from_be_bytes([a, b, c, d]) == -1 {
-                out.extend_from_slice(b"null");
+            let n_bytes = take::<4>(rest)?;
+            if i32::from_be_bytes(n_bytes) == -1 {
+                out.null();
                 return Ok(());
             }
-            let (value, after) = rest.split_at_checked(length([a, b, c, d])?).ok_or(Malformed)?;
+            let (value, after) = rest.split_at_checked(length(n_bytes)?).ok_or(Malformed)?;
             *rest = after;
             return self.write(out, item, value);
         };
-        out.push(b'[');
-        for nth in 0..*n_items {
-            if nth > 0 {
-                out.push(b',');
-            }
-            self.write_items(out, item, inner, rest)?;
+        out.begin_list();
+        for _ in 0..*n_items {
+            self.items(out, item, inner, rest)?;
         }
-        out.push(b']');
+        out.end_list();
         Ok(())
     }
-}
-
-/// An object of texts.
-fn write_hstore(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Malformed> {
-    out.push(b'{');
-    for (nth, (key, value)) in hstore_pairs(bytes)?.into_iter().enumerate() {
-        if nth > 0 {
-            out.push(b',');
-        }
-        json::write_string(out, key);
-        out.push(b':');
-        match value {
-            Some(value) => json::write_string(out, value),
-            None => out.extend_from_slice(b"null"),
-        }
-    }
-    out.push(b'}');
-    Ok(())
 }

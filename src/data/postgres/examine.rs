@@ -1,14 +1,16 @@
-//! Whether a role is one that scripts should have.
+//! Set if a role is one that scripts should have.
+
+use std::time::Duration;
 
 use sqlx::{Connection as _, Row as _, postgres::PgConnection};
 use tokio::runtime::Handle;
 
-use crate::data::{DataSettings, examine::EXAMINING_TIME, postgres::PostgresPool, url::ServerUrl};
+use crate::data::{DataSettings, postgres::driver::PostgresPool, url::ServerUrl};
 
-/// Connects, and says what is wrong with the role.
-pub(crate) async fn examine(url: &ServerUrl) -> Result<Option<String>, sqlx::Error> {
+/// Connects, for at most this long, and says what is wrong with the role.
+pub(crate) async fn examine(url: &ServerUrl, time: Duration) -> Result<Option<String>, sqlx::Error> {
     let pool = PostgresPool::new(url.clone(), true, &DataSettings::new("/".into()), Handle::current());
-    let mut connection = PgConnection::connect_with(&pool.options(EXAMINING_TIME, false)).await?;
+    let mut connection = PgConnection::connect_with(&pool.options(time, false)).await?;
     let row = sqlx::query(
         "SELECT rolname::text, rolsuper, EXISTS (
              SELECT FROM pg_catalog.pg_roles AS special

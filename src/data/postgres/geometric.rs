@@ -1,21 +1,9 @@
 //! PostgreSQL's geometric types as text.
 
-use crate::data::postgres::{
-    codec::{Malformed, length, take},
-    text::write_double,
+use crate::{
+    data::postgres::types::{Malformed, Shape, length, take},
+    domain::value::double_text,
 };
-
-/// Which of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shape {
-    Point,
-    Segment,
-    Box,
-    Line,
-    Path,
-    Polygon,
-    Circle,
-}
 
 /// Writes a value as PostgreSQL prints it.
 pub(super) fn write(out: &mut Vec<u8>, shape: Shape, bytes: &[u8]) -> Result<(), Malformed> {
@@ -72,7 +60,9 @@ fn write_doubles(out: &mut Vec<u8>, rest: &mut &[u8], n_doubles: usize) -> Resul
         if nth > 0 {
             out.push(b',');
         }
-        write_double(out, f64::from_be_bytes(take(rest)?));
+        let text = double_text(f64::from_be_bytes(take(rest)?));
+        // PostgreSQL writes whole numbers without a point.
+        out.extend_from_slice(text.strip_suffix(".0").unwrap_or(&text).as_bytes());
     }
     Ok(())
 }

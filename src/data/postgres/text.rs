@@ -1,17 +1,20 @@
 //! PostgreSQL's values as text.
 //!
-//! Owns: the types that JSON knows only as text, and the text of every type where it stands in the text of another: in a
-//! range or a composite. Dates and times are ISO 8601 there too. Never: quotes for JSON.
+//! Owns: the text of every type, which PostgreSQL reads back as the same value. Dates and times are ISO 8601. Never: quotes for
+//! JSON.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::data::{
-    json::{self, Reader},
-    postgres::{
-        codec::{Codec, Malformed, dimensions, exact, length, take, text},
-        geometric,
-        numeric::{self, Numeric},
+use crate::{
+    data::{
+        moments,
+        postgres::{
+            geometric,
+            numeric::{self, Numeric},
+            types::{Codec, Malformed, dimensions, exact, length, take, text},
+        },
     },
+    domain::value::double_text,
 };
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -20,15 +23,20 @@ const DAY_MICROS: i64 = 86_400_000_000;
 pub(super) fn write_plain(out: &mut Vec<u8>, codec: &Codec, bytes: &[u8], money_digits: u32) -> Result<(), Malformed> {
     match codec {
         Codec::Bool => out.push(if exact::<1>(bytes)? == [0] { b'f' } else { b't' }),
-        Codec::Int2 => json::write_int(out, i16::from_be_bytes(exact(bytes)?)),
-        Codec::Int4 => json::write_int(out, i32::from_be_bytes(exact(bytes)?)),
-        Codec::Int8 => json::write_int(out, i64::from_be_bytes(exact(bytes)?)),
-        Codec::Oid => json::write_int(out, u32::from_be_bytes(exact(bytes)?)),
-        Codec::Xid8 => json::write_int(out, u64::from_be_bytes(exact(bytes)?)),
+        Codec::Int2 => write_int(out, i16::from_be_bytes(exact(bytes)?)),
+        Codec::Int4 => write_int(out, i32::from_be_bytes(exact(bytes)?)),
+        Codec::Int8 => write_int(out, i64::from_be_bytes(exact(bytes)?)),
+        Codec::Oid => write_int(out, u32::from_be_bytes(exact(bytes)?)),
+        Codec::Xid8 => write_int(out, u64::from_be_bytes(exact(bytes)?)),
         Codec::Float4 => {
-            let begin = out.len();
-            json::write_single(out, f32::from_be_bytes(exact(bytes)?), Reader::Guest);
-            drop_point(out, begin);
+            let value = f32::from_be_bytes(exact(bytes)?);
+            if value.is_finite() {
+                let begin = out.len();
+                out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+                drop_point(out, begin);
+            } else {
+                write_double(out, value.into());
+            }
         }
         Codec::Float8 => write_double(out, f64::from_be_bytes(exact(bytes)?)),
         Codec::Numeric => out.extend_from_slice(
@@ -44,6 +52,7 @@ pub(super) fn write_plain(out: &mut Vec<u8>, codec: &Codec, bytes: &[u8], money_
             let number = i64::from_be_bytes(exact(bytes)?);
             out.extend_from_slice(numeric::scaled(number, money_digits).as_bytes());
         }
+        Codec::Char => out.extend_from_slice(text(bytes)?.trim_end_matches('\0').as_bytes()),
         Codec::Text | Codec::Json => out.extend_from_slice(bytes),
         Codec::VersionedText | Codec::Jsonb => out.extend_from_slice(bytes.get(1..).ok_or(Malformed)?),
         Codec::Uuid => out.extend_from_slice(uuid::Uuid::from_bytes(exact(bytes)?).to_string().as_bytes()),
@@ -58,17 +67,7 @@ pub(super) fn write_plain(out: &mut Vec<u8>, codec: &Codec, bytes: &[u8], money_
         Codec::Geometric(shape) => geometric::write(out, *shape, bytes)?,
         Codec::TsVector => write_lexemes(out, bytes)?,
         Codec::Hstore => write_hstore(out, bytes)?,
-        Codec::Date
-        | Codec::Time
-        | Codec::TimeTz
-        | Codec::Timestamp
-        | Codec::TimestampTz
-        | Codec::Interval
-        | Codec::Inet
-        | Codec::MacAddr
-        | Codec::Bits
-        | Codec::Lsn
-        | Codec::Tid => write_unquoted(out, codec, bytes)?,
+        _ => write_unquoted(out, codec, bytes)?,
     }
     Ok(())
 }
@@ -76,8 +75,12 @@ pub(super) fn write_plain(out: &mut Vec<u8>, codec: &Codec, bytes: &[u8], money_
 /// A double as PostgreSQL prints it: whole numbers without a point.
 pub(super) fn write_double(out: &mut Vec<u8>, value: f64) {
     let begin = out.len();
-    json::write_double(out, value, Reader::Guest);
+    out.extend_from_slice(double_text(value).as_bytes());
     drop_point(out, begin);
+}
+
+fn write_int(out: &mut Vec<u8>, value: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn drop_point(out: &mut Vec<u8>, begin: usize) {
@@ -223,7 +226,7 @@ fn write_lexemes(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Malformed> {
         for nth in 0..n_positions {
             let position = u16::from_be_bytes(take(&mut rest)?);
             out.push(if nth > 0 { b',' } else { b':' });
-            json::write_int(out, position & 0x3FFF);
+            write_int(out, position & 0x3FFF);
             out.extend_from_slice([&b""[..], b"C", b"B", b"A"][usize::from(position >> 14)]);
         }
     }
@@ -272,14 +275,14 @@ pub(super) fn write_unquoted(out: &mut Vec<u8>, codec: &Codec, bytes: &[u8]) -> 
             i32::MAX => out.extend_from_slice(b"infinity"),
             i32::MIN => out.extend_from_slice(b"-infinity"),
             days => {
-                json::write_date(out, days.into());
+                moments::write_date(out, days.into());
                 write_era(out, days.into());
             }
         },
-        Codec::Time => json::write_time(out, i64::from_be_bytes(exact(bytes)?)),
+        Codec::Time => moments::write_time(out, i64::from_be_bytes(exact(bytes)?)),
         Codec::TimeTz => {
             let mut rest = bytes;
-            json::write_time(out, i64::from_be_bytes(take(&mut rest)?));
+            moments::write_time(out, i64::from_be_bytes(take(&mut rest)?));
             // The wire has seconds west of Greenwich, people write them east.
             write_offset(out, -i64::from(i32::from_be_bytes(exact(rest)?)));
         }
@@ -324,9 +327,9 @@ fn write_timestamp(out: &mut Vec<u8>, bytes: &[u8], zone: &[u8]) -> Result<(), M
         i64::MIN => out.extend_from_slice(b"-infinity"),
         micros => {
             let days = micros.div_euclid(DAY_MICROS);
-            json::write_date(out, days);
+            moments::write_date(out, days);
             out.push(b'T');
-            json::write_time(out, micros.rem_euclid(DAY_MICROS));
+            moments::write_time(out, micros.rem_euclid(DAY_MICROS));
             out.extend_from_slice(zone);
             write_era(out, days);
         }
@@ -335,7 +338,7 @@ fn write_timestamp(out: &mut Vec<u8>, bytes: &[u8], zone: &[u8]) -> Result<(), M
 }
 
 fn write_era(out: &mut Vec<u8>, days: i64) {
-    if json::is_before_christ(days) {
+    if moments::is_before_christ(days) {
         out.extend_from_slice(b" BC");
     }
 }
@@ -343,12 +346,12 @@ fn write_era(out: &mut Vec<u8>, days: i64) {
 fn write_offset(out: &mut Vec<u8>, seconds: i64) {
     out.push(if seconds < 0 { b'-' } else { b'+' });
     let seconds = seconds.abs();
-    json::write_two(out, seconds / 3600);
+    moments::write_two(out, seconds / 3600);
     out.push(b':');
-    json::write_two(out, seconds / 60 % 60);
+    moments::write_two(out, seconds / 60 % 60);
     if seconds % 60 != 0 {
         out.push(b':');
-        json::write_two(out, seconds % 60);
+        moments::write_two(out, seconds % 60);
     }
 }
 
@@ -412,7 +415,7 @@ fn write_inet(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Malformed> {
     out.extend_from_slice(address.as_bytes());
     if is_cidr != 0 || mask != full_mask {
         out.push(b'/');
-        json::write_int(out, mask);
+        write_int(out, mask);
     }
     Ok(())
 }

@@ -1,23 +1,16 @@
 //! The folder of a SQLite connection: each file `<schema>.db` is a schema.
 //!
-//! Owns: finding the files, and creating one for a new schema. Never: follows a symbolic link, or opens a database.
+//! Owns: finding the files, and what a new one may be called. Never: follows a symbolic link, or opens a file.
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File, OpenOptions},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use crate::{
-    data::{
-        select::{invalid, shown},
-        sqlite::{
-            SqlitePool, broken,
-            jail::{Jail, READ_ONLY},
-        },
-    },
+    data::dialect::{invalid, shown},
     domain::sql::{SqlError, SqlErrorCode},
 };
 
@@ -62,72 +55,13 @@ pub(super) fn list_files(folder: &Path) -> Result<Files, SqlError> {
     Ok(files)
 }
 
-/// Bytes of the files of a folder that are in use; those of free pages are not, so that deleting rows makes room.
-///
-/// Asks SQLite: opening and closing a file in any other way would take this process's locks on it away. Where SQLite cannot say, it is
-/// how long the files are.
-pub(crate) fn used_bytes(folder: &Path) -> u64 {
-    let opened = Jail::open(folder, true, u64::MAX).ok();
-    opened.and_then(|jail| jail.used_bytes().ok()).unwrap_or_else(|| {
-        let files = list_files(folder).unwrap_or_default();
-        let length = |schema: &String| fs::symlink_metadata(path(folder, schema)).map_or(0, |file| file.len());
-        files.keys().map(length).fold(0, u64::saturating_add)
-    })
-}
-
-/// Creates a schema, unless there is one of this name in any case.
-///
-/// Only the host ever creates files in the folder, and only under a name that cannot lead out of it.
-pub(crate) async fn create_schema(pool: Arc<SqlitePool>, schema: String) -> Result<(), SqlError> {
-    if pool.read_only {
-        return Err(SqlError::new(SqlErrorCode::ReadOnly, READ_ONLY));
-    }
-    check_name(&schema)?;
-    let thread = pool.thread().await?;
-    let creating = tokio::task::spawn_blocking(move || {
-        let _thread = thread;
-        create_file(&pool, &schema)
-    });
-    creating.await.map_err(|_| broken())?
-}
-
-fn create_file(pool: &SqlitePool, schema: &str) -> Result<(), SqlError> {
-    let unwritable =
-        |_| SqlError::new(SqlErrorCode::Unavailable, "the SQLite folder of this connection cannot be written");
-    let folder = real_folder(&pool.folder)?;
-    // Others who create a schema wait, so that together they cannot create more than can be used.
-    let lock = File::open(&folder).map_err(unwritable)?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).map_err(|error| unwritable(error.into()))?;
-    let jail = Jail::open(&folder, false, pool.file_bytes)?;
-    let files = list_files(&folder)?;
-    // SQLite's own name for it is in lower case.
-    let schema = if schema.eq_ignore_ascii_case("main") { "main" } else { schema };
-    if files.keys().any(|known| known.eq_ignore_ascii_case(schema)) {
-        return Ok(());
-    }
-    let n_max = jail.attached_max()?;
-    let n_files = files.keys().filter(|known| *known != "main").count();
-    if schema != "main" && n_files >= n_max {
-        let message = format!("a SQLite connection can have {n_max} schemas besides `main`, and has that many");
-        return Err(SqlError::new(SqlErrorCode::NotAllowed, message));
-    }
-    // `create_new` follows no link. An empty file is an empty database.
-    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path(&folder, schema));
-    match created {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let message = format!("schema `{schema}` cannot be created: something else has its name");
-            Err(SqlError::new(SqlErrorCode::NotAllowed, message))
-        }
-        Err(error) => Err(unwritable(error)),
-    }
-}
-
-fn path(folder: &Path, schema: &str) -> PathBuf {
+/// The file of a schema.
+pub(super) fn path(folder: &Path, schema: &str) -> PathBuf {
     folder.join(format!("{schema}.db"))
 }
 
-fn check_name(schema: &str) -> Result<(), SqlError> {
+/// Refuses names that cannot be those of a file.
+pub(super) fn check_name(schema: &str) -> Result<(), SqlError> {
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ');
     let is_good = schema.starts_with(|c: char| c.is_alphanumeric() || c == '_')
         && schema.chars().all(is_plain)

@@ -26,9 +26,10 @@ use rusqlite::{
 
 use crate::{
     data::{
-        select::{QUERY_BYTES_MAX, shown},
+        dialect::shown,
+        read::table::QUERY_BYTES_MAX,
         sqlite::{
-            broken,
+            error::{READ_ONLY, broken},
             folder::{list_files, real_folder},
         },
     },
@@ -75,17 +76,15 @@ const READ_PRAGMAS: [&str; 10] = [
     "table_xinfo",
 ];
 
-/// Why a connection with `mode=ro` refuses a change.
-pub(super) const READ_ONLY: &str = "this connection reads only: its URL says `mode=ro`";
-
 /// Most files that can be attached besides `main`: SQLite lowers this to what it was compiled for.
 const ATTACHED_MAX: i32 = 125;
 
 /// A connection to the files of one folder.
-pub(crate) struct Jail {
+#[derive(Debug)]
+pub(super) struct Jail {
     connection: Connection,
     folder: PathBuf,
-    /// What a file may grow to.
+    /// The size that a file may grow to.
     file_bytes: u64,
     /// Attached files by schema, with their device and inode.
     files: BTreeMap<String, (u64, u64)>,
@@ -95,11 +94,11 @@ pub(crate) struct Jail {
 /// Shared with the authorizer.
 #[derive(Debug, Default)]
 struct Rules {
-    /// Whether the connection is for reading only.
+    /// Set if the connection is for reading only.
     read_only: bool,
     /// Off while the host itself attaches files.
     enforced: AtomicBool,
-    /// Whether `main` is a file.
+    /// Set if `main` is a file.
     main_is_kept: AtomicBool,
     /// Why nothing may grow, if nothing may.
     is_full: Mutex<Option<UsedUp>>,
@@ -166,7 +165,18 @@ impl Jail {
             return Ok(false);
         }
         self.attach(files)?;
+        self.see_changes();
         Ok(true)
+    }
+
+    /// Sees what other connections have changed of tables: SQLite compares what it knows with the file when a statement runs, which
+    /// is after its columns and their types were asked for.
+    fn see_changes(&self) {
+        for schema in self.files.keys() {
+            let sql = format!("SELECT 1 FROM \"{}\".sqlite_schema LIMIT 0", schema.replace('"', "\"\""));
+            let looking = |connection: &Connection| connection.prepare(&sql)?.query([])?.next().map(|_| ());
+            drop(self.unrestricted(looking)); // a file that cannot be read says so to the statement itself
+        }
     }
 
     fn attach(&mut self, files: BTreeMap<String, (u64, u64)>) -> Result<(), SqlError> {
@@ -384,7 +394,7 @@ impl Rules {
     }
 }
 
-/// Whether an action that is allowed elsewhere changes anything.
+/// Tells whether an action that is allowed elsewhere changes anything.
 fn changes(action: &AuthAction<'_>) -> bool {
     !matches!(
         action,
@@ -400,7 +410,7 @@ fn changes(action: &AuthAction<'_>) -> bool {
     )
 }
 
-/// Whether an action may need room. SQLite's own table, which nobody else can write, is changed by dropping something too.
+/// Tells whether an action may need room. SQLite's own table, which nobody else can write, is changed by dropping something too.
 fn grows(action: &AuthAction<'_>) -> bool {
     match action {
         AuthAction::Insert { table_name } | AuthAction::Update { table_name, .. } => *table_name != "sqlite_master",

@@ -117,7 +117,10 @@ async fn what_cannot_be_changed_is_told() {
             table: TableName { schema: Some("nowhere".into()), ..fixture.name("items") },
             action: delete(json!(1)),
         };
-        assert_eq!(fixture.database().change(missing).await.unwrap_err().code, SqlErrorCode::UnknownSchema);
+        assert_eq!(
+            fixture.database().change(missing, RowFormat::Json).await.unwrap_err().code,
+            SqlErrorCode::UnknownSchema
+        );
         let rows: Vec<_> = (0..10_001).map(|n| json!({"id": n, "name": "x"})).collect();
         assert_eq!(change("items", insert(Value::Array(rows))).await.unwrap_err().code, SqlErrorCode::InputTooLarge);
         let rows: Vec<_> = (0..2000).map(|n| json!({(format!("c{n}")): 1})).collect();
@@ -137,7 +140,8 @@ async fn a_wrong_value_names_its_column() {
     assert_eq!(error.code, SqlErrorCode::InvalidArgument);
     // NUL is no text in PostgreSQL; SQLite keeps it.
     let error = postgres.change("items", insert(json!({"id": 7, "name": "a\0b"}))).await.unwrap_err();
-    assert_eq!(error.code, SqlErrorCode::StatementFailed, "{error}");
+    assert_eq!(error.code, SqlErrorCode::InvalidArgument, "{error}");
+    assert!(error.message.contains("`name`"), "{error}");
     let row = sqlite.change("items", insert(json!({"name": "a\0b"}))).await.unwrap();
     assert_eq!(row[0]["name"], "a\0b");
     for fixture in [postgres, sqlite] {
@@ -186,7 +190,7 @@ async fn an_insert_leaves_nothing_in_its_session() {
     assert!(error.message.contains("lastval is not yet defined"), "{error}");
     let transaction = fixture.database().begin().await.unwrap();
     let inside = fixture.database().inside(transaction.clone());
-    inside.change(Change { table: fixture.name("t"), action: insert(json!({})) }).await.unwrap();
+    inside.change(Change { table: fixture.name("t"), action: insert(json!({})) }, RowFormat::Json).await.unwrap();
     transaction.commit().await.unwrap();
     let error = fixture.query("SELECT lastval()").await.unwrap_err();
     assert!(error.message.contains("lastval is not yet defined"), "{error}");
@@ -227,7 +231,10 @@ async fn a_read_only_connection_changes_nothing() {
         assert_eq!(fixture.database().create_schema("", "pq_ro_new").await.unwrap_err().code, SqlErrorCode::ReadOnly);
         let transaction = fixture.database().begin().await.unwrap();
         let inside = fixture.database().inside(transaction);
-        let error = inside.change(Change { table: fixture.name("items"), action: delete(json!(1)) }).await.unwrap_err();
+        let error = inside
+            .change(Change { table: fixture.name("items"), action: delete(json!(1)) }, RowFormat::Json)
+            .await
+            .unwrap_err();
         assert_eq!(error.code, SqlErrorCode::ReadOnly, "{error}");
         drop(inside);
         assert_eq!(fixture.all("items").await.as_array().unwrap().len(), 2);

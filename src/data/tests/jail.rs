@@ -158,12 +158,12 @@ async fn changes_do_not_leave_the_folder_either() {
     for action in [insert(json!({"sql": "x"})), update(json!("x"), json!({"sql": "x"})), delete(json!("x"))] {
         for table in ["sqlite_master", "sqlite_schema", "sqlite_sequence", "pragma_table_info", "dbstat"] {
             let change = Change { table: name("crm", table), action: action.clone() };
-            assert!(database.change(change).await.is_err(), "{table} {action:?}");
+            assert!(database.change(change, RowFormat::Json).await.is_err(), "{table} {action:?}");
         }
     }
     for schema in [target.as_str(), "crm\".accounts; ATTACH 'x' AS y; --", "temp", "../crm"] {
         let change = Change { table: name(schema, "t"), action: insert(json!({"a": 1})) };
-        assert!(database.change(change).await.is_err(), "{schema}");
+        assert!(database.change(change, RowFormat::Json).await.is_err(), "{schema}");
         let write = crate::domain::sql::TableWrite {
             table: name(schema, "t"),
             records: vec![row(json!({"a": 1}))],
@@ -193,7 +193,7 @@ async fn changes_do_not_leave_the_folder_either() {
     // Column names, types and defaults are names and nothing else.
     let evil = "a\" TEXT); ATTACH 'x' AS y; --";
     let change = Change { table: name("crm", "accounts"), action: insert(json!({(evil): 1})) };
-    assert_eq!(database.change(change).await.unwrap_err().code, SqlErrorCode::UnknownColumn);
+    assert_eq!(database.change(change, RowFormat::Json).await.unwrap_err().code, SqlErrorCode::UnknownColumn);
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     assert_eq!(fixture.query("SELECT * FROM crm.accounts").await.unwrap().len(), 1);
 }

@@ -140,7 +140,10 @@ async fn mysql_columns_say_how_to_read_them() {
     let sql = "SELECT 12345678901234567890123.4500 AS n";
     let mut cursor = fixture.fetch(Select { decimals: true, ..query(sql) }).await.unwrap();
     assert_eq!(kinds(&cursor), [Decimal]);
-    assert_eq!(cursor.next_batch().await.unwrap().unwrap(), "[{\"n\":\"12345678901234567890123.4500\"}]");
+    assert_eq!(
+        cursor.next_batch(RowFormat::Json).await.unwrap().unwrap(),
+        "[{\"n\":\"12345678901234567890123.4500\"}]"
+    );
     let cursor = fixture.fetch(Select { decimals: true, ..query(sql) }).await.unwrap();
     assert_eq!(streamed(cursor).await.unwrap(), b"[{\"n\":12345678901234567890123.4500}]");
     fixture.end().await;
@@ -201,7 +204,7 @@ async fn mysql_params_are_values() {
     ] {
         let inserted = fixture.query_with(&format!("INSERT INTO t ({column}) VALUES (%s)"), json!([value])).await;
         assert_eq!(inserted, Ok(vec![]), "{column} {value}");
-        let filter = [(column.to_owned(), json!([value]))].into_iter().collect();
+        let filter = [(column.to_owned(), json!([value]).into())].into_iter().collect();
         let found = fixture.rows(Select { filter, ..fixture.table("t") }).await.unwrap();
         let equals = value.is_object() || found.iter().any(|row| row[column] == json);
         assert!(equals && found.iter().all(|row| row[column] == json), "{column} {value}: {found:?}");
@@ -258,7 +261,7 @@ async fn numbers_match_no_texts_and_texts_no_numbers() {
         let error =
             fixture.rows(Select { filter: tests_filter(&filter), ..fixture.table("tokens") }).await.unwrap_err();
         assert_eq!(error.code, SqlErrorCode::InvalidArgument, "{filter}: {error}");
-        assert!(error.message.contains("a number is expected"), "{error}");
+        assert!(error.message.contains("is expected there"), "{error}");
     }
     fixture.end().await;
 }

@@ -24,7 +24,7 @@ async fn mysql_rows_are_changed_by_their_primary_key() {
         (&json!(5), &json!({"x": [1, null]}), &json!(false))
     );
     let rows = change(insert(json!([{"id": 11, "name": "x"}, {"id": 10, "name": "y"}]))).await.unwrap();
-    assert_eq!((&rows[0]["id"], &rows[1]["id"]), (&json!(10), &json!(11)), "in the order of their keys");
+    assert_eq!((&rows[0]["id"], &rows[1]["id"]), (&json!(11), &json!(10)), "in the order in which they were given");
     let changed = change(update(json!(1), json!({"price": 2, "extra": [1]}))).await.unwrap();
     assert_eq!(
         (&changed[0]["price"], &changed[0]["extra"], &changed[0]["name"]),
@@ -43,7 +43,6 @@ async fn mysql_rows_are_changed_by_their_primary_key() {
         (insert(json!({"id": 20, "name": "z"})), SqlErrorCode::ConstraintViolated),
         (insert(json!({"price": 1})), SqlErrorCode::ConstraintViolated),
         (insert(json!({"name": "z", "price": -1})), SqlErrorCode::ConstraintViolated),
-        (insert(json!([{"id": 50, "name": "z"}, {"name": "z"}])), SqlErrorCode::InvalidArgument),
     ] {
         let error = change(action.clone()).await.unwrap_err();
         assert_eq!(error.code, code, "{action:?}: {error}");
@@ -110,7 +109,7 @@ async fn mysql_tables_are_made_to_fit_what_is_written() {
     assert!(error.code == SqlErrorCode::InvalidArgument && error.message.contains("`upsert`"), "{error}");
     // The catalogue.
     let columns = fixture.database().describe(&name).await.unwrap();
-    let types: Vec<_> = columns.iter().map(|column| (column.data_type.as_str(), column.key_position)).collect();
+    let types: Vec<_> = columns.iter().map(|column| (&*column.data_type, column.key_position)).collect();
     assert_eq!(types[..4], [("varchar(255)", 1), ("bigint(20)", 0), ("tinyint(1)", 0), ("json", 0)]);
     let schemas = fixture.database().schemas().await.unwrap();
     assert!(schemas.iter().any(|known| known.name == schema && known.tables == ["events"]), "{schemas:?}");
@@ -140,23 +139,26 @@ async fn mysql_transactions_keep_all_or_nothing() {
     };
     let change = |action| Change { table: fixture.name("items"), action };
     let (inside, transaction) = begin().await;
-    inside.change(change(update(json!(2), json!({"price": 4})))).await.unwrap();
+    inside.change(change(update(json!(2), json!({"price": 4}))), RowFormat::Json).await.unwrap();
     inside.fetch(query("UPDATE items SET price = price + 1")).await.unwrap();
     assert_eq!(prices().await, json!(1.5), "nobody else sees it yet");
     transaction.commit().await.unwrap();
     assert_eq!(prices().await, json!(7.5));
     // Rolled back, and forgotten.
     let (inside, transaction) = begin().await;
-    inside.change(change(delete(json!(1)))).await.unwrap();
+    inside.change(change(delete(json!(1))), RowFormat::Json).await.unwrap();
     transaction.rollback().await;
-    assert_eq!(inside.change(change(delete(json!(2)))).await.unwrap_err().code, SqlErrorCode::TransactionOver);
+    assert_eq!(
+        inside.change(change(delete(json!(2))), RowFormat::Json).await.unwrap_err().code,
+        SqlErrorCode::TransactionOver
+    );
     let (inside, transaction) = begin().await;
-    inside.change(change(delete(json!(1)))).await.unwrap();
+    inside.change(change(delete(json!(1))), RowFormat::Json).await.unwrap();
     drop((inside, transaction));
     assert_eq!(prices().await, json!(7.5));
     // What would commit is refused, and an error ends it.
     let (inside, transaction) = begin().await;
-    inside.change(change(delete(json!(1)))).await.unwrap();
+    inside.change(change(delete(json!(1))), RowFormat::Json).await.unwrap();
     for sql in [
         "COMMIT",
         "/* x */ begin",
@@ -171,7 +173,7 @@ async fn mysql_transactions_keep_all_or_nothing() {
         let error = inside.fetch(query(sql)).await.unwrap_err();
         assert_eq!(error.code, SqlErrorCode::NotAllowed, "{sql}: {error}");
     }
-    let error = inside.change(change(update(json!(2), json!({"price": -1})))).await.unwrap_err();
+    let error = inside.change(change(update(json!(2), json!({"price": -1}))), RowFormat::Json).await.unwrap_err();
     assert_eq!(error.code, SqlErrorCode::ConstraintViolated, "{error}");
     assert_eq!(transaction.commit().await.unwrap_err().code, SqlErrorCode::TransactionOver);
     assert_eq!(prices().await, json!(7.5));

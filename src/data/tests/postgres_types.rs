@@ -65,7 +65,7 @@ async fn rarer_types_become_json() {
     }
     let mut cursor = fixture.fetch(Select { decimals: true, ..query("SELECT 1.5::money AS m") }).await.unwrap();
     assert_eq!(cursor.columns()[0].kind, ColumnKind::Decimal);
-    assert_eq!(cursor.next_batch().await.unwrap().unwrap(), r#"[{"m":"1.50"}]"#);
+    assert_eq!(cursor.next_batch(RowFormat::Json).await.unwrap().unwrap(), r#"[{"m":"1.50"}]"#);
     fixture.end().await;
 }
 

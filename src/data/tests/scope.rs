@@ -58,7 +58,7 @@ impl Database {
     async fn read(&self, select: Select) -> Result<Vec<Value>, SqlError> {
         let mut cursor = self.fetch(select).await?;
         let mut rows = Vec::new();
-        while let Some(batch) = cursor.next_batch().await? {
+        while let Some(batch) = cursor.next_batch(RowFormat::Json).await? {
             rows.extend(serde_json::from_slice::<Vec<Value>>(&batch).unwrap());
         }
         Ok(rows)
@@ -71,7 +71,7 @@ impl Database {
     }
 
     async fn act(&self, table: TableName, action: Action) -> Result<Value, SqlError> {
-        let rows = self.change(Change { table, action }).await?;
+        let rows = self.change(Change { table, action }, RowFormat::Json).await?;
         Ok(serde_json::from_slice(&rows).unwrap())
     }
 }

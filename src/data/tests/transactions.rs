@@ -19,12 +19,12 @@ impl Inside {
     }
 
     async fn change(&self, action: Action) -> Result<Vec<u8>, SqlError> {
-        self.database.change(Change { table: self.name.clone(), action }).await
+        self.database.change(Change { table: self.name.clone(), action }, RowFormat::Json).await
     }
 
     async fn query(&self, sql: impl Into<String>) -> Result<(), SqlError> {
         let mut cursor = self.database.fetch(query(sql)).await?;
-        while cursor.next_batch().await?.is_some() {}
+        while cursor.next_batch(RowFormat::Json).await?.is_some() {}
         Ok(())
     }
 
@@ -72,8 +72,10 @@ async fn an_error_ends_a_transaction() {
         let inside = Inside::begin(&fixture).await;
         inside.change(update(json!(1), json!({"balance": 1}))).await.unwrap();
         // What never reached the database does no harm.
-        let error =
-            inside.database.fetch(Select { params: Params::Positional(vec![json!(1)]), ..query("SELECT 1") }).await;
+        let error = inside
+            .database
+            .fetch(Select { params: Params::Positional(vec![SqlValue::Int(1)]), ..query("SELECT 1") })
+            .await;
         assert_eq!(error.unwrap_err().code, SqlErrorCode::InvalidArgument);
         for sql in ["BEGIN", "/* x */ commit", "ROLLBACK", "SAVEPOINT s", "END;"] {
             let error = inside.query(sql).await.unwrap_err();
@@ -182,8 +184,9 @@ async fn transactions_are_undone_when_nobody_waits_any_more() {
     let inside = Inside::begin(&fixture).await;
     inside.change(update(json!(1), json!({"balance": 2}))).await.unwrap();
     // The invocation is cancelled in the middle of a statement.
-    let waiting = tokio::time::timeout(Duration::from_millis(50), inside.query("SELECT pg_sleep(100)::text")).await;
-    assert!(waiting.is_err());
+    let sql = format!("SELECT pg_sleep(100)::text /* {} */", fixture.schema);
+    let running = format!("SELECT count(*) FROM pg_stat_activity WHERE query = '{sql}' AND state = 'active'");
+    dropped_at_work(inside.query(&sql), &running).await;
     drop(inside);
     let inside = Inside::begin(&fixture).await;
     let cursor =

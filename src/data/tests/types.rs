@@ -100,7 +100,7 @@ async fn columns_say_how_to_read_them() {
         .await
         .unwrap();
     assert_eq!(kinds(&cursor), [Decimal, Decimal]);
-    assert_eq!(cursor.next_batch().await.unwrap().unwrap(), "[{\"n\":\"1.50\",\"m\":\"NaN\"}]");
+    assert_eq!(cursor.next_batch(RowFormat::Json).await.unwrap().unwrap(), "[{\"n\":\"1.50\",\"m\":\"NaN\"}]");
     let cursor = fixture
         .fetch(Select { decimals: true, ..query("SELECT 1.50::numeric AS n, 'NaN'::numeric AS m") })
         .await
@@ -147,7 +147,7 @@ async fn params_take_the_types_that_the_server_infers() {
         ("tz", json!("2024-01-02T03:04:05Z"), json!("2024-01-02T03:04:05+00:00")),
         ("d", json!("2024-01-02"), json!("2024-01-02")),
         ("j", json!({"a": [1, null]}), json!({"a": [1, null]})),
-        ("j", json!("text"), json!("text")),
+        ("j", json!("{\"a\": \"text\"}"), json!({"a": "text"})),
         ("k", json!([1, "b"]), json!([1, "b"])),
         ("ia", json!([1, null, 3]), json!([1, null, 3])),
         ("ta", json!(["a\"\\", "", "NULL", "{}"]), json!(["a\"\\", "", "NULL", "{}"])),
@@ -163,13 +163,13 @@ async fn params_take_the_types_that_the_server_infers() {
         let sql = format!("INSERT INTO {schema}.t ({column}) VALUES (%s) RETURNING {column} AS v");
         let rows = fixture.query_with(&sql, json!([value])).await;
         assert_eq!(rows.as_deref(), Ok(&[json!({"v": json})][..]), "{column} {value}");
-        if json.is_null() || column == "k" {
-            continue; // NULL equals nothing, and json has no equality
+        if json.is_null() || column == "k" || column == "j" {
+            continue; // NULL equals nothing, json has no equality, and a text in `where` is a text in JSON
         }
         if let Value::Array(_) | Value::Object(_) = value {
             continue; // in `where` an array means any of
         }
-        let filter = [(column.to_owned(), json!([value]))].into_iter().collect();
+        let filter = [(column.to_owned(), json!([value]).into())].into_iter().collect();
         let found = fixture.rows(Select { filter, ..fixture.table("t") }).await.unwrap();
         assert!(found.iter().any(|row| row[column] == json), "{column} {value}: {found:?}");
     }

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     domain::{endpoint::TableSource, exchange::AuthMode, names::TenantName},
-    invoke::{Backend, EndpointTarget},
+    ingress::tables::field_of,
+    invoke::{Backend, EndpointTarget, tables::SourceColumns},
 };
 
 /// Longest summary, in characters; a description's first line is one if it fits.
@@ -41,8 +42,8 @@ const SEGMENT: AsciiSet = NON_ALPHANUMERIC
 pub(super) struct Described {
     pub(super) endpoint: Arc<EndpointTarget>,
     pub(super) methods: Vec<Method>,
-    /// Names of its query's placeholders.
-    pub(super) placeholders: Vec<String>,
+    /// Of a table or a query.
+    pub(super) columns: Option<SourceColumns>,
 }
 
 /// The document of a tenant's endpoints.
@@ -96,11 +97,12 @@ struct Path {
 }
 
 impl Document {
-    fn add(&mut self, Described { endpoint, methods, placeholders }: &Described) {
+    fn add(&mut self, Described { endpoint, methods, columns }: &Described) {
         let route = Route::of(&endpoint.route);
         // A placeholder of a segment's name is filled by it.
         let is_segment = |name: &str| endpoint.route.split('/').any(|segment| named(segment) == Some(name));
-        let placeholders: Vec<_> = placeholders.iter().map(String::as_str).filter(|name| !is_segment(name)).collect();
+        let placeholders = columns.iter().flat_map(|columns| &columns.parameters).map(String::as_str);
+        let placeholders: Vec<_> = placeholders.filter(|name| !is_segment(name)).collect();
         let path = self.paths.entry(route.shape).or_insert_with(|| {
             let mut item = Map::new();
             if !route.parameters.is_empty() {
@@ -118,7 +120,7 @@ impl Document {
                 name = format!("{name}_{}", endpoint.id);
                 self.names.insert(name.clone());
             }
-            let operation = operation(endpoint, &placeholders, &method, &name, &mut self.schemas);
+            let operation = operation(endpoint, columns.as_ref(), &placeholders, &method, &name, &mut self.schemas);
             path.item.insert(method, operation);
         }
     }
@@ -189,6 +191,7 @@ fn operation_name(method: &str, template: &str) -> String {
 
 fn operation(
     endpoint: &EndpointTarget,
+    columns: Option<&SourceColumns>,
     placeholders: &[&str],
     method: &str,
     name: &str,
@@ -210,7 +213,7 @@ fn operation(
         operation.insert("tags".to_owned(), json!([tag]));
     }
     if let Backend::Table(source) = &endpoint.backend {
-        operation.insert("parameters".to_owned(), table_parameters(source, placeholders).into());
+        operation.insert("parameters".to_owned(), table_parameters(source, columns, placeholders).into());
     }
     if ["post", "put", "patch"].contains(&method) {
         let body = match &settings.input {
@@ -230,7 +233,7 @@ fn operation(
             Some(json!({"application/json": {"schema": schema}}))
         }
         (None, Backend::Table(_)) => Some(json!({
-            "application/json": {"schema": {"type": "array", "items": {"type": "object"}}},
+            "application/json": {"schema": {"type": "array", "items": row_schema(columns)}},
             "text/csv": {"schema": {"type": "string"}},
         })),
         (None, Backend::Script(_)) => None,
@@ -243,6 +246,13 @@ fn operation(
     };
     operation.insert("security".to_owned(), security);
     Value::Object(operation)
+}
+
+/// The schema of a row, column by column. Callers leave columns out with `select`, so none is required.
+fn row_schema(columns: Option<&SourceColumns>) -> Value {
+    let visible = columns.map_or(&[][..], |columns| &columns.visible);
+    let properties: Map<_, _> = visible.iter().map(|column| (column.name.clone(), column.schema.clone())).collect();
+    if properties.is_empty() { json!({"type": "object"}) } else { json!({"type": "object", "properties": properties}) }
 }
 
 fn responses(endpoint: &EndpointTarget, content: Option<Value>) -> Value {
@@ -356,8 +366,13 @@ fn rebase(schema: &mut Value, place: &str) {
 }
 
 /// What callers may ask of a table or a query; these placeholders they have to fill.
-fn table_parameters(source: &TableSource, placeholders: &[&str]) -> Vec<Value> {
-    let TableSource { columns, page_rows, page_rows_max, .. } = source;
+fn table_parameters(source: &TableSource, columns: Option<&SourceColumns>, placeholders: &[&str]) -> Vec<Value> {
+    let TableSource { columns: listed, page_rows, page_rows_max, .. } = source;
+    let known = columns.map_or(&[][..], |columns| &columns.visible).iter().map(|column| &column.name);
+    let names: Vec<&String> = match listed {
+        Some(listed) => listed.iter().collect(),
+        None => known.collect(),
+    };
     let parameter = |name: &str, description: &str, schema: Value| json!({"name": name, "in": "query", "description": description, "schema": schema});
     let text = || json!({"type": "string"});
     let one_of = |words: [&str; 2]| json!({"type": "string", "enum": words});
@@ -375,13 +390,14 @@ fn table_parameters(source: &TableSource, placeholders: &[&str]) -> Vec<Value> {
         parameter("count", "Whether `X-Total-Count` tells how many rows there are", one_of(["exact", "none"])),
         parameter("format", "How the rows are written", one_of(["json", "csv"])),
     ];
-    let conditions: Vec<_> = match columns {
-        Some(columns) => {
-            let condition = |column: &String| parameter(column, "A condition, for example `eq.open`", text());
-            columns.iter().map(condition).collect()
+    let conditions: Vec<_> = match names[..] {
+        [_, ..] => {
+            let condition =
+                |column: &&String| parameter(&field_of(column), "A condition, for example `eq.open`", text());
+            names.iter().map(condition).collect()
         }
         // Each member of the object is a query field of its own: clients send fields by whatever name then.
-        None => {
+        [] => {
             let object = json!({"type": "object", "additionalProperties": text()});
             let mut any =
                 parameter("columns", "Conditions by columns, for example `{\"status\": \"eq.open\"}`", object);

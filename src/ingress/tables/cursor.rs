@@ -1,21 +1,31 @@
-//! Where the next page begins: behind the values that the last row of this one has in the columns of the order.
-
-use std::{borrow::Cow, collections::HashMap};
+//! The place where the next page begins: behind the values that the last row of this one has in the columns of the order.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde_json::{Value, value::RawValue};
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    data::WrittenRows,
     domain::{
+        endpoint::TableSource,
         page::{OrderBy, PageQuery},
         shown,
+        value::SqlValue,
     },
-    ingress::tables::{invalid, misread},
-    invoke::tables::{Page, TableError},
+    ingress::tables::invalid,
+    invoke::tables::TableError,
 };
 
 /// Longest cursor, in bytes.
 const CURSOR_BYTES_MAX: usize = 4096;
+
+/// The content of a cursor. It is the caller's to keep, and nobody's secret: it says no more than the row that the caller has seen.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cursor {
+    /// The table or query that it is of; another endpoint's values mean something else.
+    of: String,
+    order: String,
+    values: Vec<SqlValue>,
+}
 
 /// The order that a cursor belongs to, as text.
 pub(super) fn order_text(order: &[OrderBy]) -> String {
@@ -23,36 +33,47 @@ pub(super) fn order_text(order: &[OrderBy]) -> String {
     order.iter().map(column).collect::<Vec<_>>().join(",")
 }
 
+/// A source in a few characters.
+fn fingerprint(source: &TableSource) -> String {
+    let TableSource { connection, schema, table, query, .. } = source;
+    let text = serde_json::to_vec(&(connection, schema, table, query)).unwrap_or_default();
+    blake3::hash(&text).to_hex()[..12].to_owned()
+}
+
 /// The values behind which the page begins that is asked for.
-pub(super) fn read_cursor(cursor: &str, order: &[OrderBy]) -> Result<Vec<Value>, TableError> {
-    let garbage = || invalid("`cursor` is none: take it from the page before, with the same `order`".to_owned());
+pub(super) fn read_cursor(cursor: &str, order: &[OrderBy], source: &TableSource) -> Result<Vec<SqlValue>, TableError> {
+    let refused =
+        |why: &str| invalid(format!("`cursor` {why}: take it from the `link` or `x-next-cursor` of the page before"));
     if cursor.len() > CURSOR_BYTES_MAX {
-        return Err(garbage());
+        return Err(refused("is too long"));
     }
-    let json = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| garbage())?;
-    let (of, values): (String, Vec<Value>) = serde_json::from_slice(&json).map_err(|_| garbage())?;
-    let is_plain = |value: &Value| !matches!(value, Value::Array(_) | Value::Object(_));
-    if of != order_text(order) || values.len() != order.len() || order.is_empty() || !values.iter().all(is_plain) {
-        return Err(garbage());
+    let json = BASE64_URL_SAFE_NO_PAD.decode(cursor).map_err(|_| refused("cannot be read"))?;
+    let Cursor { of, order: its_order, values } =
+        serde_json::from_slice(&json).map_err(|_| refused("cannot be read"))?;
+    if of != fingerprint(source) {
+        return Err(refused("is of another endpoint"));
     }
-    Ok(values)
+    let is_scalar = |value: &SqlValue| !matches!(value, SqlValue::List(_));
+    let fits = its_order == order_text(order) && values.len() == order.len() && values.iter().all(is_scalar);
+    if fits && !order.is_empty() { Ok(values) } else { Err(refused("is of another `order`")) }
 }
 
 /// The cursor of the page behind this one, if there may be one.
-pub(super) fn next_cursor(page: &Page, query: &PageQuery) -> Result<Option<String>, TableError> {
-    if page.n_rows < u64::from(query.limit) {
-        return Ok(None);
-    }
-    let rows: Vec<&RawValue> = serde_json::from_slice(&page.rows).map_err(|error| misread(&error))?;
-    let Some(last) = rows.last() else { return Ok(None) };
-    let last: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(last.get()).map_err(|error| misread(&error))?;
+pub(super) fn next_cursor(
+    rows: &WrittenRows,
+    query: &PageQuery,
+    source: &TableSource,
+) -> Result<Option<String>, TableError> {
+    let Some(last) = rows.last.as_ref().filter(|_| rows.n_rows >= u64::from(query.limit)) else { return Ok(None) };
     let mut values = Vec::with_capacity(query.order.len());
     for OrderBy { column, .. } in &query.order {
-        let value = last.get(column.as_str());
+        let nth = rows.columns.iter().position(|known| known.name == *column);
+        let value = nth.and_then(|nth| last.get(nth));
         let missing = || TableError::Misconfigured(format!("the rows have no column `{}`", shown(column)));
-        values.push(exact(value.ok_or_else(missing)?)?);
+        values.push(value.ok_or_else(missing)?.clone());
     }
-    let json = serde_json::to_vec(&(order_text(&query.order), values)).map_err(|error| misread(&error))?;
+    let cursor = Cursor { of: fingerprint(source), order: order_text(&query.order), values };
+    let json = serde_json::to_vec(&cursor).map_err(|error| TableError::Misconfigured(error.to_string()))?;
     let cursor = BASE64_URL_SAFE_NO_PAD.encode(json);
     if cursor.len() > CURSOR_BYTES_MAX {
         let columns = order_text(&query.order);
@@ -63,44 +84,49 @@ pub(super) fn next_cursor(page: &Page, query: &PageQuery) -> Result<Option<Strin
     Ok(Some(cursor))
 }
 
-/// A value that is equal to the column's: a number that JSON's numbers do not hold stays text.
-fn exact(raw: &RawValue) -> Result<Value, TableError> {
-    let value: Value = serde_json::from_str(raw.get()).map_err(|error| misread(&error))?;
-    Ok(match value {
-        Value::Number(number) if number.is_f64() && number.to_string() != raw.get() => Value::from(raw.get()),
-        value => value,
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use serde_json::json;
 
     use super::*;
-    use crate::ingress::tables::read::tests::asked;
+    use crate::{
+        domain::sql::{Column, ColumnKind},
+        ingress::tables::read::tests::{asked, source},
+    };
 
     #[test]
-    fn a_cursor_is_good_for_its_own_order_and_keeps_numbers_exact() {
-        let (query, _) = asked("order=-total&limit=2").unwrap();
-        let rows =
-            Bytes::from_static(br#"[{"id":1,"total":2},{"id":9007199254740993,"total":0.10000000000000000001}]"#);
-        let page = Page { columns: Vec::new(), rows, n_rows: 2, total: None, room: None };
-        let cursor = next_cursor(&page, &query).unwrap().unwrap();
-        let values = read_cursor(&cursor, &query.order).unwrap();
-        assert_eq!(values, [json!("0.10000000000000000001"), json!(9_007_199_254_740_993_i64)]);
-        assert!(read_cursor(&cursor, &asked("order=total").unwrap().0.order).is_err());
-        let crafted = |json: Value| BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
-        for crafted in [
-            crafted(json!(["-total,id", [1]])),
-            crafted(json!(["-total,id", [1, {"a": 1}]])),
-            crafted(json!(["-total,id", 1])),
-            crafted(json!({"a": 1})),
-            "A".repeat(CURSOR_BYTES_MAX + 1),
+    fn a_cursor_is_good_for_its_own_source_and_order() {
+        let query = asked("order=-total&limit=2").unwrap().query;
+        let orders = source(json!({"connection": "dw", "table": "orders"}));
+        let column = |name: &str| Column { name: name.to_owned(), kind: ColumnKind::Plain };
+        let last = vec![SqlValue::Int(9_007_199_254_740_993), SqlValue::Literal("0.10000000000000000001".into())];
+        let rows = |n_rows| WrittenRows {
+            columns: vec![column("id"), column("total")],
+            bytes: bytes::Bytes::new(),
+            n_rows,
+            last: Some(last.clone()),
+        };
+        let cursor = next_cursor(&rows(2), &query, &orders).unwrap().unwrap();
+        let values = read_cursor(&cursor, &query.order, &orders).unwrap();
+        assert_eq!(values, [last[1].clone(), last[0].clone()]);
+        assert_eq!(next_cursor(&rows(1), &query, &orders).unwrap(), None, "it was the last page");
+
+        let others = source(json!({"connection": "dw", "table": "others"}));
+        for (cursor, order, source, why) in [
+            (cursor.clone(), "total", &orders, "another `order`"),
+            (cursor.clone(), "-total", &others, "another endpoint"),
+            (BASE64_URL_SAFE_NO_PAD.encode("[\"-total,id\",[1]]"), "-total", &orders, "cannot be read"),
+            (BASE64_URL_SAFE_NO_PAD.encode("{\"a\":1}"), "-total", &orders, "cannot be read"),
+            ("A".repeat(CURSOR_BYTES_MAX + 1), "-total", &orders, "too long"),
+            ("%".to_owned(), "-total", &orders, "cannot be read"),
         ] {
-            assert!(read_cursor(&crafted, &query.order).is_err(), "{crafted}");
+            let order = asked(&format!("order={order}")).unwrap().query.order;
+            let error = read_cursor(&cursor, &order, source).unwrap_err().to_string();
+            assert!(error.contains(why), "{why}: {error}");
         }
-        let short = Page { n_rows: 1, ..page };
-        assert_eq!(next_cursor(&short, &query).unwrap(), None, "it was the last page");
+        for values in [json!([{"int": 1}]), json!([{"list": []}, "null"])] {
+            let crafted = json!({"of": fingerprint(&orders), "order": "-total,id", "values": values}).to_string();
+            assert!(read_cursor(&BASE64_URL_SAFE_NO_PAD.encode(crafted), &query.order, &orders).is_err());
+        }
     }
 }

@@ -1,55 +1,83 @@
-//! What a request's query and path fields mean.
+//! The meaning of a request's query and path fields.
 
 use http::{HeaderMap, header};
-use serde_json::{Map, Value};
 
 use crate::{
+    data::PageFormat,
     domain::{
         endpoint::TableSource,
         page::{Comparison, Condition, OrderBy, PageQuery, PageSource, Test},
         shown,
+        value::{Record, SqlValue},
     },
-    ingress::tables::{Form, Format, cursor::read_cursor, invalid},
+    ingress::tables::{cursor::read_cursor, invalid},
     invoke::tables::{SourceColumns, TableError},
 };
 
-/// Query fields that are no columns.
+/// Query fields that are not columns, unless they stand in double quotes.
 const RESERVED: [&str; 6] = ["select", "order", "limit", "cursor", "count", "format"];
+
+/// A request, read.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) query: PageQuery,
+    pub(super) format: PageFormat,
+    /// Set if further pages have addresses: the order tells all rows apart.
+    pub(super) has_pages: bool,
+}
+
+/// The query field that is a condition of this column.
+pub(in crate::ingress) fn field_of(column: &str) -> String {
+    if RESERVED.contains(&column) || column.starts_with('"') {
+        format!("\"{}\"", column.replace('"', "\"\""))
+    } else {
+        column.to_owned()
+    }
+}
 
 /// Reads a request's query and path fields.
 pub(super) fn read(
     source: &TableSource,
-    known: SourceColumns,
+    known: &SourceColumns,
     query_string: &str,
     path_params: &[(String, String)],
     headers: &HeaderMap,
-) -> Result<(PageQuery, Form), TableError> {
+) -> Result<Asked, TableError> {
     let SourceColumns { visible, key, parameters } = known;
-    let check = |column: &str| match &visible {
-        Some(visible) if !visible.iter().any(|known| known == column) => {
-            Err(invalid(format!("there is no column `{}`", shown(column))))
+    let find = |column: &str| visible.iter().find(|known| known.name == column);
+    let check = |column: &str| match find(column) {
+        Some(_) => Ok(()),
+        None => Err(invalid(format!("there is no column `{}`", shown(column)))),
+    };
+    let check_order = |column: &str| match find(column) {
+        Some(known) if !known.has_order => {
+            Err(invalid(format!("the values of column `{}` have no order that tells them apart", shown(column))))
         }
-        Some(_) | None => Ok(()),
+        Some(_) | None => check(column),
     };
     let mut asked = Fields::default();
-    let mut values = Map::new();
+    let mut values = Record::new();
     let mut conditions = Vec::new();
     for (name, value) in url::form_urlencoded::parse(query_string.as_bytes()) {
         if name.contains('\0') || value.contains('\0') {
             return Err(invalid(format!("`{}` has a NUL character", shown(&name))));
         }
         if parameters.iter().any(|known| *known == name) {
-            values.insert(name.into_owned(), Value::from(&*value));
+            values.insert(name.into_owned(), SqlValue::Literal(value.into_owned()));
         } else if RESERVED.contains(&&*name) {
             asked.set(&name, value.into_owned())?;
         } else {
-            check(&name)?;
-            conditions.push(Condition { test: read_test(&name, &value)?, column: name.into_owned() });
+            let column = match unquoted(&name) {
+                Some(column) => column,
+                None => name.into_owned(),
+            };
+            check(&column)?;
+            conditions.push(Condition { test: read_test(&column, &value)?, column });
         }
     }
     for (name, value) in path_params {
         if parameters.contains(name) {
-            values.insert(name.clone(), Value::from(value.as_str()));
+            values.insert(name.clone(), SqlValue::Literal(value.clone()));
         } else {
             check(name)?;
             let test = Test::Compare(Comparison::Equal, value.clone());
@@ -62,11 +90,11 @@ pub(super) fn read(
     let Fields { select, order, limit, cursor, count, format } = asked;
     let is_asked =
         select.is_some() || order.is_some() || !conditions.is_empty() || !values.is_empty() || cursor.is_some();
-    let has_pages = !key.is_empty() && key.iter().all(|column| check(column).is_ok());
-    let order = read_order(order.as_deref(), if has_pages { &key } else { &[] }, check)?;
+    let has_pages = !key.is_empty() && key.iter().all(|column| find(column).is_some_and(|known| known.has_order));
+    let order = read_order(order.as_deref(), if has_pages { key } else { &[] }, check_order)?;
     let columns = match select {
         Some(select) => {
-            let mut columns: Vec<_> = select.split(',').map(|column| column.trim().to_owned()).collect();
+            let mut columns = read_names("select", &select)?;
             columns.iter().try_for_each(|column| check(column))?;
             // The next page begins behind their values.
             let missing = order.iter().map(|by| &by.column).filter(|column| !columns.contains(column));
@@ -82,7 +110,7 @@ pub(super) fn read(
                 "there are no further pages: no column that callers see tells all rows apart".to_owned(),
             ));
         }
-        Some(cursor) => Some(read_cursor(&cursor, &order)?),
+        Some(cursor) => Some(read_cursor(&cursor, &order, source)?),
         None => None,
     };
     let page_source = match &source.query {
@@ -90,14 +118,60 @@ pub(super) fn read(
         None => PageSource::Table(source.table_name()),
     };
     let limit = read_limit(limit.as_deref(), source)?;
-    let counts = match count.as_deref() {
-        None | Some("none") => false,
-        Some("exact") => true,
-        Some(other) => return Err(invalid(format!("`count` is `exact` or `none`, not `{}`", shown(other)))),
-    };
+    let counts = read_count(count.as_deref())?;
     let format = read_format(format.as_deref(), headers)?;
     let query = PageQuery { source: page_source, columns, conditions, order, after, limit, counts, is_asked };
-    Ok((query, Form { format, has_pages }))
+    Ok(Asked { query, format, has_pages })
+}
+
+/// The text inside of double quotes around it; `""` in it is a quote.
+fn unquoted(text: &str) -> Option<String> {
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    let plain = inner.replace("\"\"", "");
+    (!plain.contains('"')).then(|| inner.replace("\"\"", "\""))
+}
+
+/// The items between commas. In double quotes a comma belongs to the item, and `""` is a quote; `None` for quotes anywhere else.
+fn items(text: &str) -> Option<Vec<String>> {
+    let mut items = Vec::new();
+    let mut rest = text;
+    loop {
+        let end = match rest.strip_prefix('"') {
+            None => rest.find(',').unwrap_or(rest.len()),
+            Some(quoted) => {
+                let mut at = 0;
+                loop {
+                    at += quoted[at..].find('"')? + 1;
+                    if !quoted[at..].starts_with('"') {
+                        break 1 + at;
+                    }
+                    at += 1;
+                }
+            }
+        };
+        let item = &rest[..end];
+        items.push(match item.starts_with('"') {
+            true => unquoted(item)?,
+            false if item.contains('"') => return None,
+            false => item.to_owned(),
+        });
+        rest = &rest[end..];
+        match rest.strip_prefix(',') {
+            Some(more) => rest = more,
+            None if rest.is_empty() => return Some(items),
+            None => return None,
+        }
+    }
+}
+
+/// Names of columns between commas.
+fn read_names(field: &str, text: &str) -> Result<Vec<String>, TableError> {
+    let trimmed: Vec<&str> = split_outside_quotes(text).into_iter().map(str::trim).collect();
+    items(&trimmed.join(",")).ok_or_else(|| {
+        invalid(format!(
+            "`{field}`: write names with commas between them, those with a comma of their own in double quotes"
+        ))
+    })
 }
 
 /// The fields of [`RESERVED`], each once.
@@ -155,16 +229,10 @@ fn read_test(name: &str, text: &str) -> Result<Test, TableError> {
     }
 }
 
-/// `(a,"b,c",d)`: in double quotes a comma is one of the value's, and `""` a quote.
+/// `(a,"b,c",d)`.
 fn read_list(text: &str) -> Option<Vec<String>> {
     let inner = text.strip_prefix('(')?.strip_suffix(')')?;
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(inner.as_bytes());
-    let mut records = reader.records();
-    let record = match records.next() {
-        Some(record) => record.ok()?,
-        None => return Some(Vec::new()),
-    };
-    records.next().is_none().then(|| record.iter().map(str::to_owned).collect())
+    if inner.is_empty() { Some(Vec::new()) } else { items(inner) }
 }
 
 fn read_order(
@@ -173,17 +241,46 @@ fn read_order(
     check: impl Fn(&str) -> Result<(), TableError>,
 ) -> Result<Vec<OrderBy>, TableError> {
     let mut columns: Vec<OrderBy> = Vec::new();
-    for text in order.into_iter().flat_map(|order| order.split(',')) {
-        let (column, descending) = text.trim().strip_prefix('-').map_or((text.trim(), false), |column| (column, true));
+    for text in order.map(ordered_names).transpose()?.unwrap_or_default() {
+        let OrderBy { column, .. } = &text;
         check(column)?;
-        if column.is_empty() || columns.iter().any(|known| known.column == column) {
+        if column.is_empty() || columns.iter().any(|known| known.column == *column) {
             return Err(invalid(format!("`order` has `{}` twice, or an empty column", shown(column))));
         }
-        columns.push(OrderBy { column: column.to_owned(), descending });
+        columns.push(text);
     }
     let missing: Vec<_> = key.iter().filter(|key| !columns.iter().any(|known| known.column == **key)).collect();
     columns.extend(missing.into_iter().map(|key| OrderBy { column: key.clone(), descending: false }));
     Ok(columns)
+}
+
+/// Names of columns between commas, each perhaps with a `-` before it.
+fn ordered_names(text: &str) -> Result<Vec<OrderBy>, TableError> {
+    let parts: Vec<(&str, bool)> = split_outside_quotes(text)
+        .into_iter()
+        .map(|part| part.trim().strip_prefix('-').map_or((part.trim(), false), |column| (column, true)))
+        .collect();
+    let names = read_names("order", &parts.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(","))?;
+    let ordered = names.into_iter().zip(parts);
+    Ok(ordered.map(|(column, (_, descending))| OrderBy { column, descending }).collect())
+}
+
+/// The parts between commas that are not in double quotes.
+fn split_outside_quotes(text: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut begin, mut is_quoted) = (0, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b',' if !is_quoted => {
+                parts.push(&text[begin..at]);
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[begin..]);
+    parts
 }
 
 fn read_limit(limit: Option<&str>, source: &TableSource) -> Result<u32, TableError> {
@@ -196,47 +293,86 @@ fn read_limit(limit: Option<&str>, source: &TableSource) -> Result<u32, TableErr
     }
 }
 
-fn read_format(format: Option<&str>, headers: &HeaderMap) -> Result<Format, TableError> {
+fn read_count(count: Option<&str>) -> Result<bool, TableError> {
+    match count {
+        None | Some("none") => Ok(false),
+        Some("exact") => Ok(true),
+        Some(other) => Err(invalid(format!("`count` is `exact` or `none`, not `{}`", shown(other)))),
+    }
+}
+
+fn read_format(format: Option<&str>, headers: &HeaderMap) -> Result<PageFormat, TableError> {
     match format {
-        Some("json") => Ok(Format::Json),
-        Some("csv") => Ok(Format::Csv),
+        Some("json") => Ok(PageFormat::Json),
+        Some("csv") => Ok(PageFormat::Csv),
         Some(other) => Err(invalid(format!("`format` is `json` or `csv`, not `{}`", shown(other)))),
         None => {
-            let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-            let first = accepted.split([',', ';']).next().unwrap_or_default().trim();
-            Ok(if first.eq_ignore_ascii_case("text/csv") { Format::Csv } else { Format::Json })
+            let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+            let accepted: Vec<&str> = accepted.flat_map(|value| value.split(',')).map(str::trim).collect();
+            let wants_csv = weight_of("text", "csv", &accepted) > weight_of("application", "json", &accepted);
+            Ok(if wants_csv { PageFormat::Csv } else { PageFormat::Json })
         }
     }
 }
 
+/// The weight of a media type (RFC 9110, 12.5.1): in thousandths, as the most specific range says that it is in; and how specific
+/// that is. Of two that are wanted alike, the one that was named is meant.
+fn weight_of(kind: &str, subtype: &str, ranges: &[&str]) -> (u32, u32) {
+    let mut best = (0, 0);
+    for range in ranges {
+        let mut parameters = range.split(';').map(str::trim);
+        let (of_kind, of_subtype) = parameters.next().unwrap_or_default().split_once('/').unwrap_or_default();
+        let specificity = match (of_kind, of_subtype) {
+            ("*", "*") => 1,
+            (of_kind, "*") if of_kind.eq_ignore_ascii_case(kind) => 2,
+            _ if of_kind.eq_ignore_ascii_case(kind) && of_subtype.eq_ignore_ascii_case(subtype) => 3,
+            _ => continue,
+        };
+        let weight =
+            parameters.find_map(|parameter| parameter.strip_prefix("q=").or_else(|| parameter.strip_prefix("Q=")));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to 1000")]
+        let weight =
+            weight.map_or(1000, |weight| (weight.parse::<f32>().unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0) as u32);
+        best = best.max((specificity, weight));
+    }
+    (best.1, best.0)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::ingress::tables::cursor::order_text;
+    use crate::{data::SourceColumn, ingress::tables::cursor::order_text};
 
-    fn source(source: Value) -> TableSource {
+    pub(in crate::ingress::tables) fn source(source: Value) -> TableSource {
         serde_json::from_value(source).unwrap()
     }
 
     fn columns_of(names: &[&str]) -> SourceColumns {
-        let visible = Some(names.iter().map(|name| (*name).to_owned()).collect());
+        let column = |name: &&str| SourceColumn {
+            name: (*name).to_owned(),
+            schema: json!({}),
+            has_order: *name != "shape",
+            key_position: 0,
+        };
+        let visible = names.iter().map(column).collect();
         SourceColumns { visible, key: vec!["id".to_owned()], parameters: Vec::new() }
     }
 
     /// What a caller asks of a table of three columns.
-    pub(in crate::ingress::tables) fn asked(query: &str) -> Result<(PageQuery, Form), TableError> {
+    pub(in crate::ingress::tables) fn asked(query: &str) -> Result<Asked, TableError> {
         let source = source(json!({"connection": "dw", "table": "orders"}));
-        read(&source, columns_of(&["id", "status", "total"]), query, &[], &HeaderMap::new())
+        let known = columns_of(&["id", "status", "total", "order", "a,b", "shape"]);
+        read(&source, &known, query, &[], &HeaderMap::new())
     }
 
     #[test]
     fn a_request_is_read_as_it_is_meant() {
         let query = "status=eq.open&total=gte.1.5&id=in.(1,%22a,%22%22b%22,)&status=is.not_null&order=-total&limit=7\
                      &select=id,%20total&count=exact";
-        let (query, form) = asked(query).unwrap();
-        assert!(query.counts && query.is_asked && form.has_pages && form.format == Format::Json && query.limit == 7);
+        let Asked { query, format, has_pages } = asked(query).unwrap();
+        assert!(query.counts && query.is_asked && has_pages && format == PageFormat::Json && query.limit == 7);
         let tests: Vec<_> = query.conditions.iter().map(|condition| (&*condition.column, &condition.test)).collect();
         assert_eq!(
             tests,
@@ -258,7 +394,13 @@ pub(super) mod tests {
             ("status=foo.1", "eq, ne"),
             ("status=is.maybe", "`status=is.maybe`"),
             ("id=in.1,2", "`id=in.1,2`"),
-            ("id=in.(1\n2)", "in."),
+            ("id=in.(%22a%22b)", "in."),
+            ("id=in.(%22a%5C%22b%22)", "in."),
+            ("id=in.(a%22b%22)", "in."),
+            ("id=in.(%22a)", "in."),
+            ("order=shape", "no order"),
+            ("%22nope%22=eq.1", "no column `nope`"),
+            ("select=%22id", "`select`"),
             ("secret=eq.1", "no column `secret`"),
             ("select=id,secret", "no column `secret`"),
             ("select=", "no column ``"),
@@ -281,26 +423,59 @@ pub(super) mod tests {
 
     #[test]
     fn a_page_has_the_columns_of_its_order_and_no_further_pages_without_a_visible_key() {
-        let (query, _) = asked("select=total&order=status").unwrap();
+        let query = asked("select=total&order=status").unwrap().query;
         let columns = ["total", "status", "id"].map(str::to_owned);
         assert_eq!(query.columns.as_deref(), Some(&columns[..]));
         let source = source(json!({"connection": "dw", "table": "orders", "columns": ["status"]}));
-        let read = |query: &str| read(&source, columns_of(&["status"]), query, &[], &HeaderMap::new());
-        let (query, form) = read("order=status").unwrap();
-        assert!(!form.has_pages && order_text(&query.order) == "status");
+        let read = |query: &str| read(&source, &columns_of(&["status"]), query, &[], &HeaderMap::new());
+        let Asked { query, has_pages, .. } = read("order=status").unwrap();
+        assert!(!has_pages && order_text(&query.order) == "status");
         assert!(read("cursor=AAAA").unwrap_err().to_string().contains("no further pages"));
-        assert!(!read("").unwrap().0.is_asked, "what the endpoint says is not the caller's");
+        assert!(!read("").unwrap().query.is_asked, "what the endpoint says is not the caller's");
     }
 
     #[test]
     fn a_querys_placeholders_come_from_the_address() {
         let source = source(json!({"connection": "dw", "query": "SELECT 1 WHERE :since < 1"}));
-        let known = || SourceColumns { visible: None, key: Vec::new(), parameters: vec!["since".to_owned()] };
-        let (query, form) = read(&source, known(), "since=5&x=eq.1", &[], &HeaderMap::new()).unwrap();
-        assert!(!form.has_pages, "nothing tells its rows apart");
+        let known = SourceColumns { key: Vec::new(), parameters: vec!["since".to_owned()], ..columns_of(&["x"]) };
+        let Asked { query, has_pages, .. } = read(&source, &known, "since=5&x=eq.1", &[], &HeaderMap::new()).unwrap();
+        assert!(!has_pages, "nothing tells its rows apart");
         let PageSource::Query { values, .. } = query.source else { panic!("a query") };
-        assert_eq!(values["since"], json!("5"));
-        let error = read(&source, known(), "", &[], &HeaderMap::new()).unwrap_err();
+        assert_eq!(values["since"], SqlValue::Literal("5".to_owned()));
+        let error = read(&source, &known, "", &[], &HeaderMap::new()).unwrap_err();
         assert_eq!(error.to_string(), "the query field `since` is missing");
+    }
+
+    #[test]
+    fn any_column_has_a_name_in_quotes() {
+        let query = asked("%22order%22=gt.10&order=-%22order%22,%22a,b%22&select=%22a,b%22,id").unwrap().query;
+        assert_eq!(query.conditions[0].column, "order");
+        assert_eq!(order_text(&query.order), "-order,a,b,id");
+        assert_eq!(query.columns.unwrap()[..2], ["a,b", "id"].map(str::to_owned));
+        for (column, field) in [("id", "id"), ("limit", "\"limit\""), ("\"a", "\"\"\"a\"")] {
+            assert_eq!(field_of(column), field);
+            assert_eq!(unquoted(field).unwrap_or_else(|| field.to_owned()), column);
+        }
+    }
+
+    #[test]
+    fn the_format_is_the_one_that_is_wanted_most() {
+        for (accept, format) in [
+            ("text/csv", PageFormat::Csv),
+            ("TEXT/CSV; q=0.5, application/json;q=0.4", PageFormat::Csv),
+            ("text/csv;q=0.1, application/json", PageFormat::Json),
+            ("text/csv, */*;q=0.1", PageFormat::Csv),
+            ("text/csv, */*", PageFormat::Csv),
+            ("application/json, */*", PageFormat::Json),
+            ("text/*", PageFormat::Csv),
+            ("text/csv;q=0, */*", PageFormat::Json),
+            ("*/*", PageFormat::Json),
+            ("application/json, text/csv", PageFormat::Json),
+            ("", PageFormat::Json),
+            ("text/html", PageFormat::Json),
+        ] {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(read_format(None, &headers).unwrap(), format, "{accept}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     data::{Cursor, Database, Transaction},
     domain::{
         limits::SqlLimits,
-        sql::{Change, NewTable, Select, SqlError, SqlErrorCode, TableColumn, TableName, TableWrite},
+        sql::{Change, NewTable, RowFormat, Select, SqlError, SqlErrorCode, TableColumn, TableName, TableWrite},
     },
     invoke::script_host::ScriptHost,
     sandbox::capabilities::{CursorId, DatabaseInfo, OpenedCursor, Place, SqlAccess, TransactionId},
@@ -172,10 +172,10 @@ impl SqlAccess for ScriptHost {
         self.open(place, select).boxed()
     }
 
-    fn next(&mut self, id: CursorId) -> BoxFuture<'_, Result<Option<Bytes>, SqlError>> {
+    fn next(&mut self, id: CursorId, format: RowFormat) -> BoxFuture<'_, Result<Option<Bytes>, SqlError>> {
         async move {
             let Some(mut cursor) = self.cursors.take(id) else { return Ok(None) };
-            let batch = cursor.next_batch().await?;
+            let batch = cursor.next_batch(format).await?;
             if batch.is_some() {
                 self.cursors.put(id, cursor);
             }
@@ -188,8 +188,8 @@ impl SqlAccess for ScriptHost {
         drop(self.cursors.take(cursor));
     }
 
-    fn change(&mut self, place: Place, change: Change) -> BoxFuture<'_, Result<Vec<u8>, SqlError>> {
-        async move { self.database(&place).await?.0.change(change).await }.boxed()
+    fn change(&mut self, place: Place, change: Change, format: RowFormat) -> BoxFuture<'_, Result<Vec<u8>, SqlError>> {
+        async move { self.database(&place).await?.0.change(change, format).await }.boxed()
     }
 
     fn write(&mut self, place: Place, write: TableWrite) -> BoxFuture<'_, Result<u64, SqlError>> {

@@ -2,11 +2,10 @@
 
 mod convert;
 
-use bytes::Bytes;
 use wasmtime::Result as Trappable;
 
 use crate::{
-    domain::sql::NewTable,
+    domain::sql::{NewTable, RowFormat},
     sandbox::{
         bindings::pq::host::sql,
         capabilities::{CursorId, TransactionId},
@@ -17,11 +16,8 @@ use crate::{
 /// What a guest gets: a value or an error for its author.
 type Answer<T> = Result<T, sql::Error>;
 
-/// JSON above this size is parsed on another thread, so that guests on this one go on: it takes a millisecond.
+/// Values above this size are read on another thread, so that guests on this one go on: it takes a millisecond.
 const LARGE_BYTES: usize = 128 << 10;
-
-/// Rows above this size are read on another thread. A batch has less, unless a single value is that large.
-const LARGE_ROWS_BYTES: usize = 512 << 10;
 
 /// Computes something, on a thread of its own if it is large.
 async fn aside<R: Send + 'static>(is_large: bool, compute: impl FnOnce() -> R + Send + 'static) -> Trappable<R> {
@@ -32,21 +28,19 @@ async fn aside<R: Send + 'static>(is_large: bool, compute: impl FnOnce() -> R + 
 }
 
 impl Granted<'_> {
-    /// Rows as whoever asks reads them: guests as their world says, others as JSON.
-    async fn entering(&mut self, rows: Bytes) -> Trappable<Answer<Vec<u8>>> {
+    /// The format in which rows are read: by guests as their world says, by others as JSON.
+    fn format(&self) -> RowFormat {
         match self {
-            Self::Guest(_) => {
-                let converted = aside(rows.len() > LARGE_ROWS_BYTES, move || convert::rows(&rows)).await?;
-                Ok(converted.map_err(sql::Error::from))
-            }
-            Self::Outside(_) => Ok(Ok(Vec::from(rows))),
+            Self::Guest(_) => RowFormat::Marshal,
+            Self::Outside(_) => RowFormat::Json,
         }
     }
 }
 
 impl sql::Host for Granted<'_> {
     async fn fetch(&mut self, place: sql::Place, select: sql::Select) -> Trappable<Answer<sql::Opened>> {
-        let select = match convert::select(select) {
+        let is_large = select.params.len() + select.filter.len() > LARGE_BYTES;
+        let select = match aside(is_large, move || convert::select(select)).await? {
             Ok(select) => select,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -58,11 +52,9 @@ impl sql::Host for Granted<'_> {
     }
 
     async fn next(&mut self, cursor: u32) -> Trappable<Answer<Vec<u8>>> {
-        match self.granted()?.next(CursorId(cursor)).await {
-            Ok(Some(batch)) => self.entering(batch).await,
-            Ok(None) => Ok(Ok(Vec::new())),
-            Err(error) => Ok(Err(error.into())),
-        }
+        let format = self.format();
+        let batch = self.granted()?.next(CursorId(cursor), format).await;
+        Ok(batch.map(|batch| batch.map(Vec::from).unwrap_or_default()).map_err(sql::Error::from))
     }
 
     fn close(&mut self, cursor: u32) -> Trappable<()> {
@@ -75,25 +67,23 @@ impl sql::Host for Granted<'_> {
         place: sql::Place,
         table: sql::TableName,
         action: sql::Action,
-        key: String,
-        rows: String,
+        key: Vec<u8>,
+        rows: Vec<u8>,
     ) -> Trappable<Answer<Vec<u8>>> {
         let is_large = rows.len() > LARGE_BYTES;
         let change = match aside(is_large, move || convert::change(table, action, &key, &rows)).await? {
             Ok(change) => change,
             Err(error) => return Ok(Err(error.into())),
         };
-        match self.granted()?.change(place.into(), change).await {
-            Ok(changed) => self.entering(Bytes::from(changed)).await,
-            Err(error) => Ok(Err(error.into())),
-        }
+        let format = self.format();
+        Ok(self.granted()?.change(place.into(), change, format).await.map_err(sql::Error::from))
     }
 
     async fn write(
         &mut self,
         place: sql::Place,
         table: sql::TableName,
-        records: String,
+        records: Vec<u8>,
         types: String,
         key: Vec<String>,
     ) -> Trappable<Answer<u64>> {

@@ -1,6 +1,7 @@
 """Checks of what scripts pass, and its form for the host."""
 
-import json.encoder
+import gc
+import marshal
 
 from pq._errors import from_host, invalid
 from pq._host import Err
@@ -49,38 +50,82 @@ def names(what: str, value: object) -> list[str]:
     return [text(what, name) for name in value]
 
 
-def as_json(what: str, value: object, types: tuple[type, ...] | None = None) -> str:
-    """JSON text of a value of one of `types`."""
+def values(what: str, value: object, types: tuple[type, ...] | None = None) -> bytes:
+    """A value of one of `types` for the host, with all that it has: see `values` in `wit/sql.wit`."""
     if types is not None and not isinstance(value, types):
         raise invalid(f"{what} must be a {' or '.join(t.__name__ for t in types)}, not {type(value).__name__}")
     try:
-        encoded = "".join(_encode(value, 0))
-        if not encoded.isascii():
-            encoded.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        message = f"{what} holds a value that cannot be passed on: {error}"
-        raise PeliqanJsonSerializerException(message, "ERROR_INVALID_ARGUMENT") from None
-    return encoded
+        return marshal.dumps(value if _is_plain(value) else _plain(value), _VERSION)
+    except TypeError as error:
+        problem = str(error)
+    except RecursionError:
+        problem = "something that contains itself, or is nested too deeply"
+    raise PeliqanJsonSerializerException(f"{what} holds {problem}; it cannot be passed on", "ERROR_INVALID_ARGUMENT")
 
 
-def _beyond_json(value: object) -> object:
-    """Values beyond JSON that databases know as text, and rows as a list."""
-    if type(value) is Rows:
+# The newest version without references, which the host does not read.
+_VERSION = 2
+
+# The host reads 120 levels; this only ends what contains itself, of which `marshal` would write without end.
+_LEVELS_MAX = 130
+
+_CONTAINERS = {list, tuple, dict}
+_KNOWN = {type(None), bool, int, float, str, bytes} | _CONTAINERS
+_KEYS = {type(None), bool, int, float, str}
+_BASES = ((str, str.__str__), (int, int.__int__), (float, float.__float__))
+
+
+def _is_plain(value: object) -> bool:
+    """Whether `marshal` knows all that is in the value.
+
+    What it does not know but finds a buffer in, such as numpy's numbers, it would write as bytes.
+    """
+    level = [value]
+    for _ in range(_LEVELS_MAX):
+        kinds = set(map(type, level))
+        if not kinds <= _KNOWN:
+            return False
+        if kinds.isdisjoint(_CONTAINERS):
+            return True
+        # All items at once, without a step of Python for each of them.
+        level = gc.get_referents(*{id(item): item for item in level if type(item) in _CONTAINERS}.values())
+    raise RecursionError
+
+
+def _plain(value: object) -> object:
+    """The value with what `marshal` does not know as tuples that begin with `...`."""
+    kind = type(value)
+    if kind is Rows:
         return value.touch()
+    if isinstance(value, dict):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if kind in _KNOWN:
+        return value
+    for base, convert in _BASES:
+        if isinstance(value, base):  # an enum, for example
+            return convert(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
     import datetime
     import decimal
     import uuid
 
     if isinstance(value, (datetime.date, datetime.time)):
-        return value.isoformat()
-    if isinstance(value, (decimal.Decimal, uuid.UUID)):
+        return (..., "moment", value.isoformat())
+    if isinstance(value, decimal.Decimal):
+        return (..., "decimal", str(value))
+    if isinstance(value, uuid.UUID):
         return str(value)
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"\\x{bytes(value).hex()}"
-    raise TypeError(f"{type(value).__name__} is not supported")
+    raise TypeError(f"a value of the type {kind.__name__}")
 
 
-# What `json.dumps` makes anew for each value. What contains itself is found by its depth.
-_encode = json.encoder.c_make_encoder(
-    None, _beyond_json, json.encoder.encode_basestring, None, ":", ",", False, False, False
-)
+def _key(key: object) -> object:
+    """A key of a dict, of the types that `json` takes."""
+    for base, convert in _BASES:
+        if isinstance(key, base) and type(key) is not bool:
+            return convert(key)
+    if type(key) not in _KEYS:
+        raise TypeError(f"a dict with a key of the type {type(key).__name__}")
+    return key

@@ -1,10 +1,21 @@
 """Changing what is in a database."""
 
-from pq._arguments import as_json, call, names, text
+import json
+
+from pq._arguments import call, names, text, values
 from pq._errors import invalid
 from pq._host import read_rows, sql
 
 _MISSING = object()
+
+
+def _types(object_schema: object) -> str:
+    if not isinstance(object_schema, dict | None):
+        raise invalid(f"object_schema must be a dict, not {type(object_schema).__name__}")
+    try:
+        return json.dumps(object_schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise invalid(f"object_schema holds a value that cannot be passed on: {error}") from None
 
 
 class Changes:
@@ -92,8 +103,8 @@ class Changes:
             sql.write,
             self._place(),
             _table(db_name, schema_name, table_name),
-            as_json("records", records),
-            "null" if object_schema is None else as_json("object_schema", object_schema, (dict,)),
+            values("records", records),
+            _types(object_schema),
             names("pk", pk),
         )
         return _success({"written": written})
@@ -122,7 +133,11 @@ class Changes:
         return self.get_table_schema(db_name, schema_name, table_name) | {"status": "success"}
 
     def get_table_schema(self, db_name: str, schema_name: str | None, table_name: str) -> dict:
-        """The columns of a table: `{"name", "schema_name", "fields": [{"name", "type", "nullable", "pk"}], "pk"}`."""
+        """The columns of a table: `{"name", "schema_name", "fields", "pk"}`.
+
+        A field is `{"name", "type", "nullable", "pk", "schema"}`: `type` is in the database's words, `schema` the JSON
+        schema of the column's values, as callers get them.
+        """
         columns = call(sql.describe, self._place(), _table(db_name, schema_name, table_name))
         return {"name": table_name, "schema_name": schema_name, **described(columns)}
 
@@ -140,14 +155,20 @@ class Changes:
         self, db_name: str, schema_name: str | None, table_name: str, action: object, pk: object, rows: list
     ) -> list:
         table = _table(db_name, schema_name, table_name)
-        key, rows = "null" if pk is None else as_json("pk", pk), as_json("the row", rows)
+        key, rows = values("pk", pk), values("the row", rows)
         return read_rows(call(sql.change, self._place(), table, action, key, rows))
 
 
 def described(columns: list) -> dict:
     """`fields` and `pk` of a table."""
     fields = [
-        {"name": column.name, "type": column.data_type, "nullable": column.nullable, "pk": column.key_position > 0}
+        {
+            "name": column.name,
+            "type": column.data_type,
+            "nullable": column.nullable,
+            "pk": column.key_position > 0,
+            "schema": json.loads(column.schema),
+        }
         for column in columns
     ]
     key = sorted((column for column in columns if column.key_position), key=lambda column: column.key_position)

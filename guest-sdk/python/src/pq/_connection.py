@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pq._arguments import as_json, call, count, names, text
+from pq._arguments import call, count, names, text, values
 from pq._changes import Changes
 from pq._errors import invalid
 from pq._host import IN_SANDBOX, context, read_rows, sql
@@ -217,6 +217,9 @@ def _required_query(query: object) -> str:
     return query
 
 
+_NONE = values("None", None)
+
+
 def _select(
     db_name: object,
     schema_name: object,
@@ -236,8 +239,8 @@ def _select(
         text("schema_name", schema_name, optional=True),
         text("table_name", table_name, optional=True),
         text("query", query, optional=True),
-        "null" if params is None else as_json("params", params, (list, tuple, dict)),
-        "null" if where is None else as_json("where", where, (dict,)),
+        _NONE if params is None else values("params", params, (list, tuple, dict)),
+        _NONE if where is None else values("where", where, (dict,)),
         names("order_by", order_by),
         count("limit", limit),
         count("offset", offset),

@@ -1,6 +1,6 @@
 """Errors of the host as exceptions."""
 
-from pq.exceptions import PeliqanClientException
+from pq.exceptions import PeliqanClientException, PeliqanJsonSerializerException
 
 _CODES = {
     "UNKNOWN_CONNECTION": "ERROR_CONNECTION_DOES_NOT_EXIST",
@@ -28,6 +28,8 @@ _CODES = {
 
 def from_host(error: object) -> PeliqanClientException:
     """The exception for an `error` of the interface `sql`."""
+    if error.code.name == "UNSUPPORTED_VALUE":
+        return PeliqanJsonSerializerException(error.message, "ERROR_INVALID_ARGUMENT")
     return PeliqanClientException(error.message, _CODES.get(error.code.name, "ERROR_UNKNOWN"))
 
 

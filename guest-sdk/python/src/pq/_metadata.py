@@ -35,7 +35,10 @@ def get_schema(schema_id: str) -> dict:
 
 
 def get_table(table_id: str) -> dict:
-    """A table: `{id, name, schema_id, schema_name, database_name, all_fields: [{name, type}], pk}`."""
+    """A table: `{id, name, schema_id, schema_name, database_name, all_fields, pk}`.
+
+    `all_fields` are as `get_table_schema` gives them.
+    """
     connection, schema, name = parts_of("table_id", table_id, 3)
     columns = call(sql.describe, sql.Place(connection, None), sql.TableName("", schema, name))
     table = described(columns)

@@ -35,6 +35,11 @@ class Conversion:
             self.zone = datetime.UTC if tz == "UTC" else _zone(tz)
         return self
 
+    @property
+    def is_for_python_only(self) -> bool:
+        """Whether it changes nothing that a caller sees: of decimals the host writes all digits itself."""
+        return self.fill_dates is None and self.fill_others is None and not self.datetimes
+
     def apply(self, rows: list[dict], columns: list) -> None:
         """Converts in place."""
         for column in columns:
@@ -114,7 +119,9 @@ class Rows(collections.abc.MutableSequence):
 
     def untouched_cursor(self) -> int | None:
         """The cursor, if the host may stream the rows: nobody has looked at them and nothing is to be converted."""
-        if self._list is not None or self._conversion is not None:
+        if self._list is not None:
+            return None
+        if self._conversion is not None and not self._conversion.is_for_python_only:
             return None
         return self._opened.cursor
 

@@ -2,21 +2,24 @@
 //!
 //! Owns: checking the form and size of what a guest passes. Never: judges identifiers and values; `data` does.
 
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
-    domain::sql::{
-        Action, Change, Column, ColumnKind, Params, Select, SqlError, SqlErrorCode, TableColumn, TableName, TableWrite,
+    domain::{
+        sql::{
+            Action, Change, Column, ColumnKind, Params, RowKey, Select, SqlError, SqlErrorCode, TableColumn, TableName,
+            TableWrite,
+        },
+        value::{Record, SqlValue},
     },
+    marshal::{Reader, Unreadable},
     sandbox::{
         bindings::pq::host::sql,
         capabilities::{DatabaseInfo, Place, TransactionId},
-        marshal::{Marshal, Refused},
     },
 };
 
-/// Most bytes of records, as JSON, that one call may write. What scripts rely on; a handler that has more calls twice.
+/// Most bytes of values that one call may pass. What scripts rely on; a handler that has more calls twice.
 pub(super) const WRITTEN_BYTES_MAX: usize = 10 << 20;
 /// Most values in what one call passes: bounds the host's memory at some 100 MB while the call lasts.
 const WRITTEN_VALUES_MAX: usize = 1_000_000;
@@ -39,28 +42,25 @@ pub(super) fn select(select: sql::Select) -> Result<Select, SqlError> {
     if table.is_some() == query.is_some() {
         return Err(invalid("give either a table name or `query`, and not both"));
     }
-    check_size("`params`", &params)?;
-    check_size("`where`", &filter)?;
-    let params = match serde_json::from_str(&params) {
-        Ok(Value::Null) => Params::None,
-        Ok(Value::Array(values)) => Params::Positional(values),
-        Ok(Value::Object(values)) => Params::Named(values),
-        _ => return Err(invalid("`params` must be a list or a dict of values that JSON can express")),
+    let params = match read("`params`", &params, Reader::value_or_record)? {
+        Ok(SqlValue::Null) => Params::None,
+        Ok(SqlValue::List(values)) => Params::Positional(values),
+        Ok(_) => return Err(invalid("`params` must be a list or a dict of values")),
+        Err(record) => Params::Named(record),
     };
-    let filter = match serde_json::from_str(&filter) {
-        Ok(Value::Null) => Map::new(),
-        Ok(Value::Object(filter)) => filter,
-        _ => return Err(invalid("`where` must be a dict of column to value that JSON can express")),
-    };
+    let filter = read("`where`", &filter, Reader::record)?.unwrap_or_default();
     Ok(Select { database, schema, table, query, params, filter, order_by, limit, offset, decimals, lists, stream })
 }
 
-pub(super) fn change(table: sql::TableName, action: sql::Action, key: &str, rows: &str) -> Result<Change, SqlError> {
-    let mut rows: Vec<Map<String, Value>> = records(rows)?;
-    let key: Value = json(key, "`pk` must be a value that JSON can express")?;
-    if key.is_array() {
-        return Err(invalid("`pk` must be the value of the primary key, or a dict of its columns"));
-    }
+pub(super) fn change(table: sql::TableName, action: sql::Action, key: &[u8], rows: &[u8]) -> Result<Change, SqlError> {
+    let mut rows: Vec<Record> = read("the records", rows, Reader::records)?;
+    let key = match read("`pk`", key, Reader::value_or_record)? {
+        Ok(SqlValue::List(_)) => {
+            return Err(invalid("`pk` must be the value of the primary key, or a dict of its columns"));
+        }
+        Ok(value) => RowKey::Value(value),
+        Err(columns) => RowKey::Columns(columns),
+    };
     let mut only_row = || match (rows.pop(), rows.is_empty()) {
         (Some(row), true) => Ok(row),
         _ => Err(invalid("give the columns of one row")),
@@ -76,63 +76,43 @@ pub(super) fn change(table: sql::TableName, action: sql::Action, key: &str, rows
 
 pub(super) fn write(
     table: sql::TableName,
-    records: &str,
+    records: &[u8],
     types: &str,
     key: Vec<String>,
 ) -> Result<TableWrite, SqlError> {
-    let types: Option<Map<String, Value>> = json(types, "`object_schema` must be a dict that JSON can express")?;
-    Ok(TableWrite { table: table.into(), records: self::records(records)?, types: types.unwrap_or_default(), key })
-}
-
-/// Rows for the guest, from JSON.
-pub(super) fn rows(json: &[u8]) -> Result<Vec<u8>, SqlError> {
-    let mut marshal = Marshal(Vec::new());
-    match marshal.json(json) {
-        Ok(()) => Ok(marshal.0),
-        Err(Refused) => {
-            let message = "a JSON value in the rows is nested deeper than 500 times or has a number of more than 4300 \
-                           digits: select it as text in a `query`";
-            Err(SqlError::new(SqlErrorCode::ResultTooLarge, message))
-        }
+    if types.len() > WRITTEN_BYTES_MAX {
+        let message = format!("`object_schema` is {} bytes as JSON; {WRITTEN_BYTES_MAX} may be passed", types.len());
+        return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
     }
+    let types: Option<Map<String, Value>> =
+        serde_json::from_str(types).map_err(|_| invalid("`object_schema` must be a dict that JSON can express"))?;
+    let records = read("the records", records, Reader::records)?;
+    Ok(TableWrite { table: table.into(), records, types: types.unwrap_or_default(), key })
 }
 
-fn records(text: &str) -> Result<Vec<Map<String, Value>>, SqlError> {
-    json(text, "the records must be dicts of column to value that JSON can express, nested at most 120 deep")
-}
-
-fn json<T: DeserializeOwned>(text: &str, problem: &str) -> Result<T, SqlError> {
-    check_size("the records", text)?;
-    serde_json::from_str(text).map_err(|_| invalid(problem))
-}
-
-/// Refuses JSON before it is parsed: a value of two bytes takes a hundred when it is.
-fn check_size(what: &str, text: &str) -> Result<(), SqlError> {
-    let message = if text.len() > WRITTEN_BYTES_MAX {
-        format!("{what} are {} bytes as JSON; {WRITTEN_BYTES_MAX} may be passed at once", text.len())
-    } else if weight(text) > WRITTEN_VALUES_MAX {
-        format!("{what} hold more than {WRITTEN_VALUES_MAX} values")
-    } else {
-        return Ok(());
-    };
-    Err(SqlError::new(SqlErrorCode::InputTooLarge, message))
-}
-
-/// About how many values JSON text has; an object counts for four, as it takes the memory of so many.
-fn weight(text: &str) -> usize {
-    let (mut weight, mut is_string, mut is_escaped) = (0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = is_string,
-            b'"' => is_string = !is_string,
-            _ if is_string => {}
-            b',' | b'[' => weight += 1,
-            b'{' => weight += 4,
-            _ => {}
-        }
+/// Reads what a guest passes.
+fn read<'a, T>(
+    what: &str,
+    values: &'a [u8],
+    read: impl FnOnce(Reader<'a>) -> Result<T, Unreadable>,
+) -> Result<T, SqlError> {
+    if values.len() > WRITTEN_BYTES_MAX {
+        let message = format!("{what} are {} bytes; {WRITTEN_BYTES_MAX} may be passed at once", values.len());
+        return Err(SqlError::new(SqlErrorCode::InputTooLarge, message));
     }
-    weight
+    read(Reader::new(values, WRITTEN_VALUES_MAX)).map_err(|problem| {
+        let code = match problem {
+            Unreadable::TooMany(_) => SqlErrorCode::InputTooLarge,
+            Unreadable::TooDeep
+            | Unreadable::TooLong
+            | Unreadable::NotUnicode
+            | Unreadable::NotJson
+            | Unreadable::Key
+            | Unreadable::Unsupported => SqlErrorCode::UnsupportedValue,
+            Unreadable::Malformed => SqlErrorCode::InvalidArgument,
+        };
+        SqlError::new(code, format!("{what} {problem}"))
+    })
 }
 
 fn invalid(message: &str) -> SqlError {
@@ -160,8 +140,14 @@ impl From<Column> for sql::Column {
 
 impl From<TableColumn> for sql::TableColumn {
     fn from(column: TableColumn) -> Self {
-        let TableColumn { name, data_type, nullable, generated: _, default_sql: _, key_position } = column;
-        Self { name, data_type, nullable, key_position: u32::try_from(key_position).unwrap_or(0) }
+        let TableColumn { name, data_type, schema, nullable, generated: _, key_position } = column;
+        Self {
+            name,
+            data_type: data_type.to_string(),
+            schema: schema.to_string(),
+            nullable,
+            key_position: u32::try_from(key_position).unwrap_or(0),
+        }
     }
 }
 
@@ -206,6 +192,7 @@ impl From<SqlError> for sql::Error {
             SqlErrorCode::ReadOnly => sql::ErrorCode::ReadOnly,
             SqlErrorCode::InputTooLarge => sql::ErrorCode::InputTooLarge,
             SqlErrorCode::InvalidArgument => sql::ErrorCode::InvalidArgument,
+            SqlErrorCode::UnsupportedValue => sql::ErrorCode::UnsupportedValue,
             SqlErrorCode::StatementFailed => sql::ErrorCode::StatementFailed,
             SqlErrorCode::NotAllowed => sql::ErrorCode::NotAllowed,
             SqlErrorCode::UnsupportedType => sql::ErrorCode::UnsupportedType,
@@ -222,16 +209,22 @@ impl From<SqlError> for sql::Error {
 mod tests {
     use super::*;
 
+    /// The text that Python passes for an expression.
+    fn passed(expression: &str) -> Vec<u8> {
+        let script = format!("import marshal, sys; sys.stdout.buffer.write(marshal.dumps({expression}, 2))");
+        std::process::Command::new("python3").args(["-c", &script]).output().unwrap().stdout
+    }
+
     #[test]
-    fn a_select_is_a_table_or_a_query_with_json_arguments() {
+    fn a_select_is_a_table_or_a_query_with_values() {
         let select = |table: Option<&str>, query: Option<&str>, params: &str, filter: &str| {
             select(sql::Select {
                 database: String::new(),
                 schema: None,
                 table: table.map(str::to_owned),
                 query: query.map(str::to_owned),
-                params: params.to_owned(),
-                filter: filter.to_owned(),
+                params: passed(params),
+                filter: passed(filter),
                 order_by: Vec::new(),
                 limit: None,
                 offset: None,
@@ -240,49 +233,43 @@ mod tests {
                 stream: false,
             })
         };
-        assert!(select(Some("t"), None, "null", r#"{"a": 1}"#).is_ok());
-        assert_eq!(select(None, Some("q"), "[1]", "null").unwrap().params, Params::Positional(vec![Value::from(1)]));
+        assert!(select(Some("t"), None, "None", "{'a': 1}").is_ok());
+        let params = select(None, Some("q"), "[1]", "None").unwrap().params;
+        assert_eq!(params, Params::Positional(vec![SqlValue::Int(1)]));
         for (table, query, params, filter) in [
-            (None, None, "null", "null"),
-            (Some("t"), Some("q"), "null", "null"),
-            (None, Some("q"), "1", "null"),
-            (None, Some("q"), "[", "null"),
-            (Some("t"), None, "null", "[]"),
+            (None, None, "None", "None"),
+            (Some("t"), Some("q"), "None", "None"),
+            (None, Some("q"), "1", "None"),
+            (Some("t"), None, "None", "[]"),
         ] {
             assert_eq!(select(table, query, params, filter).unwrap_err().code, SqlErrorCode::InvalidArgument);
         }
     }
 
     #[test]
-    fn rows_that_python_could_not_read_are_an_error() {
-        assert!(rows(br#"[{"a": [1]}]"#).is_ok());
-        for json in [format!("[{{\"a\": {}1{}}}]", "[".repeat(500), "]".repeat(500)), format!("[{}]", "9".repeat(4301))]
-        {
-            assert_eq!(rows(json.as_bytes()).unwrap_err().code, SqlErrorCode::ResultTooLarge);
-        }
-    }
-
-    #[test]
-    fn rows_are_objects_of_bounded_size() {
+    fn rows_are_dicts_of_bounded_size() {
         let table = || sql::TableName { database: String::new(), schema: None, table: "t".to_owned() };
-        assert!(change(table(), sql::Action::Insert, "null", r#"[{"a": 1}]"#).is_ok());
-        for (action, key, rows) in [
-            (sql::Action::Insert, "null", "[1]"),
-            (sql::Action::Insert, "null", "{}"),
-            (sql::Action::Update, "1", "[]"),
-            (sql::Action::Update, "[", "[{}]"),
-            (sql::Action::Update, "[1]", "[{}]"),
+        assert!(change(table(), sql::Action::Insert, &passed("None"), &passed("[{'a': 1}]")).is_ok());
+        for (action, key, rows, code) in [
+            (sql::Action::Insert, "None", "[1]", SqlErrorCode::InvalidArgument),
+            (sql::Action::Insert, "None", "{}", SqlErrorCode::InvalidArgument),
+            (sql::Action::Update, "1", "[]", SqlErrorCode::InvalidArgument),
+            (sql::Action::Update, "[1]", "[{}]", SqlErrorCode::InvalidArgument),
+            (sql::Action::Update, "1", "[{'a': {1, 2}}]", SqlErrorCode::UnsupportedValue),
+            (sql::Action::Insert, "None", "[{'a': {'b': float('nan')}}]", SqlErrorCode::UnsupportedValue),
         ] {
-            assert_eq!(change(table(), action, key, rows).unwrap_err().code, SqlErrorCode::InvalidArgument);
+            let error = change(table(), action, &passed(key), &passed(rows)).unwrap_err();
+            assert_eq!(error.code, code, "{key} {rows}");
         }
-        let large = format!("[{{\"a\": \"{}\"}}]", "x".repeat(WRITTEN_BYTES_MAX));
-        assert_eq!(write(table(), &large, "null", vec![]).unwrap_err().code, SqlErrorCode::InputTooLarge);
-        assert_eq!(change(table(), sql::Action::Insert, "null", &large).unwrap_err().code, SqlErrorCode::InputTooLarge);
-        let many = format!("[{}{{}}]", "{},".repeat(300_000));
-        assert_eq!(write(table(), &many, "null", vec![]).unwrap_err().code, SqlErrorCode::InputTooLarge);
-        let prose = format!("[{{\"a\": \"{}\"}}]", "{,[\\\"".repeat(500_000));
+        for (rows, code) in [
+            (format!("[{{'a': 'x' * {WRITTEN_BYTES_MAX}}}]"), SqlErrorCode::InputTooLarge),
+            ("[{}] * 300_000".to_owned(), SqlErrorCode::InputTooLarge),
+            ("[{'a': eval('[' * 200 + ']' * 200)}]".to_owned(), SqlErrorCode::UnsupportedValue),
+        ] {
+            assert_eq!(write(table(), &passed(&rows), "null", vec![]).unwrap_err().code, code);
+        }
+        let prose = passed("[{'a': ',[' * 1_000_000}]");
         assert!(write(table(), &prose, "null", vec![]).is_ok(), "what is text does not count");
-        let deep = format!("[{{\"a\": {}1{}}}]", "[".repeat(500), "]".repeat(500));
-        assert_eq!(write(table(), &deep, "null", vec![]).unwrap_err().code, SqlErrorCode::InvalidArgument);
+        assert!(write(table(), &passed("[]"), "[]", vec![]).is_err());
     }
 }

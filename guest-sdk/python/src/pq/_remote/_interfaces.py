@@ -54,8 +54,8 @@ class Select:
     schema: str | None
     table: str | None
     query: str | None
-    params: str
-    filter: str
+    params: bytes
+    filter: bytes
     order_by: list[str]
     limit: int | None
     offset: int | None
@@ -87,6 +87,7 @@ class Opened:
 class TableColumn:
     name: str
     data_type: str
+    schema: str
     nullable: bool
     key_position: int
 
