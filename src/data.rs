@@ -14,8 +14,12 @@ mod driver;
 mod examine;
 mod failure;
 mod filling;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod moments;
 mod mysql;
+mod pieces;
 mod pool;
 mod postgres;
 mod read;

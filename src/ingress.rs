@@ -50,6 +50,10 @@ use crate::{
     problem::{InvalidResponse, Problem, REQUEST_ID, RequestError},
 };
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub use self::tables::fuzzing;
+
 /// Longest URL, in bytes: what common proxies let through.
 const URL_BYTES_MAX: usize = 8 << 10;
 

@@ -6,7 +6,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    data::dialect::{Dialect, VALUES_MAX, invalid, shown},
+    data::{
+        dialect::{Dialect, VALUES_MAX, invalid, shown},
+        pieces::{first_length, leading_digits, leading_word, opaque_length, starts_word},
+    },
     domain::{
         sql::{Params, SqlError},
         value::SqlValue,
@@ -312,140 +315,6 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The first word of SQL text in lower case, after comments and parentheses: what kind of statement it is.
-pub(crate) fn first_word(sql: &str) -> String {
-    let rest = &sql[before_first_word(sql).len()..];
-    rest.chars().take_while(|c| c.is_ascii_alphabetic()).collect::<String>().to_ascii_lowercase()
-}
-
-/// The comments and parentheses that stand before the first word of SQL text.
-pub(crate) fn before_first_word(sql: &str) -> &str {
-    let mut rest = sql;
-    loop {
-        rest = rest.trim_start_matches(|c: char| c == '(' || c == ';' || c.is_whitespace());
-        let length = comment_at(rest);
-        if length == 0 {
-            break;
-        }
-        rest = &rest[length..];
-    }
-    &sql[..sql.len() - rest.len()]
-}
-
-/// Length of the literal, quoted name, comment or word that begins the text, if one does.
-pub(crate) fn opaque_length(dialect: Dialect, text: &str) -> Option<usize> {
-    // In MySQL a backslash escapes the quote, unless the server is set otherwise.
-    let (postgres, mysql) = (dialect == Dialect::Postgres, dialect == Dialect::MySql);
-    match text.as_bytes().first()? {
-        b'\'' => Some(quoted_length(text, b'\'', mysql)),
-        b'"' => Some(quoted_length(text, b'"', mysql)),
-        b'`' if !postgres => Some(quoted_length(text, b'`', false)),
-        b'[' if dialect == Dialect::Sqlite => Some(text.find(']').map_or(text.len(), |end| end + 1)),
-        b'-' if text.starts_with("--") && !(mysql && is_two_minuses(text)) => Some(line_length(text)),
-        b'#' if mysql => Some(line_length(text)),
-        b'/' if text.starts_with("/*") => Some(comment_length(text, postgres)),
-        b'$' if postgres => dollar_length(text),
-        _ if starts_word(text) => {
-            let word = leading_word(text);
-            // E'…' is the one literal of PostgreSQL in which a backslash escapes the quote.
-            if postgres && word.eq_ignore_ascii_case("e") && text[1..].starts_with('\'') {
-                return Some(1 + quoted_length(&text[1..], b'\'', true));
-            }
-            Some(word.len())
-        }
-        _ => None,
-    }
-}
-
-/// MySQL takes `--` for a comment only with a space or a control character behind it, so that `5--1` is 6.
-fn is_two_minuses(text: &str) -> bool {
-    text[2..].starts_with(|c: char| !c.is_ascii_whitespace() && !c.is_ascii_control())
-}
-
-fn line_length(text: &str) -> usize {
-    text.find('\n').unwrap_or(text.len())
-}
-
-fn first_length(text: &str) -> usize {
-    text.chars().next().map_or(0, char::len_utf8)
-}
-
-pub(crate) fn starts_word(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_alphabetic() || c == '_')
-}
-
-pub(crate) fn leading_word(text: &str) -> &str {
-    let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '$')).unwrap_or(text.len());
-    &text[..end]
-}
-
-fn leading_digits(text: &str) -> &str {
-    &text[..text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())]
-}
-
-/// Length of a quoted run from its opening quote to its closing one; a doubled quote stands for itself.
-fn quoted_length(text: &str, quote: u8, backslash: bool) -> usize {
-    let bytes = text.as_bytes();
-    let mut at = 1;
-    while at < bytes.len() {
-        if backslash && bytes[at] == b'\\' {
-            at += 2;
-        } else if bytes[at] != quote {
-            at += 1;
-        } else if bytes.get(at + 1) == Some(&quote) {
-            at += 2;
-        } else {
-            return at + 1;
-        }
-    }
-    bytes.len()
-}
-
-/// Length of the comment that begins the text; 0 if none does.
-pub(crate) fn comment_at(text: &str) -> usize {
-    if text.starts_with("--") {
-        text.find('\n').unwrap_or(text.len())
-    } else if text.starts_with("/*") {
-        comment_length(text, true)
-    } else {
-        0
-    }
-}
-
-fn comment_length(text: &str, nested: bool) -> usize {
-    let bytes = text.as_bytes();
-    let mut depth = 1;
-    let mut at = 2;
-    while at + 1 < bytes.len() {
-        match &bytes[at..at + 2] {
-            b"*/" => {
-                depth -= 1;
-                at += 2;
-                if depth == 0 {
-                    return at;
-                }
-            }
-            b"/*" if nested => {
-                depth += 1;
-                at += 2;
-            }
-            _ => at += 1,
-        }
-    }
-    bytes.len()
-}
-
-/// Length of a dollar-quoted literal (`$$…$$`, `$tag$…$tag$`), if one starts here.
-fn dollar_length(text: &str) -> Option<usize> {
-    let tag_end = text[1..].find('$')? + 2;
-    let tag = &text[..tag_end];
-    let name = &tag[1..tag_end - 1];
-    if !name.is_empty() && (!starts_word(name) || leading_word(name) != name) {
-        return None;
-    }
-    Some(text[tag_end..].find(tag).map_or(text.len(), |end| tag_end + end + tag_end))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -520,19 +389,6 @@ mod tests {
             assert_eq!(named(Dialect::Postgres, sql, &[("id", 1)]).unwrap().0, expected);
         }
         assert_eq!(names(Dialect::Postgres, "tags[1:id]"), [""; 0]);
-    }
-
-    #[test]
-    fn the_first_word_tells_the_kind_of_statement() {
-        for (sql, word) in [
-            ("SELECT 1", "select"),
-            (" /* a */ -- b\n ;(CoMMit)", "commit"),
-            ("/* unclosed", ""),
-            ("rollback;", "rollback"),
-            ("é", ""),
-        ] {
-            assert_eq!(first_word(sql), word, "{sql}");
-        }
     }
 
     #[test]

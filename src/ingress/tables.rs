@@ -23,6 +23,8 @@ use crate::{
 };
 
 mod cursor;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod read;
 
 pub(super) use crate::ingress::tables::read::field_of;

@@ -31,10 +31,10 @@ use crate::{
             plain,
             session::{Connector, Session},
         },
+        pieces::{before_first_word, first_word},
         pool::Pool,
         read::catalog::Catalog,
         statement::{Purpose, Statement},
-        template::{before_first_word, first_word},
         transaction::{Author, refusal_inside},
         url::ServerUrl,
     },
@@ -188,7 +188,7 @@ impl Driver for MySqlPool {
         let word = match statement.purpose {
             _ if statement.is_dry => return Ok(()),
             Purpose::Read { .. } => return Ok(()),
-            Purpose::Change { .. } => first_word(&statement.template.sketch()),
+            Purpose::Change { .. } => first_word(Dialect::MySql, &statement.template.sketch()),
             Purpose::Author { .. } => kind(statement),
         };
         if let (true, Some(error)) = (statement.purpose.is_author(), refusal_inside(&word)) {
@@ -285,11 +285,11 @@ fn reads(statement: &Statement) -> bool {
 /// The first word of a statement; empty if an executable comment stands before it, which may hold the true one.
 fn kind(statement: &Statement) -> String {
     let sql = statement.template.sketch();
-    let before = before_first_word(&sql);
+    let before = before_first_word(Dialect::MySql, &sql);
     if ["/*!", "/*M!", "/*m!"].iter().any(|comment| before.contains(comment)) {
         String::new()
     } else {
-        first_word(&sql)
+        first_word(Dialect::MySql, &sql)
     }
 }
 

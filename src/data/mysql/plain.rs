@@ -4,7 +4,7 @@
 
 use crate::data::{
     dialect::Dialect,
-    template::{leading_word, opaque_length},
+    pieces::{leading_word, opaque_length},
 };
 
 /// Functions and keywords that may stand before a parenthesis, sorted. All others may be stored functions, which may do

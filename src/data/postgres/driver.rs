@@ -20,6 +20,7 @@ use crate::{
         dialect::{Dialect, invalid, shown},
         driver::{Attempt, Driver, End, Ending, Remedy},
         failure::{Failure, server_limit},
+        pieces::first_word,
         pool::Pool,
         postgres::{
             blame,
@@ -30,7 +31,6 @@ use crate::{
         },
         read::catalog::Catalog,
         statement::{Purpose, Statement},
-        template::first_word,
         transaction::{Author, refusal_inside},
         url::ServerUrl,
     },
@@ -271,7 +271,7 @@ impl Driver for PostgresPool {
     fn admit(&self, session: &mut Session, statement: &Statement) -> Result<(), SqlError> {
         let stain = match &statement.purpose {
             Purpose::Author { .. } => {
-                if let Some(error) = refusal_inside(&first_word(&statement.template.sketch())) {
+                if let Some(error) = refusal_inside(&first_word(Dialect::Postgres, &statement.template.sketch())) {
                     return Err(error);
                 }
                 stain_of(statement)
@@ -404,8 +404,7 @@ async fn run(attempt: &mut Attempt<Session>) -> Result<(), Failure> {
         () = producer.abandoned() => return Err(Failure::Abandoned),
     };
     let (prepared, arguments, money_digits, path) = prepared;
-    let decoder = Decoder::new(prepared.columns(), statement, money_digits).map_err(Failure::Refused)?;
-    let decoder = Arc::new(decoder);
+    let decoder = Arc::new(Decoder::new(prepared.columns(), statement, money_digits).map_err(Failure::Refused)?);
     if statement.is_dry {
         let rows = Box::new(PostgresRows::new(decoder, Vec::new()));
         return Ok(producer.send(Batch { rows, last: true, n_changed: 0 }).await?);

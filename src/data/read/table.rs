@@ -6,13 +6,14 @@ use crate::{
     data::{
         Cursor, Database,
         dialect::{Dialect, VALUES_MAX, invalid},
+        pieces::first_word,
         read::{
             catalog::Source,
             condition::Compared,
             scope::{Granted, write_exact},
         },
         statement::{Purpose, Shape, Statement},
-        template::{self, Template, first_word},
+        template::{self, Template},
     },
     domain::{
         sql::{Params, Select, SqlError, TableName},
@@ -51,7 +52,8 @@ impl Database {
                 of_author(self.dialect(), select)?
             }
         };
-        let changes_tables = statement.purpose.is_author() && changes_tables(&statement.template.sketch());
+        let changes_tables =
+            statement.purpose.is_author() && changes_tables(self.dialect(), &statement.template.sketch());
         let cursor = self.run(statement).await;
         if changes_tables {
             self.tables().forget_all();
@@ -152,8 +154,8 @@ fn shape(lists: bool) -> Shape {
 }
 
 /// Tells whether an author's statement may change what is known of tables.
-fn changes_tables(sql: &str) -> bool {
-    ["alter", "create", "drop", "do", "call", "rename"].contains(&first_word(sql).as_str())
+fn changes_tables(dialect: Dialect, sql: &str) -> bool {
+    ["alter", "create", "drop", "do", "call", "rename"].contains(&first_word(dialect, sql).as_str())
 }
 
 /// The SQL of a table read.

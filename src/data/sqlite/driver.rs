@@ -16,6 +16,7 @@ use crate::{
         dialect::{Dialect, invalid, shown},
         driver::{Attempt, Driver, End, Ending, Remedy},
         failure::Failure,
+        pieces::first_word,
         pool::Pool,
         read::catalog::Catalog,
         rows::RowBatch as _,
@@ -28,7 +29,7 @@ use crate::{
             types::{Declared, Decoder, SqliteRows},
         },
         statement::{Purpose, Statement},
-        template::{Bound, first_word},
+        template::Bound,
         transaction::{Author, refusal_inside},
     },
     domain::{
@@ -205,7 +206,7 @@ impl Driver for SqlitePool {
         if !statement.purpose.is_author() {
             return Ok(());
         }
-        refusal_inside(&first_word(&statement.template.sketch())).map_or(Ok(()), Err)
+        refusal_inside(&first_word(Dialect::Sqlite, &statement.template.sketch())).map_or(Ok(()), Err)
     }
 
     /// Without a commit the connection is closed, which undoes what was not committed and frees its locks.

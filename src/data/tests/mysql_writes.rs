@@ -168,6 +168,7 @@ async fn mysql_transactions_keep_all_or_nothing() {
         "TRUNCATE items",
         "CALL p()",
         "/*! COMMIT */",
+        "/* /* */ COMMIT -- */ SELECT 1",
         "/*!CREATE TABLE u AS */ SELECT 1",
     ] {
         let error = inside.fetch(query(sql)).await.unwrap_err();

@@ -34,7 +34,7 @@ pub(super) fn order_text(order: &[OrderBy]) -> String {
 }
 
 /// A source in a few characters.
-fn fingerprint(source: &TableSource) -> String {
+pub(super) fn fingerprint(source: &TableSource) -> String {
     let TableSource { connection, schema, table, query, .. } = source;
     let text = serde_json::to_vec(&(connection, schema, table, query)).unwrap_or_default();
     blake3::hash(&text).to_hex()[..12].to_owned()
