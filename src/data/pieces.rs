@@ -33,9 +33,7 @@ pub(crate) fn opaque_length(dialect: Dialect, text: &str) -> Option<usize> {
         b'"' => Some(quoted_length(text, b'"', mysql)),
         b'`' if !postgres => Some(quoted_length(text, b'`', false)),
         b'[' if dialect == Dialect::Sqlite => Some(text.find(']').map_or(text.len(), |end| end + 1)),
-        b'-' if text.starts_with("--") && !(mysql && is_two_minuses(text)) => Some(line_length(text)),
-        b'#' if mysql => Some(line_length(text)),
-        b'/' if text.starts_with("/*") => Some(comment_length(text, postgres)),
+        b'-' | b'#' | b'/' => Some(comment_at(dialect, text)).filter(|length| *length > 0),
         b'$' if postgres => dollar_length(text),
         _ if starts_word(text) => {
             let word = leading_word(text);
@@ -52,10 +50,6 @@ pub(crate) fn opaque_length(dialect: Dialect, text: &str) -> Option<usize> {
 /// MySQL takes `--` for a comment only with a space or a control character behind it, so that `5--1` is 6.
 fn is_two_minuses(text: &str) -> bool {
     text[2..].starts_with(|c: char| !c.is_ascii_whitespace() && !c.is_ascii_control())
-}
-
-fn line_length(text: &str) -> usize {
-    text.find('\n').unwrap_or(text.len())
 }
 
 pub(crate) fn first_length(text: &str) -> usize {
@@ -95,12 +89,14 @@ fn quoted_length(text: &str, quote: u8, backslash: bool) -> usize {
 
 /// Length of the comment that begins the text; 0 if none does.
 fn comment_at(dialect: Dialect, text: &str) -> usize {
-    if text.starts_with("--") {
-        text.find('\n').unwrap_or(text.len())
-    } else if text.starts_with("/*") {
-        comment_length(text, dialect == Dialect::Postgres)
-    } else {
-        0
+    let (postgres, mysql) = (dialect == Dialect::Postgres, dialect == Dialect::MySql);
+    // PostgreSQL's lines end with a carriage return, too.
+    let line_length = || text.find(|c| c == '\n' || (postgres && c == '\r')).unwrap_or(text.len());
+    match text.as_bytes() {
+        [b'-', b'-', ..] if !(mysql && is_two_minuses(text)) => line_length(),
+        [b'#', ..] if mysql => line_length(),
+        [b'/', b'*', ..] => comment_length(text, postgres),
+        _ => 0,
     }
 }
 
@@ -153,11 +149,20 @@ mod tests {
         ] {
             assert_eq!(first_word(Dialect::Postgres, sql), word, "{sql}");
         }
-        // Comments are nested on PostgreSQL alone: elsewhere the first end counts.
-        let nested = "/* /* */ COMMIT -- */ SELECT 1";
-        for (dialect, word) in [(Dialect::Postgres, "select"), (Dialect::MySql, "commit"), (Dialect::Sqlite, "commit")]
-        {
-            assert_eq!(first_word(dialect, nested), word, "{dialect:?}");
+    }
+
+    #[test]
+    fn comments_end_where_their_database_ends_them() {
+        for (sql, in_postgres, in_mysql, in_sqlite) in [
+            ("/* /* */ COMMIT -- */ SELECT 1", "select", "commit", "commit"),
+            ("-- a\rCOMMIT\nSELECT 1", "commit", "select", "select"),
+            ("# a\nCOMMIT", "", "commit", ""),
+            ("--a\nCOMMIT", "commit", "", "commit"),
+            ("--\nCOMMIT", "commit", "commit", "commit"),
+        ] {
+            assert_eq!(first_word(Dialect::Postgres, sql), in_postgres, "{sql}");
+            assert_eq!(first_word(Dialect::MySql, sql), in_mysql, "{sql}");
+            assert_eq!(first_word(Dialect::Sqlite, sql), in_sqlite, "{sql}");
         }
     }
 }
