@@ -22,6 +22,7 @@ mod mysql;
 mod pieces;
 mod pool;
 mod postgres;
+mod pump;
 mod read;
 mod rows;
 mod run;

@@ -24,7 +24,6 @@ mod error;
 mod examine;
 mod geometric;
 mod numeric;
-mod pump;
 mod text;
 mod types;
 

@@ -57,6 +57,14 @@ impl Purpose {
         }
     }
 
+    /// The schema in which names without one are looked up first, if the author's SQL comes with one.
+    pub(crate) fn looks_in(&self) -> Option<&str> {
+        match self {
+            Self::Author { schema, .. } => schema.as_deref(),
+            Self::Read { .. } | Self::Change { .. } => None,
+        }
+    }
+
     /// Tells whether the SQL is an author's.
     pub(crate) fn is_author(&self) -> bool {
         matches!(self, Self::Author { .. })

@@ -331,16 +331,31 @@ db.execute('dw_2', f'INSERT INTO {{s}}.only_here VALUES (:id, :doc)', {{'id': 2,
 db.insert('dw_2', s, 'only_here', id=3, doc=json.dumps(doc))
 docs = [r['doc'] == doc for r in db.fetch('dw_2', s, query='SELECT doc FROM only_here ORDER BY id')]
 twice = db.fetch('dw_2', query=f'SELECT a.id, b.id FROM {{s}}.only_here a JOIN {{s}}.only_here b ON b.id = a.id + 1 ORDER BY 1')
-others = [len(db.fetch('dw_2', schema, query='SELECT id FROM only_here')) for schema in (other, s, other)]
+def counted(schema): return refused(lambda: db.fetch('dw_2', schema, query='SELECT count(*) AS n FROM only_here')[0]['n'])
+others = [counted(schema) for schema in (other, s, other)]
+def inside():
+    with db.transaction(): return [counted(schema) for schema in (s, other, s)]
+others += [str(refused(inside))[:22], refused(lambda: db.fetch('dw_2', other, query='SELECT * FROM no_such'))[:27]]
+others += [other in str(db.fetch('dw_2', query=\"SELECT {current} AS here\")[0]['here'])]
 if '{drop}': db.execute('dw_2', f'DROP SCHEMA {{other}} {drop}')
 unknown = refused(lambda: db.fetch('dw_2', 'no_such_schema', query='SELECT 1'))
 return [docs, [dict(r) for r in twice], others, unknown[:27]]
 ",
             fixture.word("JSON", "jsonb", "JSON"),
+            current = fixture.word("'main'", "current_schema()", "database()"),
             drop = fixture.word("", "CASCADE", " "),
         );
-        // FIXME: SQLite looks names up in its own order of files, whatever schema is named.
-        let others = if kind == Kind::Sqlite { [3, 3, 3] } else { [0, 3, 0] };
+        // SQLite itself looks in all schemas, so the host refuses what it would find in another one.
+        let s = &fixture.schema;
+        let hidden = format!(
+            "ERROR_NOT_ALLOWED: table `only_here` is in the schemas `{s}` and `{s}_2`: write `{s}_2.only_here` in `query`, or name no \
+             schema beside it"
+        );
+        let (elsewhere, inside) = match kind {
+            Kind::Sqlite => (json!(hidden), "ERROR_TRANSACTION_OVER"),
+            Kind::Postgres | Kind::MySql => (json!(0), "[3, 0, 3]"),
+        };
+        let others = json!([elsewhere, 3, elsewhere, inside, "ERROR_TABLE_DOES_NOT_EXIST:", false]);
         // A JSON text in a statement of one's own is JSON; `insert` keeps a text as a text.
         let expected = json!([[true, true, false], [{"id": 1, "id_2": 2}, {"id": 2, "id_2": 3}], others, "ERROR_SCHEMA_DOES_NOT_EXIST"]);
         assert_eq!(fixture.run("own", &body).await, expected, "{kind:?}");

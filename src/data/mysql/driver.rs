@@ -8,21 +8,19 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt as _;
 use sqlx::{
     AssertSqlSafe, Connection as _, Either, Executor as _, Row as _, SqlSafeStr as _, Statement as _,
-    mysql::{MySqlArguments, MySqlColumn, MySqlConnection, MySqlRow, MySqlStatement},
+    mysql::{MySqlArguments, MySqlColumn, MySqlConnection, MySqlQueryResult, MySqlRow, MySqlStatement},
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 
 use crate::{
     data::{
         DataSettings,
-        cursor::{Batch, Producer},
+        cursor::Batch,
         dialect::{Dialect, invalid},
         driver::{Attempt, Driver, End, Ending, Remedy},
-        failure::{DRAINED_ROWS_MAX, Failure, server_limit},
-        filling::Filling,
+        failure::{Failure, server_limit},
         mysql::{
             catalog::CATALOG,
             decode::{Decoder, MySqlRows, size_of_values},
@@ -33,7 +31,9 @@ use crate::{
         },
         pieces::{before_first_word, first_word},
         pool::Pool,
+        pump::{Results, pump},
         read::catalog::Catalog,
+        rows::AnyBatch,
         statement::{Purpose, Statement},
         transaction::{Author, refusal_inside},
         url::ServerUrl,
@@ -237,15 +237,10 @@ async fn run(pool: &MySqlPool, attempt: &mut Attempt<Session>) -> Result<(), Fai
         return Err(Failure::Refused(SqlError::new(SqlErrorCode::ReadOnly, message)));
     }
     let limit = server_limit(producer.limits());
-    let schema = match &statement.purpose {
-        Purpose::Author { schema, .. } if !statement.is_dry => schema.as_deref(),
-        Purpose::Author { .. } | Purpose::Read { .. } | Purpose::Change { .. } => None,
-    };
+    let schema = statement.purpose.looks_in();
     let preparing = async {
         session.limit_statements(limit).await?;
-        if let Some(schema) = schema {
-            session.look_in(schema).await?;
-        }
+        session.look_in(schema, pool.connector.database()).await?;
         let (prepared, arguments) = prepare(&mut session.connection, statement).await?;
         let json_columns = if session.is_mariadb {
             pool.json_columns.of(&mut session.connection, prepared.columns()).await?.and(&statement.json_columns)
@@ -258,17 +253,15 @@ async fn run(pool: &MySqlPool, attempt: &mut Attempt<Session>) -> Result<(), Fai
         prepared = timeout_at(*deadline, preparing) => prepared.map_err(|_| Failure::TimedOut)??,
         () = producer.abandoned() => return Err(Failure::Abandoned),
     };
-    let mut pump = Pump { statement, json_columns, decoder: None, producer, n_changed: 0 };
+    let expected = prepared.columns();
+    let mut received =
+        Received { expected, json_columns, decimals: statement.decimals, decoder: None, has_ended: false };
     if statement.is_dry {
-        pump.describe(prepared.columns());
-        return pump.send(&mut Filling::new(), true).await;
+        return Ok(producer.send(Batch { rows: received.batch(Vec::new()), last: true, n_changed: 0 }).await?);
     }
     *is_executing = true;
-    pump.run(&mut session.connection, &prepared, arguments, *deadline).await?;
-    if schema.is_some() {
-        session.look_in(pool.connector.database()).await?;
-    }
-    Ok(())
+    let rows = session.connection.fetch_many(prepared.query_with(arguments));
+    pump(rows, received, statement, producer, *deadline).await
 }
 
 /// Tells whether a statement may run where only reading is allowed. The server refuses what changes data all the same.
@@ -318,97 +311,46 @@ async fn prepare(
     Ok((prepared, arguments))
 }
 
-/// The way of the rows from the server to the reader.
-struct Pump<'a> {
-    statement: &'a Statement,
+/// The results of a statement. A procedure may give several, each with columns of its own.
+struct Received<'a> {
+    /// The columns, as far as the server can tell before the first row.
+    expected: &'a [MySqlColumn],
     json_columns: JsonColumns,
+    decimals: bool,
     /// Once the columns are known.
     decoder: Option<Arc<Decoder>>,
-    producer: &'a mut Producer,
-    n_changed: u64,
+    has_ended: bool,
 }
 
-impl Pump<'_> {
-    /// Executes and sends the rows in batches.
-    async fn run(
-        &mut self,
-        connection: &mut MySqlConnection,
-        prepared: &MySqlStatement,
-        arguments: MySqlArguments,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        let statement_time = self.producer.limits().statement_time;
-        let (mut to_skip, mut to_take) = self.statement.purpose.window();
-        let mut to_drain = DRAINED_ROWS_MAX;
-        let mut rows = connection.fetch_many(prepared.query_with(arguments));
-        let mut batch = Filling::new();
-        // How long the server may be silent; set anew when rows leave.
-        let mut silence = Box::pin(tokio::time::sleep_until(deadline));
-        // A procedure may give several results, each with columns of its own.
-        let mut result_ended = false;
-        loop {
-            let waits = !batch.is_empty();
-            let row = tokio::select! {
-                biased;
-                row = rows.next() => row,
-                () = batch.wait(), if waits => {
-                    self.send(&mut batch, false).await?;
-                    silence.as_mut().reset(Instant::now() + statement_time);
-                    continue;
-                }
-                () = silence.as_mut() => return Err(Failure::TimedOut),
-                () = self.producer.abandoned() => return Err(Failure::Abandoned),
-            };
-            let row = match row.transpose()? {
-                None => break,
-                Some(Either::Left(result)) => {
-                    self.n_changed += result.rows_affected();
-                    result_ended = self.decoder.is_some();
-                    continue;
-                }
-                Some(Either::Right(_)) if result_ended => return Err(Failure::Refused(several_results())),
-                Some(Either::Right(row)) => row,
-            };
-            if self.decoder.is_none() {
-                self.describe(row.columns());
-            }
-            if to_skip > 0 {
-                to_skip -= 1;
-            } else if to_take > 0 {
-                to_take -= 1;
-                let bytes = size_of_values(&row);
-                batch.push(row, bytes);
-                if batch.is_full() {
-                    self.send(&mut batch, false).await?;
-                    silence.as_mut().reset(Instant::now() + statement_time);
-                }
-            } else if to_drain > 0 {
-                to_drain -= 1;
-            } else {
-                self.send(&mut batch, true).await?;
-                return Err(Failure::Abandoned);
-            }
-        }
-        if self.decoder.is_none() {
-            self.describe(prepared.columns());
-        }
-        self.send(&mut batch, true).await
-    }
-
+impl Received<'_> {
     /// Only the first row tells the true types: before the values are known the server guesses those of `SELECT ?`.
-    fn describe(&mut self, columns: &[MySqlColumn]) -> Arc<Decoder> {
-        let decoder = Arc::new(Decoder::new(columns, &self.json_columns, self.statement.decimals));
-        self.decoder = Some(Arc::clone(&decoder));
-        decoder
+    fn decoder(&mut self, columns: &[MySqlColumn]) -> Arc<Decoder> {
+        let decoder =
+            self.decoder.get_or_insert_with(|| Arc::new(Decoder::new(columns, &self.json_columns, self.decimals)));
+        Arc::clone(decoder)
+    }
+}
+
+impl Results for Received<'_> {
+    type Row = MySqlRow;
+    type End = MySqlQueryResult;
+
+    fn end(&mut self, end: MySqlQueryResult) -> u64 {
+        self.has_ended = self.decoder.is_some();
+        end.rows_affected()
     }
 
-    async fn send(&mut self, batch: &mut Filling<MySqlRow>, last: bool) -> Result<(), Failure> {
-        let decoder = match &self.decoder {
-            Some(decoder) => Arc::clone(decoder),
-            None => self.describe(&[]),
-        };
-        let rows = Box::new(MySqlRows::new(decoder, batch.take()));
-        Ok(self.producer.send(Batch { rows, last, n_changed: self.n_changed }).await?)
+    fn note(&mut self, row: &MySqlRow) -> Result<usize, Failure> {
+        if self.has_ended {
+            return Err(Failure::Refused(several_results()));
+        }
+        self.decoder(row.columns());
+        Ok(size_of_values(row))
+    }
+
+    fn batch(&mut self, rows: Vec<MySqlRow>) -> Box<dyn AnyBatch> {
+        let decoder = self.decoder(self.expected);
+        Box::new(MySqlRows::new(decoder, rows))
     }
 }
 

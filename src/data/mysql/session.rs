@@ -46,6 +46,8 @@ pub(crate) struct Session {
     /// Set if it knows INSERT ... RETURNING.
     pub(super) gives_rows_back: bool,
     id: u64,
+    /// Set if names without a schema are looked up in another one than the connection's own.
+    looks_elsewhere: bool,
     /// The limit that the server enforces on statements.
     limit: Duration,
 }
@@ -67,7 +69,7 @@ impl Connector {
             let version = row.try_get::<String, _>(1)?;
             let is_mariadb = version.contains("MariaDB");
             let gives_rows_back = is_mariadb && is_at_least(&version, 10, 5);
-            Ok(Session { connection, is_mariadb, gives_rows_back, id: row.try_get(0)?, limit })
+            Ok(Session { connection, is_mariadb, gives_rows_back, id: row.try_get(0)?, looks_elsewhere: false, limit })
         };
         match timeout(self.patience, connecting).await {
             Ok(Ok(session)) => Ok(session),
@@ -122,8 +124,19 @@ impl Connector {
 }
 
 impl Session {
-    /// Has names without a schema looked up in this one.
-    pub(super) async fn look_in(&mut self, schema: &str) -> Result<(), Failure> {
+    /// Has names without a schema looked up in `schema`, or else in `own`, the connection's.
+    pub(super) async fn look_in(&mut self, schema: Option<&str>, own: &str) -> Result<(), Failure> {
+        if schema.is_none() && !self.looks_elsewhere {
+            return Ok(());
+        }
+        self.connection.clear_cached_statements().await?; // they keep the schema in which they were prepared
+        self.looks_elsewhere = true;
+        self.use_schema(schema.unwrap_or(own)).await?;
+        self.looks_elsewhere = schema.is_some();
+        Ok(())
+    }
+
+    async fn use_schema(&mut self, schema: &str) -> Result<(), Failure> {
         let sql = format!("USE {}", Dialect::MySql.quoted("schema", schema).map_err(Failure::Refused)?);
         match sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection).await {
             Err(error) if error::is_unknown_schema(&error) => {

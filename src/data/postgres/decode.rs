@@ -276,3 +276,8 @@ impl Values {
         Ok(())
     }
 }
+/// Bytes of the values of a row.
+pub(super) fn size_of_values(row: &PgRow) -> usize {
+    let values = (0..row.len()).filter_map(|column| row.try_get_raw(column).ok().filter(|value| !value.is_null()));
+    values.map(|value| value.as_bytes().map_or(0, <[u8]>::len)).sum()
+}

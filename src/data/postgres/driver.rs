@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _, SqlStr,
     Statement as _,
-    postgres::{PgArguments, PgConnectOptions, PgConnection, PgStatement},
+    postgres::{PgArguments, PgConnectOptions, PgConnection, PgQueryResult, PgRow, PgStatement},
 };
 use tokio::{
     runtime::Handle,
@@ -25,11 +25,12 @@ use crate::{
         postgres::{
             blame,
             catalog::CATALOG,
-            decode::{Decoder, PostgresRows},
+            decode::{Decoder, PostgresRows, size_of_values},
             encode, error,
-            pump::Pump,
         },
+        pump::{Results, pump},
         read::catalog::Catalog,
+        rows::AnyBatch,
         statement::{Purpose, Statement},
         transaction::{Author, refusal_inside},
         url::ServerUrl,
@@ -75,6 +76,8 @@ pub(crate) struct Session {
     /// The `statement_timeout` with which the session began, to which a reset returns.
     first_timeout: Duration,
     timeout: Duration,
+    /// The `search_path` of the connection, while another one is set.
+    own_path: Option<String>,
     /// Set if `lastval()` and `currval()` may tell what an earlier use of the session made of sequences.
     recalls_sequences: bool,
     /// Traces of an author's statements in a transaction.
@@ -119,6 +122,7 @@ impl PostgresPool {
                 connection,
                 first_timeout: limit,
                 timeout: limit,
+                own_path: None,
                 recalls_sequences: false,
                 stain: Stain::None,
             }),
@@ -364,6 +368,7 @@ async fn reset(session: &mut Session) -> Result<(), sqlx::Error> {
     session.connection.clear_cached_statements().await?;
     sqlx::raw_sql("DISCARD ALL").execute(&mut session.connection).await?;
     session.timeout = session.first_timeout;
+    session.own_path = None;
     session.recalls_sequences = false;
     Ok(())
 }
@@ -381,60 +386,81 @@ async fn set_limit(session: &mut Session, limit: Duration) -> Result<(), sqlx::E
 async fn run(attempt: &mut Attempt<Session>) -> Result<(), Failure> {
     let Attempt { session, statement, producer, deadline, is_executing } = attempt;
     let limit = server_limit(producer.limits());
-    let schema = match &statement.purpose {
-        Purpose::Author { schema, .. } if !statement.is_dry => schema.as_deref(),
-        Purpose::Author { .. } | Purpose::Read { .. } | Purpose::Change { .. } => None,
-    };
+    let schema = statement.purpose.looks_in();
     let preparing = async {
         if statement.purpose.is_author() {
             forget_sequences(session).await?;
         }
         set_limit(session, limit).await?;
-        let path = match schema {
-            Some(schema) => Some(look_in(&mut session.connection, schema).await?),
-            None => None,
-        };
+        look_in(session, schema).await?;
         let (prepared, arguments) = prepare(&mut session.connection, statement).await?;
         let has_money = Decoder::has_money(prepared.columns());
         let money_digits = if has_money { money_digits(&mut session.connection).await? } else { 0 };
-        Ok::<_, Failure>((prepared, arguments, money_digits, path))
+        Ok::<_, Failure>((prepared, arguments, money_digits))
     };
     let prepared = tokio::select! {
         prepared = timeout_at(*deadline, preparing) => prepared.map_err(|_| Failure::TimedOut)??,
         () = producer.abandoned() => return Err(Failure::Abandoned),
     };
-    let (prepared, arguments, money_digits, path) = prepared;
+    let (prepared, arguments, money_digits) = prepared;
     let decoder = Arc::new(Decoder::new(prepared.columns(), statement, money_digits).map_err(Failure::Refused)?);
     if statement.is_dry {
-        let rows = Box::new(PostgresRows::new(decoder, Vec::new()));
+        let rows = Received { decoder }.batch(Vec::new());
         return Ok(producer.send(Batch { rows, last: true, n_changed: 0 }).await?);
     }
     *is_executing = true;
-    let mut pump = Pump { decoder, statement, producer, n_changed: 0 };
-    pump.run(&mut session.connection, &prepared, arguments, *deadline).await?;
-    if let Some(path) = path {
-        set_path(&mut session.connection, &path).await?;
-    }
-    Ok(())
+    let rows = session.connection.fetch_many(prepared.query_with(arguments));
+    pump(rows, Received { decoder }, statement, producer, *deadline).await
 }
 
-/// Has names without a schema looked up in this one first. Gives what was looked in before.
-async fn look_in(connection: &mut PgConnection, schema: &str) -> Result<String, Failure> {
+/// The rows of a statement.
+struct Received {
+    decoder: Arc<Decoder>,
+}
+
+impl Results for Received {
+    type Row = PgRow;
+    type End = PgQueryResult;
+
+    fn end(&mut self, end: PgQueryResult) -> u64 {
+        end.rows_affected()
+    }
+
+    fn note(&mut self, row: &PgRow) -> Result<usize, Failure> {
+        Ok(size_of_values(row))
+    }
+
+    fn batch(&mut self, rows: Vec<PgRow>) -> Box<dyn AnyBatch> {
+        Box::new(PostgresRows::new(Arc::clone(&self.decoder), rows))
+    }
+}
+
+/// Has names without a schema looked up in `schema` first, or, without one, where the connection looks.
+async fn look_in(session: &mut Session, schema: Option<&str>) -> Result<(), Failure> {
+    if schema.is_none() && session.own_path.is_none() {
+        return Ok(());
+    }
+    session.connection.clear_cached_statements().await?; // their values have the types of the tables found then
+    if let Some(path) = &session.own_path {
+        set_path(&mut session.connection, path).await?;
+        session.own_path = None;
+    }
+    let Some(schema) = schema else { return Ok(()) };
     let row = sqlx::query(
         "SELECT pg_catalog.current_setting('search_path'), pg_catalog.quote_ident(nspname) \
          FROM pg_catalog.pg_namespace WHERE nspname = $1",
     )
     .bind(schema)
-    .fetch_optional(&mut *connection)
+    .fetch_optional(&mut session.connection)
     .await?;
     let Some(row) = row else {
         let message = format!("unknown schema `{}`", shown(schema));
         return Err(Failure::Refused(SqlError::new(SqlErrorCode::UnknownSchema, message)));
     };
-    let (before, quoted): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-    let path = if before.is_empty() { quoted } else { format!("{quoted}, {before}") };
-    set_path(connection, &path).await?;
-    Ok(before)
+    let (own, quoted): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let path = if own.is_empty() { quoted } else { format!("{quoted}, {own}") };
+    session.own_path = Some(own);
+    Ok(set_path(&mut session.connection, &path).await?)
 }
 
 async fn set_path(connection: &mut PgConnection, path: &str) -> Result<(), sqlx::Error> {

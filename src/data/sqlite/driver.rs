@@ -259,10 +259,8 @@ fn execute(
     };
     silence.begin().map_err(Failure::Reported)?;
     let sql = statement.template.render(|number| format!("?{}", number + 1));
-    let schema = match &statement.purpose {
-        Purpose::Read { schema, .. } | Purpose::Change { schema, .. } | Purpose::Author { schema, .. } => schema,
-    };
-    if let Some(schema) = schema {
+    jail.look_in(statement.purpose.looks_in()).map_err(Failure::Reported)?;
+    if let Some((Some(schema), _)) = statement.purpose.table() {
         jail.check_schema(schema).map_err(Failure::Reported)?;
     }
     let mut prepared = jail.prepare(&sql).map_err(|error| explain(error, silence.is_over()))?;

@@ -52,7 +52,10 @@ fn explained(
         return SqlError::new(SqlErrorCode::UnknownTable, format!("unknown table {table}"));
     }
     if detail == ErrorDetail::WithoutValues && message.starts_with("bad JSON path") {
-        return SqlError::new(SqlErrorCode::StatementFailed, "a value is no path of JSON");
+        return SqlError::new(
+            SqlErrorCode::StatementFailed,
+            "a value that is used as a JSON path is not one: paths look like `$.name`",
+        );
     }
     if code == Some(ErrorCode::DiskFull) {
         let message = "the SQLite file has grown to the size that the host allows, or the host's disk is full";

@@ -7,7 +7,7 @@
 //! in which nothing may be created, because it would be gone with the connection.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -100,10 +100,32 @@ struct Rules {
     enforced: AtomicBool,
     /// Set if `main` is a file.
     main_is_kept: AtomicBool,
+    /// Tables that SQLite finds before those of the schema that a statement is to look in.
+    hidden: Mutex<Hidden>,
     /// Why nothing may grow, if nothing may.
     is_full: Mutex<Option<UsedUp>>,
     /// Why the last statement was refused.
     refusal: Mutex<Option<String>>,
+}
+
+/// Tables of other schemas, in lower case, that hide a table of the same name in one schema.
+#[derive(Debug, Default)]
+struct Hidden {
+    schema: String,
+    tables: HashSet<(String, String)>,
+}
+
+impl Hidden {
+    /// `found_in` is the schema in which SQLite has found the table. Where only rows are counted it says the one that was
+    /// written, if any.
+    fn refusal_of(&self, found_in: Option<&str>, table: &str) -> Option<String> {
+        let is_found = |schema: &str| found_in.is_none_or(|found_in| found_in.eq_ignore_ascii_case(schema));
+        let hiding = self.tables.iter().find(|(schema, name)| name.eq_ignore_ascii_case(table) && is_found(schema));
+        hiding.map(|(schema, _)| {
+            let (schema, table, wanted) = (shown(schema), shown(table), shown(&self.schema));
+            format!("table `{table}` is in the schemas `{schema}` and `{wanted}`: write `{wanted}.{table}` in `query`, or name no schema beside it")
+        })
+    }
 }
 
 impl Jail {
@@ -255,6 +277,21 @@ impl Jail {
         Err(SqlError::new(SqlErrorCode::UnknownSchema, format!("unknown schema `{}`", shown(schema))))
     }
 
+    /// Has statements that are prepared from now on look in this schema, which must be there: SQLite always looks in all
+    /// of them, in the order in which they were attached, so a table that it would find in another one is refused.
+    pub(super) fn look_in(&self, schema: Option<&str>) -> Result<(), SqlError> {
+        let hidden = match schema {
+            None => Hidden::default(),
+            Some(schema) => {
+                self.check_schema(schema)?;
+                let tables = self.unrestricted(|connection| tables_before(connection, schema)).map_err(|_| broken())?;
+                Hidden { schema: schema.to_owned(), tables }
+            }
+        };
+        *self.rules.hidden.lock().unwrap_or_else(PoisonError::into_inner) = hidden;
+        Ok(())
+    }
+
     /// Says whether statements that are prepared from now on may make files grow.
     pub(super) fn keep_from_growing(&self, is_full: Option<UsedUp>) {
         *self.rules.is_full.lock().unwrap_or_else(PoisonError::into_inner) = is_full;
@@ -312,6 +349,26 @@ impl Jail {
     }
 }
 
+/// The tables, with their schemas, that stand before one of the same name in `schema`.
+fn tables_before(connection: &Connection, schema: &str) -> rusqlite::Result<HashSet<(String, String)>> {
+    let mut listed = connection.prepare("SELECT name FROM pragma_database_list WHERE name <> 'temp' ORDER BY seq")?;
+    let schemas: Vec<String> = listed.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut tables = HashSet::new();
+    for before in schemas.iter().take_while(|name| !name.eq_ignore_ascii_case(schema)) {
+        let quoted = |name: &str| name.replace('"', "\"\"");
+        let sql = format!(
+            "SELECT lower(a.name) FROM \"{}\".sqlite_schema a JOIN \"{}\".sqlite_schema b ON a.name = b.name COLLATE NOCASE \
+             WHERE a.type IN ('table', 'view') AND b.type IN ('table', 'view')",
+            quoted(before),
+            quoted(schema)
+        );
+        for table in connection.prepare(&sql)?.query_map([], |row| row.get(0))? {
+            tables.insert((before.to_ascii_lowercase(), table?));
+        }
+    }
+    Ok(tables)
+}
+
 impl Rules {
     fn judge(&self, context: &AuthContext<'_>) -> Authorization {
         if !self.enforced.load(Ordering::Relaxed) {
@@ -338,6 +395,13 @@ impl Rules {
         {
             return Some(format!("{used_up}: delete rows or drop tables to make room"));
         }
+        let hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(reason) =
+            table_of(&context.action).and_then(|table| hidden.refusal_of(context.database_name, table))
+        {
+            return Some(reason);
+        }
+        drop(hidden);
         match context.action {
             AuthAction::Select
             | AuthAction::Read { .. }
@@ -389,8 +453,33 @@ impl Rules {
     }
 
     fn refusal_of_creating(&self, schema: Option<&str>) -> Option<String> {
-        let is_lost = schema == Some("main") && !self.main_is_kept.load(Ordering::Relaxed);
-        is_lost.then(|| "name the schema of what you create: `main` is not kept".to_owned())
+        if schema != Some("main") {
+            return None;
+        }
+        if !self.main_is_kept.load(Ordering::Relaxed) {
+            return Some("name the schema of what you create: `main` is not kept".to_owned());
+        }
+        let wanted = &self.hidden.lock().unwrap_or_else(PoisonError::into_inner).schema;
+        let is_elsewhere = !wanted.is_empty() && !wanted.eq_ignore_ascii_case("main");
+        is_elsewhere.then(|| {
+            format!("name the schema of what you create: SQLite creates it in `main`, not in `{}`", shown(wanted))
+        })
+    }
+}
+
+/// The table or view that an action is about, if SQLite may have looked for it in several schemas.
+fn table_of<'a>(action: &AuthAction<'a>) -> Option<&'a str> {
+    match action {
+        AuthAction::Read { table_name, .. }
+        | AuthAction::Insert { table_name }
+        | AuthAction::Update { table_name, .. }
+        | AuthAction::Delete { table_name }
+        | AuthAction::AlterTable { table_name, .. }
+        | AuthAction::DropTable { table_name }
+        | AuthAction::DropView { view_name: table_name }
+        | AuthAction::CreateIndex { table_name, .. }
+        | AuthAction::CreateTrigger { table_name, .. } => Some(*table_name),
+        _ => None,
     }
 }
 

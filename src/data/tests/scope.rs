@@ -536,7 +536,7 @@ async fn errors_of_sqlite_show_no_other_rows_either() {
     let picked = || Select { filter: filter.clone(), ..sqlite.from("picked") };
     assert!(sqlite.rows(picked()).await.unwrap_err().message.contains("sesame"), "to whom all rows are open");
     let error = sqlite.only("picked", "c", 17).read(picked()).await.unwrap_err();
-    assert_eq!(error.message, "a value is no path of JSON");
+    assert_eq!(error.message, "a value that is used as a JSON path is not one: paths look like `$.name`");
 }
 
 /// Tries a change of `t` as customer 17: outside of a transaction, inside, and what is said of the transaction then.

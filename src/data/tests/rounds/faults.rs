@@ -220,6 +220,46 @@ async fn a_query_looks_in_its_schema_first() {
 }
 
 #[tokio::test]
+async fn sqlite_refuses_tables_that_it_would_find_in_another_schema() {
+    let fixture = Fixture::sqlite(&[
+        ("main", "CREATE TABLE t (n INTEGER); CREATE VIEW v AS SELECT 1 AS n"),
+        ("a", "CREATE TABLE t (n INTEGER); CREATE TABLE T2 (n INTEGER)"),
+        ("b", "CREATE TABLE t2 (n INTEGER); CREATE TABLE v (n INTEGER); CREATE TABLE own (n INTEGER)"),
+    ]);
+    for (schema, sql, is_allowed) in [
+        ("a", "SELECT * FROM t", false),
+        ("a", "SELECT count(*) FROM t", false),
+        ("a", "SELECT * FROM a.t", true),
+        ("a", "SELECT * FROM t2", true),
+        ("b", "SELECT * FROM t2", false),
+        ("B", "SELECT * FROM T2", false),
+        ("b", "SELECT n FROM (SELECT * FROM v)", false),
+        ("b", "INSERT INTO t2 VALUES (1)", false),
+        ("b", "UPDATE t2 SET n = 1", false),
+        ("b", "DELETE FROM t2", false),
+        ("b", "DROP TABLE t2", false),
+        ("b", "DROP VIEW v", false),
+        ("b", "ALTER TABLE t2 ADD COLUMN m", false),
+        ("b", "CREATE TABLE fresh (n INTEGER)", false),
+        ("b", "CREATE TABLE b.fresh (n INTEGER)", true),
+        ("b", "SELECT * FROM own", true),
+        ("b", "SELECT * FROM t", true),
+        ("main", "SELECT * FROM t", true),
+        ("main", "CREATE TABLE fresh (n INTEGER)", true),
+    ] {
+        let select = Select { schema: Some(schema.to_owned()), ..query(sql) };
+        match fixture.rows(select).await {
+            Ok(_) => assert!(is_allowed, "{schema}: {sql}"),
+            Err(error) => {
+                assert_eq!((error.code, is_allowed), (SqlErrorCode::NotAllowed, false), "{schema}: {sql}: {error}");
+            }
+        }
+    }
+    // A statement that names no schema is as free as ever.
+    assert!(fixture.query("SELECT * FROM t2").await.is_ok());
+}
+
+#[tokio::test]
 async fn a_slice_is_not_a_placeholder() {
     let fixture = Fixture::postgres("").await;
     assert_eq!(fixture.database().parameters("SELECT id, tags[1:id], :x FROM t"), ["x"]);

@@ -14,7 +14,7 @@ use crate::domain::page::{Comparison, Condition, OrderBy, PageQuery, PageSource,
 /// Number of the row that has NULL.
 const NULL_ROW: i64 = 99;
 
-/// What can be done with values of a type.
+/// The operations that a type supports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ability {
     /// Everything; this is their primary key in SQL.
@@ -40,7 +40,7 @@ impl Case {
         name == "json" || name == "jsonb"
     }
 
-    /// Whether a list is one value.
+    /// Set if a list is one value of the type, as in arrays and JSON.
     fn has_lists(&self) -> bool {
         self.is_json() || self.r#type.ends_with("[]") || self.r#type.ends_with("vector") && self.r#type != "tsvector"
     }
@@ -447,7 +447,7 @@ impl Round<'_> {
     }
 }
 
-/// Which of the values the row has.
+/// The number, from 0, of the value that the row has.
 fn nth_of(rows: &[Fetched], nth: usize) -> usize {
     usize::try_from(rows[nth].n).unwrap()
 }
