@@ -25,10 +25,12 @@ impl KeptLogin {
     pub(super) fn read() -> Result<Option<Self>> {
         let Some(file) = login_file() else { return Ok(None) };
         match fs::read(&file) {
-            Ok(text) => Ok(Some(
-                serde_json::from_slice(&text)
-                    .with_context(|| format!("`{}` is no login: delete it", file.display()))?,
-            )),
+            Ok(text) => Ok(Some(serde_json::from_slice(&text).with_context(|| {
+                format!(
+                    "`{}` does not hold a login that this program can read: delete it and run `pqhost login` again",
+                    file.display()
+                )
+            })?)),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read `{}`", file.display())),
         }
@@ -36,8 +38,9 @@ impl KeptLogin {
 
     /// Keeps it instead of the one before.
     pub(super) fn write(&self) -> Result<()> {
-        let file =
-            login_file().context("there is no home directory to keep the login in: set PQHOST_URL and PQHOST_TOKEN")?;
+        let file = login_file().context(
+            "no home directory was found, where the login would be kept: set PQHOST_URL and PQHOST_TOKEN instead",
+        )?;
         let failed = || format!("cannot write `{}`", file.display());
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder).with_context(failed)?;
