@@ -142,6 +142,8 @@ struct Inner {
     recorder: Recorder,
     /// Held while a recording is sealed.
     sealing: Semaphore,
+    /// Held while many secrets are looked for in what a handler printed, by as many as may.
+    redacting: Semaphore,
     /// Held while a page of a table is read.
     pages: Arc<Semaphore>,
     /// Held while pages are on their way to their callers, a permit for each KiB.
@@ -170,7 +172,7 @@ impl Invoker {
         let meters = Meters::new(queue.clone());
         let directory = Arc::new(Directory::new(db.clone(), Arc::clone(&vault), limits, meters));
         let (recorder, writing) = Recorder::start(db.clone(), (queue, queued), records_kept, records_age);
-        let sealing = Semaphore::new(1);
+        let (sealing, redacting) = (Semaphore::new(1), Semaphore::new(redaction::THREADS));
         let inner = Inner {
             db,
             vault,
@@ -184,6 +186,7 @@ impl Invoker {
             guests,
             recorder,
             sealing,
+            redacting,
             pages: Arc::new(Semaphore::new(tables::PAGES_MAX)),
             page_bytes: Arc::new(Semaphore::new(meter::PAGES_KIB_MAX)),
         };

@@ -9,6 +9,11 @@ use crate::domain::names::ScriptId;
 /// Largest secret of a script, in bytes: key files and service accounts have 2 to 12 KiB.
 pub const SECRET_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes of secrets that one invocation may read, each secret counted once: 4 of the largest.
+///
+/// All of them are redacted from its log, which takes memory and time for each byte.
+pub const REVEALED_BYTES_MAX: usize = 4 * SECRET_BYTES_MAX;
+
 /// Shorter secrets are too likely to be part of innocent text to be redacted from logs.
 pub const REDACTED_BYTES_MIN: usize = 6;
 
@@ -44,6 +49,12 @@ pub enum SecretError {
     TooManyReads {
         /// How many.
         limit: u32,
+    },
+    /// More bytes than one invocation may read.
+    #[error("the handler may read {limit} bytes of secrets in one request; read only those that it needs")]
+    TooLarge {
+        /// How many.
+        limit: usize,
     },
     /// The host cannot read it now.
     #[error("the host cannot read the secret right now; try again")]

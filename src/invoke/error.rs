@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     db::DbError,
-    domain::{Fault, names::ScriptName, quota::UsedUp},
+    domain::{Fault, names::ScriptName, quota::UsedUp, shown},
     sandbox::{
         pool::PoolError,
         slot::{CallError, FailureKind, ScriptFailure},
@@ -20,11 +20,11 @@ pub enum InvokeError {
         /// The script.
         script: ScriptName,
     },
-    /// The handler raised, or its source does not load.
-    #[error("{}: {}", .0.type_name, .0.message)]
+    /// The handler raised, or its source does not load. The exception's text is for its author only: it may hold secrets.
+    #[error("the handler raised {}", shown(&.0.type_name))]
     ScriptRaised(ScriptFailure),
     /// The handler returned something that is no response.
-    #[error("{}", .0.message)]
+    #[error("the handler returned something that is no response")]
     BadReturn(ScriptFailure),
     /// The handler ended the process.
     #[error("the handler ended its process")]

@@ -17,7 +17,7 @@ use crate::{
         delivery::Delivery,
         directory::RunnableVersion,
         recording::{Begun, PendingAnswer},
-        redaction::{Redaction, Revealed, credentials},
+        redaction::{Printed, Recordable, Revealed},
         script_host::Cursors,
     },
     publish::{Publisher, Rebuilt},
@@ -48,7 +48,6 @@ impl Invocation {
     /// Runs the handler, hands over what comes of it, and then rewinds the slot and records the run.
     pub(super) async fn run(mut self, answer: oneshot::Sender<Result<Answer, InvokeError>>) {
         let started_at_ms = now_ms();
-        let credentials = credentials(&self.call.request);
         let revealed = Arc::new(Revealed::default());
         let mut record = self.record(started_at_ms);
         let is_recorded = self.call.record;
@@ -61,14 +60,14 @@ impl Invocation {
             Some(version) => self.run_version(version, &cursors, &revealed, &mut trace).await,
             None => (Err(InvokeError::NotPublished { script: script.name.clone() }), None),
         };
-        let redaction = Redaction::new(&credentials, &revealed);
         record.duration_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut traceback = None;
         match &outcome {
             Ok(response) => record.status = response.status,
             Err(error) => {
                 record.status = error.status();
                 record.code = Some(error.code().to_owned());
-                record.traceback = error.traceback().map(|text| redaction.apply(text.to_owned()));
+                traceback = error.traceback().map(str::to_owned);
             }
         }
         self.call.routes.count(used(&outcome, &record, &trace.usage));
@@ -88,13 +87,16 @@ impl Invocation {
         // A caller who has gone needs no answer.
         _ = answer.send(outcome.map(|response| Answer { response, version }));
 
+        let Trace { usage, log, mut dirty_pages } = trace;
+        let printed = Printed { log, log_bytes: self.call.limits.log_bytes, traceback };
+        let Recordable { log, traceback } = self.inner.redacted(&self.call.request, &revealed, printed).await;
+        (record.log, record.traceback) = (log, traceback);
         if let (Some(lease), Some(version)) = (lease, &script.version) {
             match self.inner.pool.give_back(lease, version.version.id).await {
-                Ok(pages) => trace.dirty_pages = pages as u64,
+                Ok(pages) => dirty_pages = pages as u64,
                 Err(reason) => tracing::debug!(%reason, script.name = %script.name, "a slot is dropped"),
             }
         }
-        let Trace { usage, log, dirty_pages } = trace;
         record.fuel = usage.fuel;
         record.dirty_pages = dirty_pages;
         let mut room = None;
@@ -117,7 +119,6 @@ impl Invocation {
         record.rows = cursors.rows_read();
         let InvocationRecord { rows, answer_bytes, .. } = record;
         self.call.routes.count(TenantUsage { rows, answer_bytes, ..TenantUsage::default() });
-        record.log = recorded_log(log, &redaction, self.call.limits.log_bytes);
         self.inner.recorder.record(record, room);
     }
 
@@ -311,14 +312,4 @@ fn with_rows(
         }
     };
     Ok(HandlerResponse { status, headers, body })
-}
-
-/// What is kept of what a handler printed.
-fn recorded_log(log: Log, redaction: &Redaction, log_bytes: u64) -> String {
-    if log.dropped_bytes == 0 {
-        return redaction.apply(log.text);
-    }
-    let mut text = redaction.apply_to_cut(log.text);
-    text.push_str(&format!("\n[{} more bytes were printed; {log_bytes} are kept]\n", log.dropped_bytes));
-    text
 }

@@ -32,6 +32,9 @@ const RESET_FUEL: u64 = 1_000_000;
 
 const _: () = assert!(FUEL_YIELD_INTERVAL > RESET_FUEL, "a reset never yields");
 
+/// Longest text of a failure, in bytes: a runtime's own have up to 16,000 characters.
+const FAILURE_TEXT_BYTES_MAX: usize = 256 << 10;
+
 /// A failure of a script, told to its author.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScriptFailure {
@@ -300,6 +303,13 @@ impl From<types::ScriptError> for ScriptFailure {
             types::Failure::Syntax => FailureKind::Syntax,
             types::Failure::NoHandler => FailureKind::NoHandler,
         };
-        Self { kind, type_name, message, traceback, location: file.zip(line) }
+        let [type_name, message, traceback] = [type_name, message, traceback].map(shortened);
+        Self { kind, type_name, message, traceback, location: file.map(shortened).zip(line) }
     }
+}
+
+/// Only a guest that was tampered with has longer ones.
+fn shortened(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(FAILURE_TEXT_BYTES_MAX));
+    text
 }

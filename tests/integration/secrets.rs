@@ -107,6 +107,57 @@ def handler(request):
 }
 
 #[tokio::test]
+async fn a_caller_cannot_make_a_record_grow_by_its_credentials() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    app.serve(
+        &acme,
+        "fails",
+        "def handler(request):\n    print('Traceback ' * 50)\n    raise ValueError('redacted')\n",
+    )
+    .await;
+    let plain = app.get("/acme/fails").await;
+    let plain = app.invocation(&acme, plain.headers["x-request-id"].to_str().unwrap()).await;
+    let plain = (plain.log.len(), plain.traceback.unwrap().len());
+    for cycles in (0..=40).step_by(4).chain([900]) {
+        let cycle = |n: usize| format!(";redact;x{n:05};redact;ed]ed]");
+        let cookie = format!("Traceback{}", (0..cycles).map(cycle).collect::<String>());
+        let request = app.request(Method::GET, "/acme/fails").header("cookie", cookie);
+        let answer = Answer::of(request).await;
+        let record = app.invocation(&acme, answer.headers["x-request-id"].to_str().unwrap()).await;
+        let traceback = record.traceback.unwrap();
+        assert!(record.log.contains("[redacted]") && traceback.contains("[redacted]"), "{}", record.log);
+        // Each of the 50 and of the few is replaced once.
+        assert!(record.log.len() <= plain.0 + 50 && traceback.len() <= plain.1 + 20, "{cycles}: {traceback}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_reads_no_more_secrets_than_are_redacted() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    for n in 0..5 {
+        set_secret(&app, &acme, &format!("s{n}"), &n.to_string().repeat(64 << 10), Readers::Unchanged).await;
+    }
+    let source = "
+def handler(request):
+    read = []
+    try:
+        for n in [0, 1, 0, 2, 3, 1, 4]:
+            read.append(pq.get_secret(f's{n}')[0])
+    except Exception as e:
+        print(pq.get_secret('s3'))
+        return [read, e.code, e.message]
+";
+    app.serve(&acme, "reads", source).await;
+    let answer = app.get("/acme/reads").await;
+    let told = "the handler may read 262144 bytes of secrets in one request; read only those that it needs";
+    assert_eq!(answer.json(), json!([["0", "1", "0", "2", "3", "1"], "ERROR_TOO_MANY_READS", told]));
+    let record = app.invocation(&acme, answer.headers["x-request-id"].to_str().unwrap()).await;
+    assert!(record.log.starts_with("[redacted]\n["), "{}", record.log);
+}
+
+#[tokio::test]
 async fn the_vault_key_is_replaced_while_a_host_serves() {
     let app = TestApp::new().await;
     let acme = app.acme().await;

@@ -8,7 +8,7 @@ use crate::{
     domain::{
         limits::CONTROL_READS_MAX,
         names::SecretName,
-        secret::{Secret, SecretError},
+        secret::{REVEALED_BYTES_MAX, Secret, SecretError},
         shown,
     },
     invoke::{directory::secret_context, script_host::ScriptHost},
@@ -38,7 +38,9 @@ impl ScriptHost {
         let found = found.map_err(|error| unavailable(&error))?.ok_or_else(unknown)?;
         let secret =
             self.vault.unseal(&secret_context(found.id), &found.sealed).map_err(|error| unavailable(&error))?;
-        self.revealed.add(&secret);
+        if !self.revealed.add(&secret) {
+            return Err(SecretError::TooLarge { limit: REVEALED_BYTES_MAX });
+        }
         Ok(secret)
     }
 }

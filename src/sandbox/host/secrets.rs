@@ -18,7 +18,7 @@ impl From<SecretError> for secrets::Error {
     fn from(error: SecretError) -> Self {
         let code = match error {
             SecretError::Unknown { .. } => secrets::ErrorCode::UnknownSecret,
-            SecretError::TooManyReads { .. } => secrets::ErrorCode::TooManyReads,
+            SecretError::TooManyReads { .. } | SecretError::TooLarge { .. } => secrets::ErrorCode::TooManyReads,
             SecretError::Unavailable => secrets::ErrorCode::Unavailable,
         };
         Self { code, message: error.to_string() }
