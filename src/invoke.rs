@@ -9,6 +9,7 @@ mod delivery;
 mod detached;
 pub mod directory;
 pub mod error;
+mod fields;
 mod invocation;
 mod meter;
 mod recorder;

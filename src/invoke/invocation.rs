@@ -16,6 +16,7 @@ use crate::{
         Answer, Call, Inner, InvokeError, RowStream,
         delivery::Delivery,
         directory::RunnableVersion,
+        fields,
         recording::{Begun, PendingAnswer},
         redaction::{Printed, Recordable, Revealed},
         script_host::Cursors,
@@ -181,7 +182,8 @@ impl Invocation {
             Ok(outcome) => outcome.map_err(|error| InvokeError::from_call(error, limits.memory_bytes)),
             Err(_) => Err(InvokeError::DeadlineExceeded { deadline: limits.deadline }),
         };
-        (outcome.and_then(|response| checked_size(response, &limits)), Some(lease))
+        let outcome = outcome.and_then(|response| checked_size(response, &limits));
+        (outcome.and_then(|response| fields::checked(response, &routes.tenant, request)), Some(lease))
     }
 
     /// A slot of the tenant that shows what the version starts from.

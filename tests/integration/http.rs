@@ -305,3 +305,34 @@ async fn the_control_listener_tells_whether_the_host_is_well() {
         assert_eq!(answer.status, status, "{path}");
     }
 }
+
+#[tokio::test]
+async fn fields_for_other_tenants_are_refused_and_the_author_is_told() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    let source = "def handler(request): return 'x', 200, [(request['query']['name'], request['query']['value'])]";
+    app.serve(&acme, "send", source).await;
+    for (name, value, told) in [
+        ("Service-Worker-Allowed", "/", "acts on all tenants"),
+        ("clear-site-data", "%22*%22", "acts on all tenants"),
+        ("STRICT-TRANSPORT-SECURITY", "max-age=1", "acts on all tenants"),
+        ("Alt-Svc", "h3=%22:1%22", "acts on all tenants"),
+        ("Set-Cookie", "=pqhost_session%3Devil; Path%3D/api/v1", "without a name"),
+        ("Set-Cookie", "a%3Db; Path%3D/", "write `Path=/acme`"),
+        ("Content-Length", "1", "the host's to set"),
+    ] {
+        let answer = app.get(&format!("/acme/send?name={name}&value={value}")).await;
+        assert_eq!(answer.problem(), (500, "script_bad_return".to_owned()), "{name}");
+        let record = app.invocation(&acme, answer.headers["x-request-id"].to_str().unwrap()).await;
+        let traceback = record.traceback.unwrap();
+        assert_eq!((record.status, record.code.as_deref()), (500, Some("script_bad_return")));
+        assert!(traceback.contains(&format!("`{name}`")) && traceback.contains(told), "{traceback}");
+    }
+    let answer = app.get("/acme/send?name=Set-Cookie&value=a%3Db; Path%3D/acme/send").await;
+    assert_eq!((answer.status, &answer.headers["set-cookie"]), (200, &"a=b; Path=/acme/send".parse().unwrap()));
+    app.endpoint(&acme, "GET", "/", "send", AuthMode::Public).await;
+    for path in ["/acme", "/acme/"] {
+        let answer = app.get(&format!("{path}?name=Set-Cookie&value=a%3Db")).await;
+        assert_eq!(answer.headers["set-cookie"], "a=b; Path=/acme", "{path}");
+    }
+}
