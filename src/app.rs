@@ -83,9 +83,7 @@ impl Workspace {
     /// If it cannot be used.
     pub async fn open(data: &DataDir) -> Result<Self, StartError> {
         let unusable = |error| StartError::DataDir { path: data.path().to_owned(), error };
-        for directory in [data.path().to_owned(), data.images(), data.sqlite()] {
-            std::fs::create_dir_all(directory).map_err(unusable)?;
-        }
+        data.prepare().map_err(unusable)?;
         let db = Db::open(&data.database()).await?;
         let keys = vault_keys_from_environment().map(|(current, next)| EnvironmentKeys { current, next });
         let vault = Arc::new(Vault::open(&data.vault_key(), keys)?);

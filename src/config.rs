@@ -1,6 +1,8 @@
 //! What an operator can set, validated once at the start.
 //!
-//! Owns: defaults, their reasons, the layout of the data directory, the environment. Never: reads anything later.
+//! Owns: defaults, their reasons, the the data directory, the environment. Never: reads anything later.
+
+mod folder;
 
 use std::{
     net::SocketAddr,
@@ -10,6 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 
+pub use crate::config::folder::make_private_folder;
 use crate::domain::{
     client::ForwardedField,
     control_database::{ControlDatabase, ServerDatabase},

@@ -1,6 +1,6 @@
 //! `pqhost demo`: a tenant with a table, four endpoints and a token.
 
-use std::path::Path;
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::{
         output::Output,
         serve::{self, Ready},
     },
-    config::{Config, DataDir},
+    config::{Config, DataDir, make_private_folder},
     domain::{exchange::AuthMode, names::TenantName, script::MAIN_FILE},
 };
 
@@ -90,8 +90,11 @@ async fn set_up(client: &Client, data: &DataDir) -> Result<()> {
 /// A schema `salesforce` with a table `accounts` of varied rows.
 fn fill_table(folder: &Path) -> Result<()> {
     const INDUSTRIES: [&str; 6] = ["Retail", "Énergie", "Software", "建設", "Logistics", "Healthcare"];
-    std::fs::create_dir_all(folder)?;
-    let mut database = rusqlite::Connection::open(folder.join("salesforce.db"))?;
+    make_private_folder(folder)?;
+    let file = folder.join("salesforce.db");
+    // SQLite gives the files beside it the same mode.
+    OpenOptions::new().create(true).append(true).mode(0o600).open(&file)?;
+    let mut database = rusqlite::Connection::open(file)?;
     let transaction = database.transaction()?;
     transaction.execute_batch(
         "DROP TABLE IF EXISTS accounts;

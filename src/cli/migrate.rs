@@ -29,7 +29,7 @@ pub(super) async fn migrate(data: &DataDir, check: bool, output: Output) -> Resu
     }
     if pending > 0 {
         if let crate::domain::control_database::ControlDatabase::File(_) = database {
-            std::fs::create_dir_all(data.path())?;
+            data.prepare()?;
         }
         Db::open(&database).await?.close().await;
         output.progress(&format!("applied {pending} migrations to `{database}`"));

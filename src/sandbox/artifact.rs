@@ -84,7 +84,7 @@ impl ArtifactCache {
 
     fn keep(&self, path: &Path, native: &[u8]) -> io::Result<()> {
         let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-        let mut file = fs::File::create(&temporary)?;
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(self.mac(path, native).as_bytes())?;
         file.write_all(native)?;
         file.sync_all()?;

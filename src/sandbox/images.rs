@@ -3,7 +3,14 @@
 //! Owns: the directory of image files and the bounded cache of mapped images. Never: decides which version uses which.
 //! Invariant: an image is mapped only if its file has the hash that names it.
 
-use std::{fs, io, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::sandbox::{image::PageSet, memory::MappedImage, runtime::Runtime};
 
@@ -55,7 +62,7 @@ impl ImageLibrary {
     /// # Errors
     /// If the directory cannot be made.
     pub fn open(directory: PathBuf, runtime: &Runtime) -> io::Result<Self> {
-        fs::create_dir_all(&directory)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         let mapped = moka::sync::Cache::builder()
             .max_capacity(CACHE_BYTES)
             .weigher(|_, image: &Arc<MappedImage>| u32::try_from(image.resident_bytes()).unwrap_or(u32::MAX))
@@ -81,7 +88,7 @@ impl ImageLibrary {
             return Ok(stored);
         }
         let temporary = self.directory.join(format!("{}.{}.tmp", stored.hash, uuid::Uuid::new_v4().simple()));
-        let mut output = fs::File::create(&temporary)?;
+        let mut output = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         output.write_all(&file)?;
         output.sync_all()?;
         fs::rename(&temporary, &path)?;

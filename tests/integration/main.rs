@@ -23,6 +23,7 @@ mod exact;
 mod fidelity;
 mod freshness;
 mod http;
+mod machine;
 mod packages;
 mod program;
 mod quotas;
