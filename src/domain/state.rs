@@ -17,7 +17,7 @@ pub const STATE_OPERATIONS_MAX: u32 = 500;
 /// The state of a script.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateEntry {
-    /// JSON as the runtime wrote it; absent when never set, or cleared.
+    /// JSON as it was written; absent when never set, or cleared.
     pub value: Option<String>,
     /// Counts writes; 0 when never set.
     pub revision: i64,
@@ -40,6 +40,12 @@ pub enum StateError {
     TooLarge {
         /// Its size.
         bytes: usize,
+    },
+    /// The value is not JSON.
+    #[error("the state is not JSON: {problem}; write it with pq.set_state(), which makes JSON of it")]
+    NotJson {
+        /// What is wrong, and where.
+        problem: String,
     },
     /// More than [`STATE_OPERATIONS_MAX`].
     #[error("the handler may read and write state {STATE_OPERATIONS_MAX} times in one request")]

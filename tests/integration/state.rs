@@ -93,6 +93,52 @@ async fn what_state_cannot_be_raises_and_leaves_what_was_there() {
 }
 
 #[tokio::test]
+async fn the_import_itself_refuses_state_that_is_not_json() {
+    let app = TestApp::new().await;
+    let acme = app.acme().await;
+    run(&app, &acme, "s", "pq.set_state('before'); return []").await;
+    for text in [
+        "{",
+        "",
+        " ",
+        "x",
+        "nul",
+        "NaN",
+        "-Infinity",
+        "01",
+        "1,",
+        "'a'",
+        "{1: 2}",
+        "[1,]",
+        "{}{}",
+        "\0",
+        "\"\n\"",
+        "\u{feff}1",
+        "\"\\x\"",
+        "[[[[[[",
+    ] {
+        // A text of JSON is one of Python.
+        let literal = serde_json::to_string(text).unwrap();
+        let body = format!(
+            "from pq._host import Err, state\ntext = {literal}\nraised = []\nfor write in [lambda: state.set(None, text), \
+             lambda: state.compare_and_set(state.get(None).revision, text)]:\n    try:\n        write()\n    except Err as e:\n        \
+             raised.append(e.value.message)\nreturn [raised, pq.get_state()]"
+        );
+        let answer = run(&app, &acme, "s", &body).await;
+        let told = answer[0].as_array().unwrap();
+        assert_eq!((told.len(), &answer[1]), (2, &json!("before")), "{text}: {answer}");
+        assert!(
+            told.iter().all(|told| told.as_str().unwrap().starts_with("the state is not JSON: ")),
+            "{text}: {answer}"
+        );
+    }
+    for text in ["null", " [1e400] ", "{\"a\": 1, \"a\": 2}"] {
+        let body = format!("from pq._host import state\nstate.set(None, '{text}'); return [state.get(None).value]");
+        assert_eq!(run(&app, &acme, "s", &body).await, json!([text]), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn state_of_another_script_is_there_for_the_same_tenant_only() {
     let app = TestApp::new().await;
     let (acme, other) = (app.acme().await, app.tenant("other").await);

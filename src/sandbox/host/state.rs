@@ -1,5 +1,7 @@
 //! `pq:host/state` for guests.
 
+use serde_json::value::RawValue;
+
 use crate::{
     domain::{
         names::ScriptId,
@@ -20,7 +22,7 @@ impl state::Host for Granted<'_> {
         value: Option<String>,
     ) -> wasmtime::Result<Result<(), state::Error>> {
         let capabilities = self.granted()?;
-        if let Err(error) = checked_size(value.as_deref()) {
+        if let Err(error) = value.as_deref().map_or(Ok(()), check) {
             return Ok(Err(error.into()));
         }
         let written = capabilities.set_state(script_id.map(ScriptId), value).await;
@@ -33,7 +35,7 @@ impl state::Host for Granted<'_> {
         value: Option<String>,
     ) -> wasmtime::Result<Result<Option<state::Entry>, state::Error>> {
         let capabilities = self.granted()?;
-        if let Err(error) = checked_size(value.as_deref()) {
+        if let Err(error) = value.as_deref().map_or(Ok(()), check) {
             return Ok(Err(error.into()));
         }
         let conflict = capabilities.compare_and_set_state(revision, value).await;
@@ -41,10 +43,14 @@ impl state::Host for Granted<'_> {
     }
 }
 
-fn checked_size(value: Option<&str>) -> Result<(), StateError> {
-    match value {
-        Some(value) if value.len() > STATE_BYTES_MAX => Err(StateError::TooLarge { bytes: value.len() }),
-        Some(_) | None => Ok(()),
+/// Refuses what would not be read back.
+fn check(value: &str) -> Result<(), StateError> {
+    if value.len() > STATE_BYTES_MAX {
+        return Err(StateError::TooLarge { bytes: value.len() });
+    }
+    match serde_json::from_str::<&RawValue>(value) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(StateError::NotJson { problem: error.to_string() }),
     }
 }
 
@@ -61,7 +67,8 @@ impl From<StateError> for state::Error {
             StateError::UnknownScript { .. } => state::ErrorCode::UnknownScript,
             StateError::TooLarge { .. } | StateError::QuotaUsedUp(_) => state::ErrorCode::TooLarge,
             StateError::TooManyOperations => state::ErrorCode::TooManyOperations,
-            StateError::Unavailable => state::ErrorCode::Unavailable,
+            // Scripts that use `pq` never see it.
+            StateError::NotJson { .. } | StateError::Unavailable => state::ErrorCode::Unavailable,
         };
         Self { code, message: error.to_string() }
     }
