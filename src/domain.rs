@@ -24,6 +24,7 @@ pub mod signing;
 pub mod sql;
 pub mod state;
 pub mod value;
+pub mod visible;
 
 /// Who caused a failure. Status, log level and metrics follow from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

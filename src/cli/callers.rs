@@ -7,7 +7,7 @@ use crate::cli::{
     args::{IssuerCommand, SigningKeyCommand, TokenCommand},
     client::{Client, Target, in_tenant, path},
     nouns::show_token,
-    output::{Output, escaped},
+    output::Output,
 };
 
 pub(super) async fn token(target: &Target, command: TokenCommand, output: Output) -> Result<()> {
@@ -28,7 +28,7 @@ pub(super) async fn token(target: &Target, command: TokenCommand, output: Output
         }
         TokenCommand::Revoke { tenant, id } => {
             client.delete(&in_tenant(&tenant, &["tokens", &id])).await?;
-            output.done(&format!("revoked token {}", escaped(&id)), &json!({ "id": id }));
+            output.done(&format!("revoked token {id}"), &json!({ "id": id }));
         }
         TokenCommand::List { tenant } => {
             let tokens = client.list(&in_tenant(&tenant, &["tokens"])).await?;
@@ -64,7 +64,7 @@ pub(super) async fn signing_key(target: &Target, command: SigningKeyCommand, out
         }
         SigningKeyCommand::Delete { tenant, kid } => {
             client.delete(&in_tenant(&tenant, &["signing-keys", &kid])).await?;
-            let sentence = format!("deleted key {} of tenant `{tenant}`; its tokens are refused", escaped(&kid));
+            let sentence = format!("deleted key {kid} of tenant `{tenant}`; its tokens are refused");
             output.done(&sentence, &json!({ "kid": kid }));
         }
         SigningKeyCommand::List { tenant } => {
@@ -84,12 +84,12 @@ pub(super) async fn issuer(target: &Target, command: IssuerCommand, output: Outp
                 body["row_filters"] = json!(filters);
             }
             let added: Value = client.post(&in_tenant(&tenant, &["issuers"]), &body).await?;
-            output.done(&format!("tenant `{tenant}` accepts tokens of `{}`", escaped(&issuer)), &added);
+            output.done(&format!("tenant `{tenant}` accepts tokens of `{issuer}`"), &added);
         }
         IssuerCommand::Remove { tenant, issuer } => {
             let query = format!("{}?issuer={}", in_tenant(&tenant, &["issuers"]), &path(&[&issuer])[1..]);
             client.delete(&query).await?;
-            let sentence = format!("tenant `{tenant}` accepts tokens of `{}` no longer", escaped(&issuer));
+            let sentence = format!("tenant `{tenant}` accepts tokens of `{issuer}` no longer");
             output.done(&sentence, &json!({ "issuer": issuer }));
         }
         IssuerCommand::List { tenant } => {

@@ -16,11 +16,7 @@ use serde_json::Value;
 use crate::{
     app::{Guests, Host, Workspace},
     auth::people::Principal,
-    cli::{
-        kept_login::KeptLogin,
-        output::{Output, escaped},
-        serve::compiling,
-    },
+    cli::{kept_login::KeptLogin, output::Output, serve::compiling},
     config::{Config, DataDir, api_token_from_environment},
     control::{self, PREFIX},
     domain::{control_database::ServerDatabase, secret::Secret},
@@ -129,7 +125,7 @@ impl Client {
     pub(super) fn remote(url: &str, token: Option<Secret>) -> Result<Self> {
         let url = trimmed(url);
         if !url.starts_with("http://") && !url.starts_with("https://") {
-            bail!("`{}` is no address of a host: write for example http://127.0.0.1:8081", escaped(url));
+            bail!("`{url}` is no address of a host: write for example http://127.0.0.1:8081");
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         _ = rustls::crypto::ring::default_provider().install_default(); // a host of this process may have done it

@@ -15,7 +15,7 @@ use crate::{
         args::DeployArgs,
         client::{Client, Target, in_tenant, is_missing},
         endpoints::answering,
-        output::{Output, confirm, escaped},
+        output::{Output, confirm},
         scripts::{self, Publishing},
         sources::{DEPLOY_FILE, ScriptSource},
     },
@@ -159,7 +159,7 @@ pub(super) async fn deploy(target: &Target, args: DeployArgs, output: Output) ->
     let files = ScriptSource::new(folder.clone()).read(output)?;
     let client = Client::new(target, output).await?;
     let steps = plan(&client, &wanted, &files).await?;
-    let shown: Vec<_> = steps.iter().map(|step| escaped(&step.to_string())).collect();
+    let shown: Vec<_> = steps.iter().map(ToString::to_string).collect();
     if !output.json {
         output.progress(&match shown.is_empty() {
             true => format!("`{}` of tenant `{}` is as `{DEPLOY_FILE}` says", wanted.script, wanted.tenant),

@@ -9,7 +9,7 @@ use crate::{
     cli::{
         args::DiffArgs,
         client::{Client, Target},
-        output::{Output, escaped},
+        output::Output,
         scripts::{download, in_version, live_version},
         sources::ScriptSource,
     },
@@ -24,7 +24,7 @@ const TROUBLE: u8 = 2;
 pub(super) async fn diff(target: &Target, args: DiffArgs, output: Output) -> ExitCode {
     let code = match compare(target, args, output).await {
         Ok(Diff { text, is_complete }) => {
-            output.done(escaped(&text).trim_end(), &json!({ "diff": text, "is_complete": is_complete }));
+            output.done(text.trim_end(), &json!({ "diff": text, "is_complete": is_complete }));
             if !is_complete {
                 output.progress("note: not all that differs is shown; compare the files that `pull` writes");
             }

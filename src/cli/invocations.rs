@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::cli::{
     args::InvocationCommand,
     client::{Client, Target, in_tenant},
-    output::{Output, confirm, escaped},
+    output::{Output, confirm},
 };
 
 pub(super) async fn invocation(target: &Target, command: InvocationCommand, output: Output) -> Result<()> {
@@ -31,14 +31,11 @@ pub(super) async fn invocation(target: &Target, command: InvocationCommand, outp
 fn shown(rerun: &Value) -> String {
     let Value::Object(compared) = &rerun["comparison"] else { return String::new() };
     let status = |answer: &Value| {
-        let code = answer["code"].as_str().map(|code| format!(" {}", escaped(code))).unwrap_or_default();
+        let code = answer["code"].as_str().map(|code| format!(" {code}")).unwrap_or_default();
         format!("{}{code}", answer["status"])
     };
-    let mut lines = vec![format!(
-        "invocation {} ran version {}",
-        escaped(rerun["invocation"].as_str().unwrap_or("-")),
-        rerun["version"]
-    )];
+    let mut lines =
+        vec![format!("invocation {} ran version {}", rerun["invocation"].as_str().unwrap_or("-"), rerun["version"])];
     for (name, key) in [("status", "same_status"), ("headers", "same_headers"), ("body", "same_body")] {
         let verdict = match compared[key].as_bool() {
             Some(true) => "the same",
@@ -49,7 +46,7 @@ fn shown(rerun: &Value) -> String {
     }
     lines.push(format!("status {} then, {} now", status(&rerun["original"]), status(&rerun["rerun"])));
     if let Some(diff) = compared.get("diff").and_then(Value::as_str) {
-        lines.push(escaped(diff).trim_end().to_owned());
+        lines.push(diff.trim_end().to_owned());
     }
     lines.join("\n")
 }

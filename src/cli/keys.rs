@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::{
     args::{KeyArgs, KeyCommand},
     client::{Client, Target, in_tenant},
-    output::{Output, escaped},
+    output::Output,
 };
 
 pub(super) async fn key(target: &Target, command: KeyCommand, output: Output) -> Result<()> {
@@ -27,7 +27,7 @@ pub(super) async fn key(target: &Target, command: KeyCommand, output: Output) ->
             let path = in_tenant(&tenant, &["consumer-keys", &id]);
             let (_, tag) = client.get_tagged(&path).await?;
             let replaced = client.replace(&path, &body(terms)?, tag.as_ref()).await?;
-            output.done(&format!("replaced what key {} is for", escaped(&id)), &replaced);
+            output.done(&format!("replaced what key {id} is for"), &replaced);
         }
         KeyCommand::Show { tenant, id } => {
             let key = client.get(&in_tenant(&tenant, &["consumer-keys", &id])).await?;
@@ -35,7 +35,7 @@ pub(super) async fn key(target: &Target, command: KeyCommand, output: Output) ->
         }
         KeyCommand::Revoke { tenant, id } => {
             client.delete(&in_tenant(&tenant, &["consumer-keys", &id])).await?;
-            output.done(&format!("revoked key {}", escaped(&id)), &json!({ "id": id }));
+            output.done(&format!("revoked key {id}"), &json!({ "id": id }));
         }
         KeyCommand::List { tenant } => {
             let keys = client.list(&in_tenant(&tenant, &["consumer-keys"])).await?;

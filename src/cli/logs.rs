@@ -10,9 +10,9 @@ use crate::{
     cli::{
         args::LogsArgs,
         client::{Client, Target, in_tenant},
-        output::{Output, escaped},
+        output::Output,
     },
-    domain::names::TenantName,
+    domain::{names::TenantName, visible::visible_in_line},
 };
 
 /// Pause before a stream that ended is taken up again.
@@ -48,7 +48,7 @@ pub(super) async fn follow(client: &Client, tenant: &TenantName, mut after: i64,
 }
 
 fn show(invocation: &Value, output: Output) {
-    let text = |name: &str| escaped(invocation[name].as_str().unwrap_or("-"));
+    let text = |name: &str| visible_in_line(invocation[name].as_str().unwrap_or("-"));
     let version = invocation["version"].as_i64().map_or_else(|| "-".to_owned(), |number| format!("v{number}"));
     let ms = invocation["duration_us"].as_f64().unwrap_or_default() / 1e3;
     let code = invocation["code"].as_str().unwrap_or_default();
@@ -62,7 +62,7 @@ fn show(invocation: &Value, output: Output) {
         text("id"),
     );
     for part in ["log", "traceback"] {
-        for printed in escaped(invocation[part].as_str().unwrap_or_default()).lines() {
+        for printed in invocation[part].as_str().unwrap_or_default().lines() {
             line.push_str("\n    ");
             line.push_str(printed);
         }

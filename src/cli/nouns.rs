@@ -10,7 +10,7 @@ use crate::{
     cli::{
         args::{ConnectionCommand, EgressCommand, TenantCommand},
         client::{Client, Target, in_tenant, path},
-        output::{Output, escaped},
+        output::Output,
     },
     domain::names::{ConnectionName, TenantName},
 };
@@ -122,7 +122,7 @@ fn warn(remarks: &Value, output: Output) {
         return; // they are part of the result
     }
     for remark in remarks.as_array().into_iter().flatten().filter_map(Value::as_str) {
-        output.progress(&format!("warning: {}", escaped(remark)));
+        output.progress(&format!("warning: {remark}"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! What commands print.
+//! What commands print. Text of tenants and callers is made safe for terminals here, whatever command prints it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands talk to people and machines")]
 
 use std::{
@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::cli::args::Cli;
+use crate::{
+    cli::args::Cli,
+    domain::visible::{visible, visible_in_line, visible_json},
+};
 
 /// How to print: for people, or JSON for machines.
 #[derive(Debug, Clone, Copy)]
@@ -20,25 +23,24 @@ pub(super) struct Output {
 impl Output {
     /// A result: the sentence for people, or the value for machines.
     pub(super) fn done(self, sentence: &str, value: &Value) {
-        if self.json { println!("{value}") } else { println!("{sentence}") }
+        if self.json { print_json(value) } else { println!("{}", visible(sentence)) }
     }
 
     /// Objects of the control API: as they are for machines, the fields of `headings` for people.
     pub(super) fn items(self, headings: &[&str], items: &[Value]) {
         if self.json {
-            println!("{}", Value::Array(items.to_vec()));
-            return;
+            return print_json(&Value::Array(items.to_vec()));
         }
         let text = |value: &Value| match value {
             Value::Null => "-".to_owned(),
-            Value::String(text) => escaped(text),
+            Value::String(text) => text.clone(),
             Value::Array(values) => {
-                let texts = values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), escaped));
+                let texts = values.iter().map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
                 texts.collect::<Vec<_>>().join(",")
             }
-            other => escaped(&other.to_string()),
+            other => other.to_string(),
         };
-        let row = |item: &Value| headings.iter().map(|heading| text(&item[*heading])).collect();
+        let row = |item: &Value| headings.iter().map(|heading| visible_in_line(&text(&item[*heading]))).collect();
         let cells: Vec<Vec<String>> =
             std::iter::once(headings.iter().map(|h| (*h).to_owned()).collect()).chain(items.iter().map(row)).collect();
         let widths: Vec<usize> = (0..headings.len())
@@ -52,7 +54,7 @@ impl Output {
 
     /// A result that is a text of its own.
     pub(super) fn text(self, text: &str) {
-        if self.json { println!("{}", Value::from(text)) } else { print!("{text}") }
+        if self.json { print_json(&Value::from(text)) } else { print!("{}", visible(text)) }
     }
 
     /// A script that completes commands in a shell.
@@ -63,18 +65,22 @@ impl Output {
 
     /// Something on the way, not part of the result.
     pub(super) fn progress(self, text: &str) {
-        eprintln!("{text}");
+        eprintln!("{}", visible(text));
     }
 
     /// The command failed.
     pub(super) fn fail(self, error: &anyhow::Error) -> ExitCode {
         if self.json {
-            println!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+            print_json(&serde_json::json!({ "error": format!("{error:#}") }));
         } else {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", visible(&format!("{error:#}")));
         }
         ExitCode::FAILURE
     }
+}
+
+fn print_json(value: &Value) {
+    println!("{}", visible_json(&value.to_string()));
 }
 
 /// Asks whether to go on. Where nobody can be asked, or says no, it ends with an error: `otherwise`, or that nothing was done.
@@ -89,23 +95,4 @@ pub(super) fn confirm(otherwise: &str, output: Output) -> Result<()> {
         bail!("nothing was done");
     }
     Ok(())
-}
-
-/// Text of a tenant or a caller, made safe to show on a terminal: control characters but line breaks and tabs are escaped.
-pub(super) fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' && c != '\t' { safe.extend(c.escape_default()) } else { safe.push(c) }
-    }
-    safe
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn terminal_sequences_are_shown_not_obeyed() {
-        assert_eq!(escaped("a\x1b[2Jb\r\n\tc\u{9b}d"), "a\\u{1b}[2Jb\\r\n\tc\\u{9b}d");
-    }
 }

@@ -9,7 +9,7 @@ use crate::{
         client::{Client, Target, in_tenant, path},
         login::read_secret,
         nouns::show_token,
-        output::{Output, escaped},
+        output::Output,
     },
     domain::names::TenantName,
 };
@@ -67,7 +67,7 @@ pub(super) async fn api_token(target: &Target, command: ApiTokenCommand, output:
         }
         ApiTokenCommand::Revoke { tenant, id } => {
             client.delete(&in_tenant(&tenant, &["api-tokens", &id])).await?;
-            output.done(&format!("revoked token {}", escaped(&id)), &json!({ "id": id }));
+            output.done(&format!("revoked token {id}"), &json!({ "id": id }));
         }
         ApiTokenCommand::List { tenant } => {
             let tokens = client.list(&in_tenant(&tenant, &["api-tokens"])).await?;
@@ -86,7 +86,7 @@ pub(super) async fn operator_token(target: &Target, command: OperatorTokenComman
         }
         OperatorTokenCommand::Revoke { id } => {
             client.delete(&path(&["operator-tokens", &id])).await?;
-            output.done(&format!("revoked token {}", escaped(&id)), &json!({ "id": id }));
+            output.done(&format!("revoked token {id}"), &json!({ "id": id }));
         }
         OperatorTokenCommand::List => {
             let tokens = client.list("/operator-tokens").await?;

@@ -15,7 +15,7 @@ use crate::{
     cli::{
         args::ScriptCommand,
         client::{Client, Refused, Target, in_tenant, is_missing},
-        output::{Output, escaped},
+        output::Output,
         sources::ScriptSource,
     },
     domain::{
@@ -73,7 +73,7 @@ pub(super) async fn script(target: &Target, command: ScriptCommand, output: Outp
         }
         ScriptCommand::RevokePreview { tenant, script, id } => {
             client.delete(&in_tenant(&tenant, &["scripts", script.as_str(), "previews", &id])).await?;
-            output.done(&format!("revoked preview {}", escaped(&id)), &json!({ "id": id }));
+            output.done(&format!("revoked preview {id}"), &json!({ "id": id }));
         }
         ScriptCommand::Delete { tenant, script } => {
             client.delete(&in_tenant(&tenant, &["scripts", script.as_str()])).await?;
@@ -135,19 +135,18 @@ pub(super) async fn publish(
         Ok(version) => version,
         Err(error) => {
             if let Some(traceback) = error.downcast_ref::<Refused>().and_then(|refused| refused.traceback.as_ref()) {
-                output.progress(escaped(traceback).trim_end());
+                output.progress(traceback.trim_end());
             }
-            bail!("`{name}`: {}", escaped(&format!("{error:#}")));
+            bail!("`{name}`: {error:#}");
         }
     };
     let publish_ms = start.elapsed().as_secs_f64() * 1e3;
     if let Some(log) = version["log"].as_str().filter(|log| !log.is_empty()) {
-        output.progress(escaped(log).trim_end());
+        output.progress(log.trim_end());
     }
     let number = &version["number"];
     let mut sentence = format!("published `{name}` version {number} in {publish_ms:.0} ms");
     if let Some(reason) = version["load_reason"].as_str() {
-        let reason = escaped(reason);
         sentence.push_str(&format!(
             "\nnote: its module-level code runs in every request, which costs some milliseconds, because {reason};\n      \
              move that into a function to have it run once"
@@ -185,7 +184,7 @@ async fn pull(
     let mut written = Vec::new();
     for SourceFile { name, content } in download(client, tenant, script, version).await? {
         if !is_file_name(&name) || name.split('/').any(|part| part.starts_with('.')) {
-            bail!("the host gave a file that cannot be written: `{}`", escaped(&name));
+            bail!("the host gave a file that cannot be written: `{name}`");
         }
         let path = folder.join(&name);
         let failed = || format!("cannot write `{}`", path.display());

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    cli::output::{Output, escaped},
+    cli::output::Output,
     domain::script::{MAIN_FILE, SCRIPT_BYTES_MAX, SourceFile, VENDORED_FOLDER},
 };
 
@@ -188,9 +188,9 @@ fn fetch_packages(requirements: &Path, output: Output) -> Result<TemporaryFolder
     let done = child.wait_with_output().context("cannot run python3")?;
     if !done.status.success() {
         let told = String::from_utf8_lossy(&done.stderr);
-        bail!("packages of `{}`: {}", requirements.display(), escaped(told.trim()));
+        bail!("packages of `{}`: {}", requirements.display(), told.trim());
     }
-    let packages: Vec<_> = String::from_utf8_lossy(&done.stdout).lines().map(escaped).collect();
+    let packages: Vec<_> = String::from_utf8_lossy(&done.stdout).lines().map(str::to_owned).collect();
     if !packages.is_empty() {
         output.progress(&format!("packages: {}", packages.join(", ")));
     }
