@@ -252,6 +252,9 @@ impl Slot {
         if !store.data().table.is_empty() {
             return Err(NotReusable::ResourcesLeft);
         }
+        if store.data().held_several {
+            return Err(NotReusable::HeldSeveral);
+        }
         store.data_mut().begin(None, usize::MAX, 0, 0);
         store.set_fuel(RESET_FUEL).map_err(|error| NotReusable::Reset(error.to_string()))?;
         let call = self.reset.call_async(&mut *store, ());
@@ -276,6 +279,8 @@ pub(crate) enum NotReusable {
     Grown,
     #[error("its script left a WASI resource open")]
     ResourcesLeft,
+    #[error("its script held several WASI resources at once")]
+    HeldSeveral,
     #[error("resetting its globals failed: {0}")]
     Reset(String),
     #[error("its memory differs from its image at byte {offset} after rewinding")]

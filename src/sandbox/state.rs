@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,6 +15,7 @@ use wasmtime::{ResourceLimiter, Trap, component::ResourceTable};
 use wasmtime_wasi::{
     HostMonotonicClock, HostWallClock, Rng, WasiCtx, WasiCtxView, WasiView,
     clocks::{MonotonicClock, WallClock},
+    p2::{DynInputStream, DynOutputStream, DynPollable},
 };
 
 use crate::sandbox::capabilities::Capabilities;
@@ -70,12 +71,12 @@ impl Witness {
     }
 }
 
-struct WitnessedClock<C> {
-    clock: C,
+struct WitnessedWallClock {
+    clock: WallClock,
     witness: Arc<Witness>,
 }
 
-impl<C: HostWallClock> HostWallClock for WitnessedClock<C> {
+impl HostWallClock for WitnessedWallClock {
     fn resolution(&self) -> Duration {
         self.clock.resolution()
     }
@@ -86,14 +87,21 @@ impl<C: HostWallClock> HostWallClock for WitnessedClock<C> {
     }
 }
 
-impl<C: HostMonotonicClock> HostMonotonicClock for WitnessedClock<C> {
+/// A clock that starts in each invocation, so that it does not tell how old its slot is.
+struct InvocationClock {
+    clock: Arc<MonotonicClock>,
+    begun_ns: Arc<AtomicU64>,
+    witness: Arc<Witness>,
+}
+
+impl HostMonotonicClock for InvocationClock {
     fn resolution(&self) -> u64 {
         self.clock.resolution()
     }
 
     fn now(&self) -> u64 {
         self.witness.saw(Witness::CLOCK);
-        self.clock.now()
+        self.clock.now().saturating_sub(self.begun_ns.load(Ordering::Relaxed))
     }
 }
 
@@ -175,6 +183,12 @@ impl ResourceLimiter for MemoryLimit {
 pub(crate) struct SlotState {
     wasi: WasiCtx,
     pub(crate) table: ResourceTable,
+    /// Whether the guest has held more than one resource at once. Wasmtime's table of its handles then remembers in which
+    /// order they were given back, and the next call would see that in the numbers of its own handles.
+    pub(crate) held_several: bool,
+    clock: Arc<MonotonicClock>,
+    /// When the invocation began, by that clock.
+    begun_ns: Arc<AtomicU64>,
     pub(crate) memory: MemoryLimit,
     witness: Arc<Witness>,
     /// Absent while module-level code is loaded for an image.
@@ -193,19 +207,28 @@ impl SlotState {
         let witness = Arc::new(Witness::default());
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
+        let (clock, begun_ns) = (Arc::new(MonotonicClock::new()), Arc::new(AtomicU64::new(0)));
+        let of_invocation = InvocationClock {
+            clock: Arc::clone(&clock),
+            begun_ns: Arc::clone(&begun_ns),
+            witness: Arc::clone(&witness),
+        };
         let wasi = WasiCtx::builder()
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
             .max_random_size(RANDOM_BYTES_MAX)
-            .wall_clock(WitnessedClock { clock: WallClock::new(), witness: Arc::clone(&witness) })
-            .monotonic_clock(WitnessedClock { clock: MonotonicClock::new(), witness: Arc::clone(&witness) })
+            .wall_clock(WitnessedWallClock { clock: WallClock::new(), witness: Arc::clone(&witness) })
+            .monotonic_clock(of_invocation)
             .secure_random(WitnessedRandom { source: wasmtime_wasi::thread_rng(), witness: Arc::clone(&witness) })
             .insecure_random(WitnessedRandom { source: wasmtime_wasi::thread_rng(), witness: Arc::clone(&witness) })
             .build();
         Self {
             wasi,
             table,
+            held_several: false,
+            clock,
+            begun_ns,
             memory: MemoryLimit { bytes_max: usize::MAX, refused_bytes: None, table_elements: 0 },
             witness,
             capabilities: None,
@@ -224,6 +247,7 @@ impl SlotState {
         log_bytes: u64,
         host_fuel: u64,
     ) {
+        self.begun_ns.store(self.clock.now(), Ordering::Relaxed);
         self.capabilities = capabilities;
         self.memory.bytes_max = memory_bytes_max;
         self.memory.refused_bytes = None;
@@ -273,9 +297,23 @@ impl SlotState {
 }
 
 impl WasiView for SlotState {
+    /// Called in each call of a WASI function, so before and after a resource comes or goes.
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.held_several |= has_several_handles(&mut self.table);
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
+}
+
+/// Whether a guest has more than one handle to what is in the table. Where there is no stream to wait for, a pollable is a
+/// timer's, which has an entry of its own beside it.
+fn has_several_handles(table: &mut ResourceTable) -> bool {
+    let (mut n_entries, mut n_timers, mut has_stream) = (0, 0, false);
+    for entry in table.iter_mut() {
+        n_entries += 1;
+        n_timers += usize::from(entry.is::<DynPollable>());
+        has_stream |= entry.is::<DynInputStream>() || entry.is::<DynOutputStream>();
+    }
+    n_entries > 1 && (has_stream || n_entries - n_timers > 1)
 }
 
 #[cfg(test)]

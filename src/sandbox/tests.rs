@@ -88,6 +88,37 @@ async fn without_rewinding_state_would_survive() {
 }
 
 #[tokio::test]
+async fn the_clock_of_a_slot_starts_in_each_call() {
+    let source = "import time\ndef handler(request):\n    time.sleep(0.02)\n    return [time.monotonic_ns(), time.perf_counter_ns()]\n";
+    let (mut slot, _images, _directory) = loaded(source).await;
+    for _ in 0..3 {
+        let begun = std::time::Instant::now();
+        let told: Vec<u128> = serde_json::from_str(&call(&mut slot).await.unwrap()).unwrap();
+        let passed = begun.elapsed().as_nanos();
+        assert!(told.iter().all(|told| (20_000_000..=passed).contains(told)), "{told:?} in {passed}");
+        slot.rewind().await.expect("a script that waits is an ordinary one");
+    }
+}
+
+#[tokio::test]
+async fn a_slot_that_held_several_resources_is_dropped() {
+    for (body, is_dropped) in [
+        ("pass", false),
+        ("time.sleep(0.001); time.sleep(0.001)", false),
+        ("os.write(1, b'x')", true),
+        ("os.write(1, b'x'); os.close(1)", false),
+        ("os.write(1, b'x'); os.write(2, b'x'); os.close(1); os.close(2)", true),
+        ("os.write(1, b'x'); os.write(2, b'x'); os.close(2); os.close(1)", true),
+        ("os.write(1, b'x'); time.sleep(0.001); os.close(1)", true),
+    ] {
+        let source = format!("import os, time\ndef handler(request):\n    {body}\n    return []\n");
+        let (mut slot, _images, _directory) = loaded(&source).await;
+        call(&mut slot).await.unwrap();
+        assert_eq!(slot.rewind().await.is_err(), is_dropped, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn an_ordinary_call_dirties_few_pages() {
     let (mut slot, _images, _directory) = loaded(COUNTER).await;
     call(&mut slot).await.unwrap();
