@@ -14,10 +14,12 @@ use ipnet::IpNet;
 
 pub use crate::config::folder::make_private_folder;
 use crate::domain::{
-    client::ForwardedField,
+    client::TrustedProxies,
     control_database::{ControlDatabase, ServerDatabase},
     limits::{HEADROOM_BYTES, Limits, SessionLimits},
+    public_url::PublicUrl,
     secret::Secret,
+    tls::TlsFiles,
 };
 
 /// The environment variable that holds the vault's key instead of a file.
@@ -123,9 +125,11 @@ pub struct Config {
     /// What a SQLite file of a tenant may grow to.
     pub sqlite_bytes: u64,
     /// Proxies in front of the listeners that say where a request comes from. None: anybody else could make that up.
-    pub trusted_proxies: Vec<IpNet>,
-    /// The field in which they say it; the other is ignored.
-    pub forwarded_field: ForwardedField,
+    pub trusted_proxies: TrustedProxies,
+    /// The certificate of both listeners; without one they speak no TLS.
+    pub tls: Option<TlsFiles>,
+    /// The beginning of every URL as callers write it, up to the path, where that is another one than they connect to.
+    pub public_url: Option<PublicUrl>,
     /// Invocation records kept for each tenant.
     pub records_kept: u32,
     /// How long they are kept.
@@ -158,8 +162,9 @@ impl Config {
             sessions: SessionLimits::default(),
             egress_private: Vec::new(),
             sqlite_bytes: 1 << 30,
-            trusted_proxies: Vec::new(),
-            forwarded_field: ForwardedField::default(),
+            trusted_proxies: TrustedProxies::default(),
+            tls: None,
+            public_url: None,
             records_kept: 100_000,
             records_age: Duration::from_secs(30 * 86400),
             drain: Duration::from_secs(30),
@@ -233,6 +238,13 @@ pub fn vault_keys_from_environment() -> Option<(Secret, Option<Secret>)> {
 pub fn api_token_from_environment() -> Option<Secret> {
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     std::env::var("PQHOST_TOKEN").ok().map(Secret::from)
+}
+
+/// A file with certificates of authorities that are trusted besides the public ones, from the variable that other programs look at, too.
+#[must_use]
+pub fn trusted_authorities() -> Option<PathBuf> {
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    std::env::var("SSL_CERT_FILE").ok().filter(|file| !file.is_empty()).map(PathBuf::from)
 }
 
 /// Where `pqhost login` keeps what it knows: in the user's configuration folder, if there is one.

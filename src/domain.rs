@@ -14,6 +14,7 @@ pub mod page;
 pub mod people;
 pub mod percent;
 pub mod preview;
+pub mod public_url;
 pub mod quota;
 pub mod rate_limit;
 pub mod route;
@@ -23,6 +24,7 @@ pub mod secret;
 pub mod signing;
 pub mod sql;
 pub mod state;
+pub mod tls;
 pub mod value;
 pub mod visible;
 

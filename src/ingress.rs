@@ -31,11 +31,12 @@ use crate::{
     auth::{AuthError, Authenticator},
     domain::{
         Fault,
-        client::ClientAddress,
+        client::{ClientAddress, Scheme},
         endpoint::CorsPolicy,
         exchange::{Caller, HandlerRequest},
         names::{InvocationId, TenantName},
         people::SESSION_COOKIE,
+        public_url::PublicUrl,
         quota::Usage,
         route::{Lookup, MethodSet, RequestPath},
     },
@@ -64,7 +65,7 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 const DESCRIBING_TIME: Duration = Duration::from_secs(3);
 
 /// What can be set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Shows tracebacks to callers: for `pqhost dev` only.
     pub dev: bool,
@@ -73,11 +74,13 @@ pub struct Settings {
     /// Time for the databases behind endpoints to say what their columns are, all together, when a document is made. Those that
     /// do not answer are left out.
     pub describing_time: Duration,
+    /// The beginning of callers' URLs, where it is another than they connect to.
+    pub public_url: Option<PublicUrl>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { dev: false, body_time: BODY_TIME, describing_time: DESCRIBING_TIME }
+        Self { dev: false, body_time: BODY_TIME, describing_time: DESCRIBING_TIME, public_url: None }
     }
 }
 
@@ -217,7 +220,8 @@ impl Ingress {
             Backend::Table(source) => return self.rows(source, &route, &parts, &caller, (id, without_body)).await,
         };
         let body = self.read_body(&route.endpoint, &parts.headers, body).await?;
-        let call = handler_call(route, script, parts, body, caller, id).await?;
+        let url = self.url_of(&parts);
+        let call = handler_call(route, script, (parts, url), body, caller, id).await?;
         let answer = self.invoker.invoke(call).await.map_err(Failure::Invoke)?;
         answer::respond(answer, id, without_body).map_err(Failure::Response)
     }
@@ -312,6 +316,21 @@ impl Ingress {
     }
 }
 
+impl Ingress {
+    /// The URL of a request as its caller wrote it.
+    fn url_of(&self, parts: &Parts) -> String {
+        let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+        if let Some(public) = &self.settings.public_url {
+            return format!("{public}{target}");
+        }
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());
+        let host = host.or_else(|| parts.headers.get(header::HOST).map(text)).unwrap_or_default();
+        let scheme = parts.extensions.get::<Scheme>().copied().unwrap_or_default();
+        format!("{}://{host}{target}", scheme.as_str())
+    }
+}
+
 /// What a request has found.
 #[derive(Debug)]
 enum Found {
@@ -345,7 +364,7 @@ fn count(routes: &TenantRoutes, response: &Response) {
 async fn handler_call(
     route: Routed,
     script: Arc<ScriptTarget>,
-    parts: Parts,
+    (parts, url): (Parts, String),
     body: Bytes,
     caller: Caller,
     id: InvocationId,
@@ -354,13 +373,9 @@ async fn handler_call(
     let client = parts.extensions.get::<ClientAddress>();
     let Routed { routes, endpoint, path, path_params, head_as_get, is_preview: _ } = route;
     let method = if head_as_get { Method::GET } else { parts.method };
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let host = parts.uri.authority().map(|authority| authority.as_str().to_owned());
-    let host = host.or_else(|| parts.headers.get(header::HOST).map(text)).unwrap_or_default();
-    let target = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let request = HandlerRequest {
         method: method.as_str().to_owned(),
-        url: format!("http://{host}{target}"),
+        url,
         path,
         query_string: parts.uri.query().unwrap_or_default().to_owned(),
         headers: parts.headers.iter().filter_map(|field| shown_field(field, &caller)).collect(),

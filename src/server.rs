@@ -7,6 +7,7 @@
 //! instead of a refused connection.
 
 mod connection;
+mod tls;
 
 use std::{
     io,
@@ -25,7 +26,6 @@ use axum::{
     routing::get,
 };
 use http::StatusCode;
-use ipnet::IpNet;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -33,9 +33,12 @@ use tokio::{
 };
 
 use crate::{
-    domain::{client::ForwardedField, names::InvocationId},
+    domain::{client::TrustedProxies, names::InvocationId, tls::TlsFiles},
     problem::Problem,
-    server::connection::{Answering, Side},
+    server::{
+        connection::{Answering, Side},
+        tls::Tls,
+    },
 };
 
 /// Connections of the control listener, at most. `control` bounds those that last, tails, to a quarter, so that probes and people get in.
@@ -64,9 +67,9 @@ pub struct Settings {
     /// A connection whose peer takes none of what was sent for this long is broken off.
     pub unread_time: Duration,
     /// Proxies that say where a request comes from.
-    pub trusted_proxies: Vec<IpNet>,
-    /// The field in which they say it; the other is ignored.
-    pub forwarded_field: ForwardedField,
+    pub trusted_proxies: TrustedProxies,
+    /// The certificate that the listeners show; without one they speak no TLS.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Settings {
@@ -88,8 +91,8 @@ impl Default for Settings {
             idle_time: Duration::from_secs(30),
             response_time: Duration::from_secs(300),
             unread_time: Duration::from_secs(60),
-            trusted_proxies: Vec::new(),
-            forwarded_field: ForwardedField::default(),
+            trusted_proxies: TrustedProxies::default(),
+            tls: None,
         }
     }
 }
@@ -149,28 +152,42 @@ pub struct Server {
     control: Arc<Side>,
     accepting_callers: JoinHandle<()>,
     accepting_operators: JoinHandle<()>,
+    /// Looks whether the certificate changes.
+    looking: Option<JoinHandle<()>>,
 }
 
 impl Bound {
     /// Begins to answer: callers get `503` until [`Server::admit`], operators see the host's health.
     ///
     /// # Errors
-    /// If the listeners cannot be set up.
+    /// If the listeners cannot be set up, or the certificate cannot be used; the error names its file.
     pub fn open(self, settings: Settings) -> io::Result<Server> {
         let Self { ingress: callers, control: operators, ingress_addr, control_addr } = self;
         let phase = Arc::new(Phase::default());
         let milliseconds = u32::try_from(settings.unread_time.as_millis()).unwrap_or(u32::MAX);
         let connections = settings.connections.min(CONTROL_CONNECTIONS_MAX);
         let for_control = Settings { connections, response_time: CONTROL_RESPONSE_TIME, ..settings.clone() };
-        let ingress = Arc::new(Side::new(Answering::Callers(Arc::clone(&phase)), settings));
-        let control = Arc::new(Side::new(Answering::Operators(control_router(Arc::clone(&phase))), for_control));
+        let tls = settings.tls.clone().map(Tls::start).transpose()?;
+        let (acceptor, looking) = tls.map(|Tls { acceptor, looking }| (acceptor, looking)).unzip();
+        let ingress = Arc::new(Side::new(Answering::Callers(Arc::clone(&phase)), settings, acceptor.clone()));
+        let control =
+            Arc::new(Side::new(Answering::Operators(control_router(Arc::clone(&phase))), for_control, acceptor));
         for listener in [&callers, &operators] {
             // Accepted connections inherit it. It ends those that wait for a peer who does not read.
             rustix::net::sockopt::set_tcp_user_timeout(listener, milliseconds)?;
         }
         let accepting_callers = tokio::spawn(accept(callers, Arc::clone(&ingress)));
         let accepting_operators = tokio::spawn(accept(operators, Arc::clone(&control)));
-        Ok(Server { ingress_addr, control_addr, phase, ingress, control, accepting_callers, accepting_operators })
+        Ok(Server {
+            ingress_addr,
+            control_addr,
+            phase,
+            ingress,
+            control,
+            accepting_callers,
+            accepting_operators,
+            looking,
+        })
     }
 }
 
@@ -213,8 +230,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for accepting in [&self.accepting_callers, &self.accepting_operators] {
-            accepting.abort();
+        for task in [&self.accepting_callers, &self.accepting_operators].into_iter().chain(&self.looking) {
+            task.abort();
         }
         for side in [&self.ingress, &self.control] {
             side.cut_off();

@@ -11,13 +11,14 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::Value;
 
 use crate::{
     app::{Guests, Host, Workspace},
     auth::people::Principal,
     cli::{kept_login::KeptLogin, output::Output, serve::compiling},
-    config::{Config, DataDir, api_token_from_environment},
+    config::{Config, DataDir, api_token_from_environment, trusted_authorities},
     control::{self, PREFIX},
     domain::{control_database::ServerDatabase, secret::Secret},
 };
@@ -129,11 +130,10 @@ impl Client {
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         _ = rustls::crypto::ring::default_provider().install_default(); // a host of this process may have done it
-        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .context("cannot set up TLS")?
-            .with_root_certificates(roots)
+            .with_root_certificates(trusted_roots()?)
             .with_no_client_auth();
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
@@ -322,6 +322,18 @@ pub(super) fn path(segments: &[&str]) -> String {
 /// [`path`] below a tenant.
 pub(super) fn in_tenant(tenant: &crate::domain::names::TenantName, segments: &[&str]) -> String {
     path(&["tenants", tenant.as_str()]) + &path(segments)
+}
+
+/// The public authorities, and those that the environment names.
+fn trusted_roots() -> Result<rustls::RootCertStore> {
+    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    let Some(file) = trusted_authorities() else { return Ok(roots) };
+    let certificates = CertificateDer::pem_file_iter(&file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let named = || format!("cannot use SSL_CERT_FILE, `{}`", file.display());
+    for certificate in certificates.with_context(named)? {
+        roots.add(certificate).with_context(named)?;
+    }
+    Ok(roots)
 }
 
 #[cfg(test)]

@@ -10,7 +10,12 @@ use crate::{
     app::{Guests, Host, Workspace},
     cli::{args::ServeArgs, output::Output},
     config::{Config, DataDir},
-    control, ingress,
+    control,
+    domain::{
+        client::{Scheme, TrustedProxies},
+        tls::TlsFiles,
+    },
+    ingress,
     server::{self, Server, Stopped},
 };
 
@@ -28,17 +33,22 @@ pub(super) struct Ready {
 
 impl Ready {
     pub(super) fn ingress_url(&self) -> String {
-        format!("http://{}", self.server.ingress_addr)
+        format!("{}://{}", self.scheme().as_str(), self.server.ingress_addr)
     }
 
     pub(super) fn control_url(&self) -> String {
-        format!("http://{}", self.server.control_addr)
+        format!("{}://{}", self.scheme().as_str(), self.server.control_addr)
+    }
+
+    fn scheme(&self) -> Scheme {
+        if self.config.tls.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
     /// Lets callers and operators in. To be done before anybody is told that the host serves.
     pub(super) fn admit_callers(&self) {
         let Self { host, server, config } = self;
-        let settings = ingress::Settings { dev: config.dev, ..ingress::Settings::default() };
+        let public_url = config.public_url.clone();
+        let settings = ingress::Settings { dev: config.dev, public_url, ..ingress::Settings::default() };
         let callers = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
         server.admit(callers, control::router(control::Parts::of_host(host)));
     }
@@ -67,7 +77,7 @@ pub(super) async fn start(config: Config, output: Output) -> Result<Ready> {
     let bound = server::bind(config.ingress, config.control).await.context("cannot listen")?;
     let settings = server::Settings {
         trusted_proxies: config.trusted_proxies.clone(),
-        forwarded_field: config.forwarded_field,
+        tls: config.tls.clone(),
         ..server::Settings::of_this_process()
     };
     let server = bound.open(settings).context("cannot listen")?;
@@ -95,6 +105,9 @@ pub(super) async fn serve(data: DataDir, args: ServeArgs, output: Output) -> Res
         sqlite_size,
         trusted_proxy,
         forwarded_field,
+        tls_cert,
+        tls_key,
+        public_url,
         records,
         records_age,
         rewind_by_discarding,
@@ -111,8 +124,9 @@ pub(super) async fn serve(data: DataDir, args: ServeArgs, output: Output) -> Res
     config.limits.memory_bytes = memory.map_or(config.limits.memory_bytes, |mib| mib.saturating_mul(1 << 20));
     config.egress_private = egress_private;
     config.sqlite_bytes = sqlite_size.map_or(config.sqlite_bytes, |mib| mib.saturating_mul(1 << 20));
-    config.trusted_proxies = trusted_proxy;
-    config.forwarded_field = forwarded_field.unwrap_or_default();
+    config.trusted_proxies = TrustedProxies { networks: trusted_proxy, field: forwarded_field.unwrap_or_default() };
+    config.tls = tls_cert.zip(tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
+    config.public_url = public_url;
     config.records_kept = records.unwrap_or(config.records_kept);
     config.records_age = records_age.unwrap_or(config.records_age);
     config.rewind_by_discarding = rewind_by_discarding;

@@ -16,7 +16,7 @@ use crate::{
     control::Control,
     db::{Db, credentials::Holder, tenants::Tenant},
     domain::{
-        client::ClientAddress,
+        client::{ClientAddress, Scheme},
         names::{TenantId, TenantName},
         people::{Role, SESSION_COOKIE},
         shown,
@@ -222,6 +222,18 @@ fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     });
     let value = values.next();
     value.filter(|_| values.next().is_none())
+}
+
+/// The protocol that whoever sent the request speaks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spoken(pub(super) Scheme);
+
+impl<S: Sync> FromRequestParts<S> for Spoken {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.extensions.get().copied().unwrap_or_default()))
+    }
 }
 
 /// The address of whoever sent the request; nobody's is that of a command in this process.

@@ -12,11 +12,12 @@ use crate::{
     auth::people::{Principal, SESSION_TIME},
     control::{
         Control,
-        access::{Access, Client},
+        access::{Access, Client, Spoken},
         extract::{Json, time},
     },
     db::credentials::{Credential, CredentialsOf, Holder},
     domain::{
+        client::Scheme,
         names::TenantName,
         people::{Email, Role, SESSION_COOKIE},
         secret::Secret,
@@ -83,6 +84,7 @@ pub(super) struct ChangePassword {
 pub(super) async fn log_in(
     State(control): State<Control>,
     Client(client): Client,
+    Spoken(scheme): Spoken,
     Json(LogIn { email, password, cookie }): Json<LogIn>,
 ) -> Result<Response, ApiError> {
     let session = control.people.log_in(&email, Secret::from(password), client).await?;
@@ -91,7 +93,7 @@ pub(super) async fn log_in(
     let answer = Session { token, expires_at: time(session.expires_at_ms) };
     let mut response = (StatusCode::CREATED, Json(answer)).into_response();
     if cookie {
-        set_cookie(&mut response, text, SESSION_TIME.as_secs());
+        set_cookie(&mut response, text, SESSION_TIME.as_secs(), scheme);
     }
     Ok(response)
 }
@@ -118,13 +120,13 @@ pub(super) async fn show_session(access: Access) -> Result<Json<WhoAmI>, ApiErro
 #[utoipa::path(delete, path = "/session", tag = "session",
     responses((status = 204, description = "Logged out"),
               (status = 409, description = "It is sent with an API token, which stays valid: revoke that by its id")))]
-pub(super) async fn log_out(access: Access) -> Result<Response, ApiError> {
+pub(super) async fn log_out(Spoken(scheme): Spoken, access: Access) -> Result<Response, ApiError> {
     let Principal::Bearer(Credential { id, holder: Holder::Session { user, .. }, .. }) = &access.principal else {
         return Err(ApiError::NoSession);
     };
     access.db.credentials().revoke_credential(CredentialsOf::User(*user), id).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    set_cookie(&mut response, "", 0);
+    set_cookie(&mut response, "", 0, scheme);
     Ok(response)
 }
 
@@ -144,9 +146,11 @@ pub(super) async fn change_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn set_cookie(response: &mut Response, value: &str, max_age_seconds: u64) {
+/// Keeps the session in the browser; `Secure`, so that it is never sent without TLS, where the browser speaks TLS now.
+fn set_cookie(response: &mut Response, value: &str, max_age_seconds: u64, scheme: Scheme) {
+    let secure = if scheme == Scheme::Https { "; Secure" } else { "" };
     let cookie =
-        format!("{SESSION_COOKIE}={value}; Path=/api/v1; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}");
+        format!("{SESSION_COOKIE}={value}; Path=/api/v1; HttpOnly; SameSite=Strict; Max-Age={max_age_seconds}{secure}");
     if let Ok(value) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, value);
     }

@@ -26,6 +26,15 @@ impl ForwardedField {
             Self::Forwarded => "forwarded",
         }
     }
+
+    /// The name of the field in which the same proxies say which protocol their client speaks.
+    #[must_use]
+    pub fn of_protocol(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-proto",
+            Self::Forwarded => "forwarded",
+        }
+    }
 }
 
 impl FromStr for ForwardedField {
@@ -37,37 +46,36 @@ impl FromStr for ForwardedField {
     }
 }
 
+/// The protocol of a URL.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// Without TLS.
+    #[default]
+    Http,
+    /// With TLS.
+    Https,
+}
+
+impl Scheme {
+    /// As it stands before `://`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    fn named(text: &str) -> Option<Self> {
+        [Self::Http, Self::Https].into_iter().find(|scheme| text.trim().eq_ignore_ascii_case(scheme.as_str()))
+    }
+}
+
 /// The address of whoever sent a request: the peer of its connection, or what proxies that are trusted say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientAddress(pub IpAddr);
 
 impl ClientAddress {
-    /// The client of a request that came from `peer` with these values of the field that its proxies set.
-    ///
-    /// Only a trusted peer is believed, and of the proxies before it each that is itself trusted: whatever stands before the first that is not
-    /// may be made up.
-    #[must_use]
-    pub fn new(peer: IpAddr, trusted: &[IpNet], field: ForwardedField, values: &[&str]) -> Self {
-        let peer = peer.to_canonical();
-        let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
-        if !is_trusted(peer) {
-            return Self(peer);
-        }
-        let node = match field {
-            ForwardedField::XForwardedFor => node,
-            ForwardedField::Forwarded => for_node,
-        };
-        let mut nearest = peer;
-        for hop in values.iter().rev().flat_map(|value| value.rsplit(',')).map(node) {
-            let Some(hop) = hop else { break };
-            nearest = hop;
-            if !is_trusted(hop) {
-                break;
-            }
-        }
-        Self(nearest)
-    }
-
     /// The network of one customer: an IPv4 address, or the /64 that an IPv6 customer picks addresses from.
     #[must_use]
     pub fn network(self) -> IpAddr {
@@ -76,6 +84,61 @@ impl ClientAddress {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         }
     }
+}
+
+/// The proxies that a host believes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TrustedProxies {
+    /// Their networks.
+    pub networks: Vec<IpNet>,
+    /// The field in which they say whom they act for; the other is ignored.
+    pub field: ForwardedField,
+}
+
+impl TrustedProxies {
+    /// The client of a request that came from `peer` with these values of the field that proxies set.
+    ///
+    /// Only a trusted peer is believed, and of the proxies before it each that is itself trusted: whatever stands before the first that is not
+    /// may be made up.
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, values: &[&str]) -> ClientAddress {
+        let peer = peer.to_canonical();
+        let node = match self.field {
+            ForwardedField::XForwardedFor => node,
+            ForwardedField::Forwarded => |element: &str| pair_of(element, "for").and_then(node),
+        };
+        let mut nearest = peer;
+        for hop in elements(values).map(node) {
+            let Some(hop) = hop.filter(|_| self.is_trusted(nearest)) else { break };
+            nearest = hop;
+        }
+        ClientAddress(nearest)
+    }
+
+    /// The scheme that the client used, where the peer is trusted and says it; `connection` is that of its own connection.
+    ///
+    /// `protocols` are the values of `X-Forwarded-Proto`, or of `Forwarded` if that is the proxies' field. The nearest proxy's word
+    /// counts: the client itself may have written what stands before.
+    #[must_use]
+    pub fn scheme(&self, connection: Scheme, peer: IpAddr, protocols: &[&str]) -> Scheme {
+        if !self.is_trusted(peer.to_canonical()) {
+            return connection;
+        }
+        let said = elements(protocols).next().and_then(|element| match self.field {
+            ForwardedField::XForwardedFor => Scheme::named(element),
+            ForwardedField::Forwarded => pair_of(element, "proto").and_then(Scheme::named),
+        });
+        said.unwrap_or(connection)
+    }
+
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// The elements of a list in several fields, the last one first.
+fn elements<'v>(values: &'v [&'v str]) -> impl Iterator<Item = &'v str> {
+    values.iter().rev().flat_map(|value| value.rsplit(','))
 }
 
 /// An address, perhaps with a port; IPv6 in brackets then.
@@ -89,23 +152,51 @@ fn node(text: &str) -> Option<IpAddr> {
     address.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
-/// The node of `for=` in an element of `Forwarded` (RFC 7239).
-fn for_node(element: &str) -> Option<IpAddr> {
-    let mut values = element.split(';').filter_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        name.eq_ignore_ascii_case("for").then_some(value)
-    });
-    let value = values.next()?;
-    node(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
+/// The value of `name=` in an element of `Forwarded` (RFC 7239).
+fn pair_of<'e>(element: &'e str, name: &str) -> Option<&'e str> {
+    let value = element.split(';').find_map(|pair| {
+        let (key, value) = pair.trim().split_once('=')?;
+        key.eq_ignore_ascii_case(name).then_some(value)
+    })?;
+    Some(value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn trusted(field: ForwardedField) -> TrustedProxies {
+        TrustedProxies { networks: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()], field }
+    }
+
     fn client(peer: &str, field: ForwardedField, values: &[&str]) -> String {
-        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
-        ClientAddress::new(peer.parse().unwrap(), &trusted, field, values).0.to_string()
+        trusted(field).client(peer.parse().unwrap(), values).0.to_string()
+    }
+
+    #[test]
+    fn the_nearest_trusted_proxy_says_which_protocol_the_client_speaks() {
+        use ForwardedField::{Forwarded, XForwardedFor};
+        use Scheme::{Http, Https};
+        for (connection, peer, field, values, expected) in [
+            (Http, "192.0.2.1", XForwardedFor, &["https"][..], Http),
+            (Https, "192.0.2.1", XForwardedFor, &["http"], Https),
+            (Http, "10.0.0.1", XForwardedFor, &[], Http),
+            (Https, "10.0.0.1", XForwardedFor, &[], Https),
+            (Http, "10.0.0.1", XForwardedFor, &["HTTPS"], Https),
+            (Https, "10.0.0.1", XForwardedFor, &["http"], Http),
+            (Http, "10.0.0.1", XForwardedFor, &["https, http"], Http),
+            (Http, "10.0.0.1", XForwardedFor, &["http", "https"], Https),
+            (Http, "::ffff:10.0.0.1", XForwardedFor, &["https"], Https),
+            (Http, "10.0.0.1", XForwardedFor, &["wss"], Http),
+            (Http, "10.0.0.1", XForwardedFor, &[""], Http),
+            (Http, "10.0.0.1", Forwarded, &["for=1.1.1.1;proto=https"], Https),
+            (Http, "10.0.0.1", Forwarded, &["for=1.1.1.1;Proto=\"https\""], Https),
+            (Http, "10.0.0.1", Forwarded, &["proto=https, for=1.1.1.1"], Http),
+            (Http, "10.0.0.1", Forwarded, &["https"], Http),
+        ] {
+            let said = trusted(field).scheme(connection, peer.parse().unwrap(), values);
+            assert_eq!(said, expected, "{connection:?} {peer} {values:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use url::{Host, Url};
 
-use crate::domain::shown;
+use crate::domain::{client::Scheme, shown};
 
 /// Longest rule, in bytes: a DNS name has at most 253.
 pub const RULE_BYTES_MAX: usize = 300;
@@ -18,12 +18,6 @@ pub struct AllowRule {
     scheme: Scheme,
     host: HostPattern,
     port: u16,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Scheme {
-    Http,
-    Https,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -122,15 +116,6 @@ impl fmt::Display for AllowRule {
             HostPattern::Below(suffix) => write!(f, "*{suffix}")?,
         }
         if self.port == default_port { Ok(()) } else { write!(f, ":{}", self.port) }
-    }
-}
-
-impl Scheme {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Http => "http",
-            Self::Https => "https",
-        }
     }
 }
 

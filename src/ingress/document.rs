@@ -86,7 +86,8 @@ impl Ingress {
                 });
                 let described = futures::stream::iter(describing).buffered(DESCRIBED_AT_ONCE).collect().await;
                 let tenant = routes.tenant.clone();
-                let text = tokio::task::spawn_blocking(move || openapi::document(&tenant, described)).await?;
+                let base = self.settings.public_url.as_ref().map_or_else(String::new, ToString::to_string);
+                let text = tokio::task::spawn_blocking(move || openapi::document(&base, &tenant, described)).await?;
                 let text = Bytes::from(text.to_string());
                 let document = Document { etag: etag::of(None, &text), text };
                 self.documents.0.insert(key, document.clone());

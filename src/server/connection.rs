@@ -21,13 +21,19 @@ use hyper_util::{
     server::conn::auto::Builder,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    domain::{client::ClientAddress, names::InvocationId},
+    domain::{
+        client::{ClientAddress, Scheme},
+        names::InvocationId,
+    },
     problem::{Problem, RequestError},
     server::{Phase, Settings},
 };
@@ -56,9 +62,9 @@ pub(super) enum Answering {
 }
 
 /// A listener's connections.
-#[derive(Debug)]
 pub(super) struct Side {
     answering: Answering,
+    tls: Option<TlsAcceptor>,
     settings: Settings,
     builder: Builder<TokioExecutor>,
     permits: Arc<Semaphore>,
@@ -69,10 +75,27 @@ pub(super) struct Side {
     ending: CancellationToken,
 }
 
+/// The end of a connection, from where the host sees it.
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    address: SocketAddr,
+    scheme: Scheme,
+}
+
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Side")
+            .field("answering", &self.answering)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Side {
-    pub(super) fn new(answering: Answering, settings: Settings) -> Self {
+    pub(super) fn new(answering: Answering, settings: Settings, tls: Option<TlsAcceptor>) -> Self {
         Self {
             answering,
+            tls,
             builder: builder(settings.header_time),
             permits: Arc::new(Semaphore::new(settings.connections)),
             settings,
@@ -108,11 +131,25 @@ impl Side {
         self.ending.cancel();
     }
 
-    async fn run(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+    async fn run(self: Arc<Self>, stream: TcpStream, address: SocketAddr) {
         _ = stream.set_nodelay(true); // worth trying: it only costs latency if it fails
+        let Some(tls) = &self.tls else { return self.serve(stream, Peer { address, scheme: Scheme::Http }).await };
+        let shaken = tokio::select! {
+            shaken = timeout(self.settings.header_time, tls.accept(stream)) => shaken,
+            () = self.stopping.cancelled() => return,
+            () = self.ending.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.serve(stream, Peer { address, scheme: Scheme::Https }).await,
+            Ok(Err(error)) => tracing::debug!(%error, peer = %address, "a peer speaks no TLS that is accepted"),
+            Err(_) => tracing::debug!(peer = %address, "a peer did not begin TLS in time"),
+        }
+    }
+
+    async fn serve(self: &Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: Peer) {
         let activity = Arc::new(Activity::default());
         let service =
-            hyper::service::service_fn(|request| Arc::clone(&self).answer(request, peer, Running::start(&activity)));
+            hyper::service::service_fn(|request| Arc::clone(self).answer(request, peer, Running::start(&activity)));
         let mut connection = pin!(self.builder.serve_connection(TokioIo::new(stream), service));
         let Settings { idle_time, response_time, .. } = self.settings;
         let ended = tokio::select! {
@@ -134,14 +171,14 @@ impl Side {
             }
         };
         if let Err(error) = ended {
-            tracing::debug!(%error, %peer, "a connection ended");
+            tracing::debug!(%error, peer = %peer.address, "a connection ended");
         }
     }
 
     async fn answer(
         self: Arc<Self>,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
+        peer: Peer,
         running: Running,
     ) -> Result<Response, Infallible> {
         let refuse = |problem: Problem| Ok(problem.into_response(InvocationId::generate()));
@@ -156,8 +193,9 @@ impl Side {
                 None => return refuse(Problem::host_starting()),
             },
         };
-        let client = self.client_of(&request, peer);
+        let (client, scheme) = self.client_of(&request, peer);
         request.extensions_mut().insert(client);
+        request.extensions_mut().insert(scheme);
         let answer = tower_service::Service::call(&mut router.clone(), request);
         let response = contained(answer).await;
         drop(running);
@@ -166,12 +204,16 @@ impl Side {
 }
 
 impl Side {
-    fn client_of(&self, request: &Request<Incoming>, peer: SocketAddr) -> ClientAddress {
-        let Settings { trusted_proxies, forwarded_field, .. } = &self.settings;
-        let values = request.headers().get_all(forwarded_field.name()).iter();
-        // A value that is no text says nothing that could be believed.
-        let values: Vec<_> = values.map(|value| value.to_str().unwrap_or_default()).collect();
-        ClientAddress::new(peer.ip(), trusted_proxies, *forwarded_field, &values)
+    /// The client of a request and the protocol that it speaks, through however many proxies.
+    fn client_of(&self, request: &Request<Incoming>, peer: Peer) -> (ClientAddress, Scheme) {
+        let proxies = &self.settings.trusted_proxies;
+        let values_of = |field: &str| -> Vec<&str> {
+            // A value that is no text says nothing that could be believed.
+            request.headers().get_all(field).iter().map(|value| value.to_str().unwrap_or_default()).collect()
+        };
+        let address = peer.address.ip();
+        let client = proxies.client(address, &values_of(proxies.field.name()));
+        (client, proxies.scheme(peer.scheme, address, &values_of(proxies.field.of_protocol())))
     }
 }
 

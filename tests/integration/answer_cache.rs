@@ -338,7 +338,7 @@ def handler(request):
     return str(uuid.uuid4())
 ";
     let app = TestApp::with(|config| {
-        config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        config.trusted_proxies.networks = vec!["127.0.0.0/8".parse().unwrap()];
         config.limits.deadline = HANG_GUARD;
     })
     .await;

@@ -40,6 +40,7 @@ mod support;
 mod table_requests;
 mod table_values;
 mod tables;
+mod tls;
 mod token_rows;
 mod tokens;
 mod transfer;

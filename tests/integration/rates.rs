@@ -10,7 +10,7 @@ use crate::support::{Answer, TestApp};
 const ECHO: &str = "def handler(request): return 'hi'";
 
 async fn app(auth: AuthMode, settings: Value) -> TestApp {
-    let app = TestApp::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let app = TestApp::with(|config| config.trusted_proxies.networks = vec!["127.0.0.0/8".parse().unwrap()]).await;
     let acme = app.acme().await;
     app.try_publish(&acme, "s", ECHO).await.unwrap();
     app.endpoint_with(&acme, ("GET, POST", "/r"), "s", auth, settings).await;

@@ -121,15 +121,21 @@ impl TestApp {
         }
         let (guests, _) = Guests::start(&config, &workspace, || ()).unwrap();
         let host = Host::start(&config, workspace, guests);
-        let (url, control_url) = (format!("http://{}", bound.ingress_addr), format!("http://{}", bound.control_addr));
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let url_of = |address| format!("{scheme}://{address}");
+        let (url, control_url) = (url_of(bound.ingress_addr), url_of(bound.control_addr));
         // However slow the machine is, documents are whole.
-        let mut settings =
-            ingress::Settings { dev: config.dev, describing_time: HANG_GUARD, ..ingress::Settings::default() };
+        let mut settings = ingress::Settings {
+            dev: config.dev,
+            describing_time: HANG_GUARD,
+            public_url: config.public_url.clone(),
+            ..ingress::Settings::default()
+        };
         change_ingress(&mut settings);
         let router = ingress::router(host.invoker.clone(), Arc::clone(&host.workspace.auth), settings);
         let settings = server::Settings {
             trusted_proxies: config.trusted_proxies.clone(),
-            forwarded_field: config.forwarded_field,
+            tls: config.tls.clone(),
             ..server::Settings::of_this_process()
         };
         let server = bound.open(settings).unwrap();

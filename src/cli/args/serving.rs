@@ -5,7 +5,10 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::{cli::args::parse_duration, domain::client::ForwardedField};
+use crate::{
+    cli::args::parse_duration,
+    domain::{client::ForwardedField, public_url::PublicUrl},
+};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ListenArgs {
@@ -51,6 +54,15 @@ pub(in crate::cli) struct ServeArgs {
     /// The header field in which they say it: `x-forwarded-for` unless given, or `forwarded`
     #[arg(long, value_name = "FIELD", requires = "trusted_proxy")]
     pub(in crate::cli) forwarded_field: Option<ForwardedField>,
+    /// File with the certificate that both listeners show, in PEM form, followed by those that vouch for it; read anew when it changes
+    #[arg(long, value_name = "FILE", env = "PQHOST_TLS_CERT", requires = "tls_key")]
+    pub(in crate::cli) tls_cert: Option<PathBuf>,
+    /// File with its private key, in PEM form
+    #[arg(long, value_name = "FILE", env = "PQHOST_TLS_KEY", requires = "tls_cert")]
+    pub(in crate::cli) tls_key: Option<PathBuf>,
+    /// Beginning of the URLs that callers write, if it is another than they connect to, for example `https://api.example.com`
+    #[arg(long, value_name = "URL", env = "PQHOST_PUBLIC_URL")]
+    pub(in crate::cli) public_url: Option<PublicUrl>,
     /// Invocation records kept for each tenant
     #[arg(long, value_name = "N")]
     pub(in crate::cli) records: Option<u32>,

@@ -46,8 +46,8 @@ pub(super) struct Described {
     pub(super) columns: Option<SourceColumns>,
 }
 
-/// The document of a tenant's endpoints.
-pub(super) fn document(tenant: &TenantName, mut endpoints: Vec<Described>) -> Value {
+/// The document of a tenant's endpoints, on the host that callers know by `base`; without one, relative to where the document was read.
+pub(super) fn document(base: &str, tenant: &TenantName, mut endpoints: Vec<Described>) -> Value {
     // What OpenAPI cannot tell apart (`/a/{x}`, `/a/*` and `/a/**`) is one path there; what answers more specifically is described.
     endpoints.sort_by(|one, other| rank(one).cmp(&rank(other)));
     let mut document = Document::default();
@@ -61,8 +61,7 @@ pub(super) fn document(tenant: &TenantName, mut endpoints: Vec<Described>) -> Va
     json!({
         "openapi": "3.1.0",
         "info": {"title": tenant, "version": "1", "description": format!("Endpoints of `{tenant}`.")},
-        // Relative to where the document was read, through whatever proxies.
-        "servers": [{"url": format!("/{tenant}")}],
+        "servers": [{"url": format!("{base}/{tenant}")}],
         "paths": paths,
         "components": {
             "schemas": all_schemas,

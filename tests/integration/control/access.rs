@@ -191,7 +191,7 @@ async fn handlers_neither_see_nor_set_the_cookie_of_the_control_api() {
 
 #[tokio::test]
 async fn guessing_a_password_is_stopped_and_its_user_is_not() {
-    let app = TestApp::with(|config| config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    let app = TestApp::with(|config| config.trusted_proxies.networks = vec!["127.0.0.0/8".parse().unwrap()]).await;
     let operator = Api::operator(&app).await;
     operator.user("olga@acme.example", "acme", "owner").await;
     let anonymous = Api::anonymous(&app);
@@ -224,8 +224,8 @@ async fn who_is_no_trusted_proxy_is_the_client_whatever_it_says() {
     assert_eq!(ip(&app).await, "127.0.0.1");
     for (field, expected) in [("x-forwarded-for", "192.0.2.1"), ("forwarded", "198.51.100.7")] {
         let change = |config: &mut Config| {
-            config.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
-            config.forwarded_field = field.parse().unwrap();
+            config.trusted_proxies.networks = vec!["127.0.0.0/8".parse().unwrap()];
+            config.trusted_proxies.field = field.parse().unwrap();
         };
         let app = TestApp::with(change).await;
         app.serve(&app.acme().await, "ip", "def handler(request): return request['client_ip']").await;
