@@ -371,6 +371,8 @@ pub(super) enum ScriptCommand {
     Promote { tenant: TenantName, script: ScriptName, version: i64 },
     /// Make the version live again that was live before
     RollBack { tenant: TenantName, script: ScriptName },
+    /// Destroy the source of a version that is not served, for example because it holds a secret
+    Purge { tenant: TenantName, script: ScriptName, version: i64 },
     /// Print an address at which a version answers before it is live
     Preview { tenant: TenantName, script: ScriptName, version: i64 },
     /// List the addresses that `preview` has printed, by id

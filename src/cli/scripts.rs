@@ -63,6 +63,11 @@ pub(super) async fn script(target: &Target, command: ScriptCommand, output: Outp
             let back = client.post(&path, &json!({ "from": live })).await?;
             output.done(&format!("version {} of `{script}` is live again", back["live_version"]), &back);
         }
+        ScriptCommand::Purge { tenant, script, version } => {
+            client.delete(&in_version(&tenant, &script, version, "files")).await?;
+            let purged = json!({ "script": script, "version": version });
+            output.done(&format!("destroyed the source of version {version} of `{script}`"), &purged);
+        }
         ScriptCommand::Preview { tenant, script, version } => {
             let preview = client.post(&in_version(&tenant, &script, version, "previews"), &json!({})).await?;
             output.done(preview["path"].as_str().unwrap_or_default(), &preview);

@@ -12,7 +12,7 @@ use crate::{
         Control,
         access::InTenant,
         extract::{Created, Expected, InPath, InQuery, Json, Page, PageQuery, Tagged, numeric, time},
-        scripts::find_script,
+        scripts::{find_script, find_whole_version},
         tables,
     },
     db::{
@@ -192,11 +192,7 @@ async fn to_script(
 ) -> Result<NewBackend, ApiError> {
     let script = find_script(db, tenant, script).await?;
     let pinned_version = match version {
-        Some(number) => {
-            let version = db.versions().find_version_numbered(tenant, script.id, number).await?;
-            let unknown = || ApiError::Unknown { what: "version", name: format!("{number} of script {}", script.name) };
-            Some(version.ok_or_else(unknown)?.id)
-        }
+        Some(number) => Some(find_whole_version(db, tenant, &script, number).await?.id),
         None => None,
     };
     Ok(NewBackend::Script { script: script.id, pinned_version })

@@ -10,8 +10,7 @@ use crate::{
     control::{
         access::InTenant,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, time},
-        scripts::find_script,
-        versions::find_version,
+        scripts::{find_script, find_whole_version},
     },
     db::previews::{NewPreview, Preview as PreviewRow},
     domain::{
@@ -53,7 +52,7 @@ pub(super) async fn create_preview(
     InPath((tenant, name, number)): InPath<(TenantName, ScriptName, i64)>,
 ) -> Result<Created<PreviewAddress>, ApiError> {
     let script = find_script(&scope.db, scope.id(), &name).await?;
-    let version = find_version(&scope.db, scope.id(), &script, number).await?;
+    let version = find_whole_version(&scope.db, scope.id(), &script, number).await?;
     let token = PreviewToken::generate().map_err(|error| ApiError::Host(error.to_string()))?;
     let expires_at_ms = (chrono::Utc::now() + PREVIEW_TIME).timestamp_millis();
     // A hash of 16 random bytes tells nothing about them.

@@ -163,8 +163,11 @@ async fn find_version(
         ApiError::Invalid(format!("no version of `{script}` had been published then: name the `version` to run"))
     })?;
     let found = scope.db.versions().find_version_numbered(scope.id(), entry.record.script, number).await?;
-    let version = found.ok_or_else(|| unknown(number))?.id;
-    Ok((script, version, number))
+    let version = found.ok_or_else(|| unknown(number))?;
+    match version.purged_at_ms {
+        Some(_) => Err(ApiError::Purged { script, version: number }),
+        None => Ok((script, version.id, number)),
+    }
 }
 
 async fn compare(

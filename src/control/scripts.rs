@@ -13,7 +13,7 @@ use crate::{
         extract::{Created, Expected, InPath, InQuery, Json, Page, PageQuery, Tagged, time},
         quotas::check_room,
     },
-    db::{Db, drafts::Draft as DraftRow, scripts::Script as ScriptRow},
+    db::{Db, drafts::Draft as DraftRow, scripts::Script as ScriptRow, versions::Version as VersionRow},
     domain::{
         names::{ScriptName, TenantId, TenantName},
         script::{MAIN_FILE, SCRIPT_BYTES_MAX, SCRIPT_FILES_MAX, SourceFile, is_file_name},
@@ -190,8 +190,7 @@ pub(super) async fn promote_version(
     Json(Promote { version: number }): Json<Promote>,
 ) -> Result<Json<Script>, ApiError> {
     let script = find_script(&scope.db, scope.id(), &name).await?;
-    let version = scope.db.versions().find_version_numbered(scope.id(), script.id, number).await?;
-    let version = version.ok_or_else(|| ApiError::Unknown { what: "version", name: number.to_string() })?;
+    let version = find_whole_version(&scope.db, scope.id(), &script, number).await?;
     scope.db.scripts().set_live_version(scope.id(), &script, version.id, number, None).await?;
     Ok(Json(find_script(&scope.db, scope.id(), &name).await?.into()))
 }
@@ -219,6 +218,30 @@ pub(super) async fn roll_back(
 pub(super) async fn find_script(db: &Db, tenant: TenantId, name: &ScriptName) -> Result<ScriptRow, ApiError> {
     let script = db.scripts().find_script(tenant, name).await?;
     script.ok_or_else(|| ApiError::Unknown { what: "script", name: name.to_string() })
+}
+
+pub(super) async fn find_version(
+    db: &Db,
+    tenant: TenantId,
+    script: &ScriptRow,
+    number: i64,
+) -> Result<VersionRow, ApiError> {
+    let version = db.versions().find_version_numbered(tenant, script.id, number).await?;
+    version.ok_or_else(|| ApiError::Unknown { what: "version", name: format!("{number} of script {}", script.name) })
+}
+
+/// The same, if its source is still there.
+pub(super) async fn find_whole_version(
+    db: &Db,
+    tenant: TenantId,
+    script: &ScriptRow,
+    number: i64,
+) -> Result<VersionRow, ApiError> {
+    let version = find_version(db, tenant, script, number).await?;
+    match version.purged_at_ms {
+        Some(_) => Err(ApiError::Purged { script: script.name.clone(), version: number }),
+        None => Ok(version),
+    }
 }
 
 async fn find_draft(db: &Db, tenant: TenantId, script: &ScriptRow) -> Result<DraftRow, ApiError> {

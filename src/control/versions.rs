@@ -1,6 +1,7 @@
 //! Versions: published, immutable, numbered.
 
 use axum::extract::State;
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -11,10 +12,10 @@ use crate::{
         diff::Diff,
         extract::{Created, InPath, InQuery, Json, Page, PageQuery, numeric, time},
         quotas::check_room,
-        scripts::{File, draft_files, find_script, source_files},
+        scripts::{File, draft_files, find_script, find_version, find_whole_version, source_files},
     },
-    db::{Db, scripts::Script, versions::Version as VersionRow},
-    domain::names::{ScriptName, TenantId, TenantName},
+    db::versions::Version as VersionRow,
+    domain::names::{ScriptName, TenantName},
     problem::api::ApiError,
     publish::Publication,
 };
@@ -35,6 +36,9 @@ pub(super) struct Version {
     load: String,
     load_reason: Option<String>,
     created_at: String,
+    /// When its source was destroyed; absent while it is there
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purged_at: Option<String>,
 }
 
 /// What is to be published.
@@ -165,7 +169,7 @@ pub(super) async fn download_version(
     InPath((_, name, number)): InVersion,
 ) -> Result<Json<Download>, ApiError> {
     let script = find_script(&scope.db, scope.id(), &name).await?;
-    let version = find_version(&scope.db, scope.id(), &script, number).await?;
+    let version = find_whole_version(&scope.db, scope.id(), &script, number).await?;
     let files = scope.db.versions().list_files(scope.id(), version.id).await?;
     Ok(Json(Download { files: files.into_iter().map(File::from).collect() }))
 }
@@ -181,11 +185,11 @@ pub(super) async fn compare_versions(
     InQuery(CompareQuery { from }): InQuery<CompareQuery>,
 ) -> Result<Json<Comparison>, ApiError> {
     let script = find_script(&scope.db, scope.id(), &name).await?;
-    let newer = find_version(&scope.db, scope.id(), &script, number).await?;
+    let newer = find_whole_version(&scope.db, scope.id(), &script, number).await?;
     let older = match from.unwrap_or(number - 1) {
         0 => Vec::new(),
         number => {
-            let older = find_version(&scope.db, scope.id(), &script, number).await?;
+            let older = find_whole_version(&scope.db, scope.id(), &script, number).await?;
             scope.db.versions().list_files(scope.id(), older.id).await?
         }
     };
@@ -194,19 +198,24 @@ pub(super) async fn compare_versions(
     Ok(Json(Comparison { diff: text, is_complete }))
 }
 
-pub(super) async fn find_version(
-    db: &Db,
-    tenant: TenantId,
-    script: &Script,
-    number: i64,
-) -> Result<VersionRow, ApiError> {
-    let version = db.versions().find_version_numbered(tenant, script.id, number).await?;
-    version.ok_or_else(|| ApiError::Unknown { what: "version", name: format!("{number} of script {}", script.name) })
+/// Destroy a version's source, for example because it holds a secret; its number, hash, author and message stay
+#[utoipa::path(delete, path = "/tenants/{tenant}/scripts/{script}/versions/{version}/files", tag = "versions",
+    responses((status = 204, description = "Destroyed; previews of it have ended, and it can no longer be served"),
+              (status = 409, description = "Endpoints serve it: promote another version, or pin them to one")))]
+pub(super) async fn purge_version(
+    scope: InTenant,
+    InPath((_, name, number)): InVersion,
+) -> Result<StatusCode, ApiError> {
+    let script = find_script(&scope.db, scope.id(), &name).await?;
+    let version = find_whole_version(&scope.db, scope.id(), &script, number).await?;
+    scope.db.versions().purge_version(scope.id(), &script, &version).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 impl From<VersionRow> for Version {
     fn from(version: VersionRow) -> Self {
-        let VersionRow { id: _, script: _, number, content_hash, loaded, author, message, created_at_ms } = version;
+        let VersionRow { id: _, script: _, number, content_hash, loaded, author, message, created_at_ms, purged_at_ms } =
+            version;
         Self {
             number,
             content_hash,
@@ -215,6 +224,7 @@ impl From<VersionRow> for Version {
             load: loaded.mode.to_string(),
             load_reason: loaded.reason,
             created_at: time(created_at_ms),
+            purged_at: purged_at_ms.map(time),
         }
     }
 }

@@ -212,7 +212,8 @@ impl Scripts<'_> {
             "UPDATE script SET live_version_id = $3,
                     previous_version_id = CASE WHEN live_version_id = $3 THEN previous_version_id ELSE live_version_id END
              WHERE tenant_id = $1 AND id = $2
-                   AND EXISTS (SELECT 1 FROM version WHERE tenant_id = $1 AND script_id = $2 AND id = $3)",
+                   AND EXISTS (SELECT 1 FROM version
+                               WHERE tenant_id = $1 AND script_id = $2 AND id = $3 AND purged_at_ms IS NULL)",
         )
         .bind(tenant.0)
         .bind(script.id.0)

@@ -172,6 +172,30 @@ async fn a_version_comes_back_as_it_was_published() {
 }
 
 #[tokio::test]
+async fn a_version_that_is_purged_meanwhile_gets_no_image() {
+    on_each(async |fresh| {
+        let db = fresh.open().await;
+        let tenant = create_tenant(&db, "acme").await;
+        let id = ensure_script(&db, tenant, "hello").await;
+        let version =
+            db.versions().insert_version(tenant, NewVersion { promote: false, ..new_version(id) }).await.unwrap();
+        let script = db.scripts().find_script(tenant, &"hello".parse().unwrap()).await.unwrap().unwrap();
+        db.versions().purge_version(tenant, &script, &version).await.unwrap();
+        let purged = db.versions().find_version(tenant, version.id).await.unwrap().unwrap();
+        assert_eq!((purged.loaded.image.as_ref(), purged.purged_at_ms.is_some()), (None, true));
+        // A host that was making its image when it was purged has read the source before.
+        for error in [
+            db.versions().update_image(tenant, version.id, &version.loaded).await.unwrap_err(),
+            db.scripts().set_live_version(tenant, &script, version.id, 1, None).await.unwrap_err(),
+            db.versions().purge_version(tenant, &script, &version).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, DbError::Unknown { what: "version", .. }), "{error}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn two_files_of_a_version_have_two_names() {
     on_each(async |fresh| {
         let db = fresh.open().await;

@@ -8,7 +8,9 @@ use crate::{
     db::{
         Db, DbError,
         error::{Unique, is_missing_reference},
-        from_column, now_ms, to_column,
+        from_column, now_ms,
+        scripts::Script,
+        to_column,
     },
     domain::{
         names::{ScriptId, ScriptName, TenantId, VersionId},
@@ -115,6 +117,8 @@ pub struct Version {
     pub message: String,
     /// When it was published, in milliseconds since 1970.
     pub created_at_ms: i64,
+    /// When its source was destroyed, in milliseconds since 1970.
+    pub purged_at_ms: Option<i64>,
 }
 
 #[derive(FromRow)]
@@ -131,6 +135,7 @@ struct Row {
     author: String,
     message: String,
     created_at_ms: i64,
+    purged_at_ms: Option<i64>,
 }
 
 /// Selects [`Row`]s.
@@ -138,7 +143,7 @@ macro_rules! select {
     ($condition:literal) => {
         concat!(
             "SELECT id, script_id, number, content_hash, load_mode, load_reason, image_hash, image_bytes, runtime_hash,
-                    author, message, created_at_ms
+                    author, message, created_at_ms, purged_at_ms
              FROM version ",
             $condition
         )
@@ -214,7 +219,17 @@ impl Versions<'_> {
             .await?;
         }
         tx.commit().await?;
-        Ok(Version { id: VersionId(id), script, number, content_hash, loaded, author, message, created_at_ms })
+        Ok(Version {
+            id: VersionId(id),
+            script,
+            number,
+            content_hash,
+            loaded,
+            author,
+            message,
+            created_at_ms,
+            purged_at_ms: None,
+        })
     }
 
     /// A version of the tenant.
@@ -291,16 +306,66 @@ impl Versions<'_> {
         .collect()
     }
 
+    /// Destroys the source of a version, and ends its previews. Its number, hash, author and message stay.
+    ///
+    /// # Errors
+    /// [`DbError::InUse`] while endpoints serve it, [`DbError::Unknown`] when it is gone or was purged, or the database fails.
+    pub async fn purge_version(self, tenant: TenantId, script: &Script, version: &Version) -> Result<(), DbError> {
+        let name = format!("{} version {}", script.name, version.number);
+        let mut tx = self.0.begin_change(tenant, "purge_version", &name).await?; // from here on nobody else can promote or pin it
+        let in_use = |by: String| DbError::InUse { what: "version", name: name.clone(), by };
+        let n_live: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM script WHERE tenant_id = $1 AND live_version_id = $2")
+                .bind(tenant.0)
+                .bind(version.id.0)
+                .fetch_one(&mut *tx)
+                .await?;
+        if n_live > 0 {
+            return Err(in_use("it is live".to_owned()));
+        }
+        let pinned: Option<(String, String)> = sqlx::query_as(
+            "SELECT methods, route FROM endpoint WHERE tenant_id = $1 AND version_id = $2 ORDER BY route, methods LIMIT 1",
+        )
+        .bind(tenant.0)
+        .bind(version.id.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some((methods, route)) = pinned {
+            return Err(in_use(format!("endpoint {methods} {route} is pinned to it")));
+        }
+        for sql in [
+            "DELETE FROM preview WHERE tenant_id = $1 AND version_id = $2",
+            "DELETE FROM version_file WHERE tenant_id = $1 AND version_id = $2",
+            "UPDATE script SET previous_version_id = NULL WHERE tenant_id = $1 AND previous_version_id = $2",
+        ] {
+            sqlx::query(sql).bind(tenant.0).bind(version.id.0).execute(&mut *tx).await?;
+        }
+        let purged = sqlx::query(
+            "UPDATE version SET purged_at_ms = $3, source_bytes = 0, image_hash = NULL, image_bytes = NULL
+             WHERE tenant_id = $1 AND id = $2 AND purged_at_ms IS NULL",
+        )
+        .bind(tenant.0)
+        .bind(version.id.0)
+        .bind(now_ms())
+        .execute(&mut *tx)
+        .await?;
+        if purged.rows_affected() == 0 {
+            return Err(DbError::Unknown { what: "version", id: version.id.0 });
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Replaces what publishing made of a version, because the runtime is another one or the image file is gone.
     ///
     /// # Errors
-    /// [`DbError::Unknown`] when the tenant has no such version, or the database fails.
+    /// [`DbError::Unknown`] when the tenant has no such version or it was purged, or the database fails.
     pub async fn update_image(self, tenant: TenantId, version: VersionId, loaded: &Loaded) -> Result<(), DbError> {
         let Loaded { mode, reason, image, runtime_hash } = loaded;
         let mut tx = self.0.begin_derived_change(tenant).await?;
         let updated = sqlx::query(
             "UPDATE version SET load_mode = $3, load_reason = $4, image_hash = $5, image_bytes = $6, runtime_hash = $7
-             WHERE tenant_id = $1 AND id = $2",
+             WHERE tenant_id = $1 AND id = $2 AND purged_at_ms IS NULL",
         )
         .bind(tenant.0)
         .bind(version.0)
@@ -338,6 +403,7 @@ impl TryFrom<Row> for Version {
             author: row.author,
             message: row.message,
             created_at_ms: row.created_at_ms,
+            purged_at_ms: row.purged_at_ms,
         })
     }
 }

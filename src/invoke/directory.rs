@@ -312,7 +312,8 @@ impl Directory {
         tenant: TenantId,
         version: VersionId,
     ) -> Result<Option<RunnableVersion>, InvokeError> {
-        let Some(version) = self.db.versions().find_version(tenant, version).await? else { return Ok(None) };
+        let found = self.db.versions().find_version(tenant, version).await?;
+        let Some(version) = found.filter(|version| version.purged_at_ms.is_none()) else { return Ok(None) };
         let files = match version.loaded.mode {
             LoadMode::Image => None,
             LoadMode::PerRequest => Some(self.db.versions().list_files(tenant, version.id).await?.into()),

@@ -6,7 +6,11 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use crate::{
-    domain::{Fault, names::InvocationId, quota::UsedUp},
+    domain::{
+        Fault,
+        names::{InvocationId, ScriptName},
+        quota::UsedUp,
+    },
     problem::Problem,
 };
 
@@ -106,6 +110,14 @@ pub enum ApiError {
     /// Another endpoint answers the same requests.
     #[error("{0}")]
     RouteTaken(String),
+    /// The source of the version is gone.
+    #[error("version {version} of script `{script}` was purged: its source is gone")]
+    Purged {
+        /// Whose version it is.
+        script: ScriptName,
+        /// Its number.
+        version: i64,
+    },
     /// Something else needs it.
     #[error("{0}")]
     InUse(String),
@@ -156,6 +168,7 @@ impl From<&ApiError> for Problem {
             ApiError::DatabaseRefused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "database_refused"),
             ApiError::NameTaken(_) => (StatusCode::CONFLICT, "name_taken"),
             ApiError::RouteTaken(_) => (StatusCode::CONFLICT, "route_taken"),
+            ApiError::Purged { .. } => (StatusCode::GONE, "version_purged"),
             ApiError::InUse(_) => (StatusCode::CONFLICT, "in_use"),
             ApiError::QuotaUsedUp(_) => (StatusCode::CONFLICT, "quota_exceeded"),
             ApiError::Stale => (StatusCode::PRECONDITION_FAILED, "changed_meanwhile"),

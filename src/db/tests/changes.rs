@@ -73,6 +73,12 @@ async fn changes_of_scripts_and_endpoints_are_seen_by_other_handles_and_concern_
         let found = db.scripts().find_script(tenant, &"hello".parse().unwrap()).await.unwrap().unwrap();
         db.scripts().set_live_version(tenant, &found, version.id, 1, None).await.unwrap();
         watch.expect_change("set_live_version").await;
+        let other = db.versions().insert_version(tenant, new_version(script)).await.unwrap();
+        watch.expect_change("insert_version").await;
+        db.scripts().set_live_version(tenant, &found, other.id, 2, None).await.unwrap();
+        watch.expect_change("set_live_version").await;
+        db.versions().purge_version(tenant, &found, &version).await.unwrap();
+        watch.expect_change("purge_version").await;
         let endpoint = db.endpoints().create_endpoint(tenant, &new_endpoint(script, "GET", "/a")).await.unwrap().id;
         watch.expect_change("create_endpoint").await;
         db.endpoints().update_endpoint(tenant, endpoint, &new_endpoint(script, "GET", "/b"), None).await.unwrap();

@@ -182,6 +182,7 @@ pub(in crate::db) const TABLES: &[Table] = &[
             ("author", Text),
             ("message", Text),
             ("source_bytes", Integer),
+            ("purged_at_ms", Integer),
         ],
     ),
     table(

@@ -12,6 +12,72 @@ fn handler(text: &str) -> Value {
 }
 
 #[tokio::test]
+async fn a_purged_version_is_nowhere_to_be_had() {
+    on_each(purged_version_is_nowhere_to_be_had).await;
+}
+
+async fn purged_version_is_nowhere_to_be_had(app: TestApp) {
+    let operator = Api::operator(&app).await;
+    let author = operator.user("ann@acme.example", "acme", "author").await;
+    let viewer = operator.user("vic@acme.example", "acme", "viewer").await;
+    let versions = "/tenants/acme/scripts/pay/versions";
+    let publish = async |text: &str| author.post(versions, &json!({"files": handler(text)})).await.expect("201");
+    let first = publish("sk_live_51Hsecret").await;
+    publish("two").await;
+    let endpoint = json!({"methods": "GET", "route": "/pay", "script": "pay", "auth": "public", "version": 1});
+    let endpoint = author.post("/tenants/acme/endpoints", &endpoint).await.expect("201");
+    let endpoint = format!("/tenants/acme/endpoints/{}", endpoint["id"]);
+    let call = async |path: &str| {
+        let answer = app.client.get(format!("{}{path}", app.url)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(call("/acme/pay").await, (200, "sk_live_51Hsecret".to_owned()));
+    let preview = author.post(&format!("{versions}/1/previews"), &json!({})).await.expect("201");
+    let preview = format!("{}/pay", preview["path"].as_str().unwrap());
+
+    // Sources are the authors' to see.
+    for path in ["1/files", "2/diff"] {
+        viewer.get(&format!("{versions}/{path}")).await.expect("403 forbidden");
+    }
+    viewer.get("/tenants/acme/scripts/pay/draft").await.expect("403 forbidden");
+    viewer.delete(&format!("{versions}/1/files")).await.expect("403 forbidden");
+
+    // What is served is not purged.
+    author.delete(&format!("{versions}/1/files")).await.expect("409 in_use");
+    author.delete(&format!("{versions}/2/files")).await.expect("409 in_use");
+    author.delete(&format!("{versions}/3/files")).await.expect("404 not_found");
+    let unpinned = json!({"methods": "GET", "route": "/pay", "script": "pay", "auth": "public"});
+    author.put(&endpoint, &unpinned).await.expect("200");
+    author.delete(&format!("{versions}/1/files")).await.expect("204");
+
+    let shown = viewer.get(&format!("{versions}/1")).await.expect("200");
+    for field in ["number", "content_hash", "author", "message", "created_at"] {
+        assert_eq!(shown[field], first[field], "{field}");
+    }
+    assert!(shown["purged_at"].is_string(), "{shown}");
+    let gone = "410 version_purged";
+    author.get(&format!("{versions}/1/files")).await.expect(gone);
+    author.get(&format!("{versions}/1/diff")).await.expect(gone);
+    author.get(&format!("{versions}/2/diff")).await.expect(gone);
+    author.delete(&format!("{versions}/1/files")).await.expect(gone);
+    author.post(&format!("{versions}/1/previews"), &json!({})).await.expect(gone);
+    author.put("/tenants/acme/scripts/pay/live-version", &json!({"version": 1})).await.expect(gone);
+    let pinned = json!({"methods": "GET", "route": "/pay", "script": "pay", "auth": "public", "version": 1});
+    author.put(&endpoint, &pinned).await.expect(gone);
+    author.post("/tenants/acme/scripts/pay/roll-back", &json!({"from": 2})).await.expect("422 invalid");
+    assert_eq!(call("/acme/pay").await, (200, "two".to_owned()));
+    assert_eq!(call(&preview).await.0, 404);
+    let (db, acme) = (&app.workspace.db, app.acme().await.id);
+    let script = db.scripts().find_script(acme, &"pay".parse().unwrap()).await.unwrap().unwrap();
+    let purged = db.versions().find_version_numbered(acme, script.id, 1).await.unwrap().unwrap();
+    assert_eq!(db.versions().list_files(acme, purged.id).await.unwrap(), []);
+    assert_eq!(purged.loaded.image, None);
+    let audit = operator.get("/tenants/acme/audit").await.expect("200");
+    let last = &audit["items"][0];
+    assert_eq!((&last["action"], &last["target"]), (&json!("purge_version"), &json!("pay version 1")), "{audit}");
+}
+
+#[tokio::test]
 async fn a_script_from_draft_to_endpoint_and_back_to_an_older_version() {
     on_each(script_from_draft_to_endpoint_and_back_to_an_older_version).await;
 }

@@ -105,6 +105,8 @@ def handler(request):
     assert_eq!(app.invocation(acme, other["invocation"].as_str().unwrap()).await.status, 200);
 
     host.rerun(&id, json!({"version": 99})).await.expect("404 not_found");
+    host.author.delete("/tenants/acme/scripts/s/versions/2/files").await.expect("204");
+    host.rerun(&id, json!({"version": 2})).await.expect("410 version_purged");
     let viewer = host.author.with_token(&app.api_token(acme, Role::Viewer).await);
     viewer.post(&format!("/tenants/acme/invocations/{id}/rerun"), &json!({})).await.expect("403 forbidden");
 
