@@ -100,10 +100,10 @@ impl Producer {
         self.opened.is_none()
     }
 
-    /// A view for code that cannot wait: says whether the reader is gone.
-    pub(crate) fn watch(&self) -> impl Fn() -> bool + Send + 'static {
+    /// The same for who looks on while the producer works.
+    pub(crate) fn when_abandoned(&self) -> impl Future<Output = ()> + Send + 'static {
         let rows = self.rows.clone();
-        move || rows.is_closed()
+        async move { rows.closed().await }
     }
 }
 

@@ -1,12 +1,18 @@
 //! Running one statement on a blocking thread, and the pool of open folders.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{FutureExt as _, future::BoxFuture};
+use rusqlite::InterruptHandle;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, sleep_until, timeout},
 };
 
 use crate::{
@@ -38,8 +44,8 @@ use crate::{
     },
 };
 
-/// Virtual machine instructions between two looks at the clock and the reader: some 10 microseconds of work.
-const INSTRUCTIONS_PER_CHECK: i32 = 10_000;
+/// Pause between two attempts to stop a statement: one that has not begun yet does not hear of it.
+const INTERRUPT_EVERY: Duration = Duration::from_millis(10);
 
 /// The open connections to one folder.
 pub(crate) struct SqlitePool {
@@ -186,8 +192,7 @@ impl Driver for SqlitePool {
     }
 
     async fn release(&self, session: Session, end: End, _statement: &Statement) {
-        let is_fit =
-            session.jail.as_ref().is_some_and(|jail| end == End::Clean && !session.is_used && jail.leave().is_ok());
+        let is_fit = session.jail.as_ref().is_some_and(|jail| end == End::Clean && !session.is_used && jail.is_fit());
         if is_fit {
             self.jails.put(session);
         }
@@ -212,10 +217,7 @@ impl Driver for SqlitePool {
     /// Without a commit the connection is closed, which undoes what was not committed and frees its locks.
     async fn finish(self: &Arc<Self>, session: Session, ending: Ending) -> (Session, Result<(), Failure>) {
         let ended = self.on_a_thread(move |_| match (session.jail, ending) {
-            (Some(jail), Ending::Commit) => {
-                let unwatched = jail.unwatch();
-                unwatched.and_then(|()| jail.commit()).map_err(|error| of_host(jail.take_refusal(), error))
-            }
+            (Some(jail), Ending::Commit) => jail.commit().map_err(|error| of_host(jail.take_refusal(), error)),
             (_, Ending::Commit | Ending::Rollback) => Ok(()),
         });
         let ended = ended.await.unwrap_or_else(Err);
@@ -251,13 +253,12 @@ fn execute(
     runtime: &Handle,
 ) -> Result<bool, Failure> {
     let statement_time = producer.limits().statement_time;
-    let mut silence = Silence::new(jail, producer, statement_time);
+    let silence = Silence::new(jail, producer, statement_time, runtime);
     jail.keep_from_growing(producer.limits().sqlite_is_full);
     let explain = |error: rusqlite::Error, stopped: bool| {
         let error = if stopped { timed_out(statement_time) } else { error_of(jail.take_refusal(), error, statement) };
         Failure::Reported(error)
     };
-    silence.begin().map_err(Failure::Reported)?;
     let sql = statement.template.render(|number| format!("?{}", number + 1));
     jail.look_in(statement.purpose.looks_in()).map_err(Failure::Reported)?;
     if let Some((Some(schema), _)) = statement.purpose.table() {
@@ -313,8 +314,9 @@ fn execute(
         batch.push(row).map_err(|error| explain(error, false))?;
         if batch.len() >= BATCH_ROWS || batch.bytes() >= BATCH_BYTES {
             let full = Box::new(std::mem::replace(&mut batch, SqliteRows::new(Arc::clone(&decoder))));
+            silence.rest();
             runtime.block_on(producer.send(Batch { rows: full, last: false, n_changed: 0 }))?;
-            silence.begin().map_err(Failure::Reported)?;
+            silence.begin();
         }
     }
     runtime.block_on(producer.send(Batch { rows: Box::new(batch), last: true, n_changed: 0 }))?;
@@ -334,29 +336,65 @@ fn declared_types(jail: &Jail, statement: &Statement) -> Declared {
     jail.prepare(&format!("SELECT * FROM {table}")).map(|statement| Declared::of(&statement)).unwrap_or_default()
 }
 
-/// Stops the statement when its reader is gone or SQLite computes for too long without a row.
-struct Silence<'a> {
-    jail: &'a Jail,
-    producer: Arc<dyn Fn() -> bool + Send + Sync>,
+/// Interrupts the statement when its reader is gone or SQLite computes for too long without a row; from outside, because SQLite
+/// itself would look at the clock only after so many instructions, of which one may take long.
+struct Silence {
     time: Duration,
-    deadline: Instant,
+    /// When the silence has been long enough; `None` while rows wait for their reader.
+    until: watch::Sender<Option<Instant>>,
+    /// Taken when the statement is over, because what runs on the connection next must not be interrupted.
+    interrupt: Arc<Mutex<Option<InterruptHandle>>>,
 }
 
-impl<'a> Silence<'a> {
-    fn new(jail: &'a Jail, producer: &Producer, time: Duration) -> Self {
-        Self { jail, producer: Arc::new(producer.watch()), time, deadline: Instant::now() + time }
+impl Silence {
+    fn new(jail: &Jail, producer: &Producer, time: Duration, runtime: &Handle) -> Self {
+        let (until, told) = watch::channel(Some(Instant::now() + time));
+        let interrupt = Arc::new(Mutex::new(Some(jail.interrupt_handle())));
+        _ = runtime.spawn(watch_over(told, producer.when_abandoned(), Arc::clone(&interrupt)));
+        Self { time, until, interrupt }
     }
 
     /// Counts anew from now.
-    fn begin(&mut self) -> Result<(), SqlError> {
-        let deadline = Instant::now() + self.time;
-        self.deadline = deadline;
-        let is_abandoned = Arc::clone(&self.producer);
-        let is_over = move || is_abandoned() || Instant::now() >= deadline;
-        self.jail.stop_when(INSTRUCTIONS_PER_CHECK, is_over).map_err(|_| broken())
+    fn begin(&self) {
+        self.until.send_replace(Some(Instant::now() + self.time));
+    }
+
+    /// Does not count until it begins again.
+    fn rest(&self) {
+        self.until.send_replace(None);
     }
 
     fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline
+        self.until.borrow().is_some_and(|until| Instant::now() >= until)
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        drop(self.interrupt.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Interrupts until the statement is over, once its time is or its reader is gone.
+async fn watch_over(
+    mut told: watch::Receiver<Option<Instant>>,
+    abandoned: impl Future<Output = ()>,
+    interrupt: Arc<Mutex<Option<InterruptHandle>>>,
+) {
+    let mut abandoned = std::pin::pin!(abandoned);
+    loop {
+        let until = *told.borrow_and_update();
+        tokio::select! {
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => break,
+            () = abandoned.as_mut() => break,
+            changed = told.changed() => if changed.is_err() { return },
+        }
+    }
+    loop {
+        match &*interrupt.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(handle) => handle.interrupt(),
+            None => return,
+        }
+        tokio::time::sleep(INTERRUPT_EVERY).await;
     }
 }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use rusqlite::{
-    Connection, OpenFlags, Statement,
+    Connection, InterruptHandle, OpenFlags, Statement,
     config::DbConfig,
     hooks::{AuthAction, AuthContext, Authorization},
     limits::Limit,
@@ -62,10 +62,9 @@ const LIMITS: [(Limit, i32); 9] = [
     (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
 ];
 
-/// Pragmas that tell about a database and change nothing.
-const READ_PRAGMAS: [&str; 10] = [
+/// Pragmas that tell about a database and change nothing. Not `database_list`, which shows where the files lie.
+const READ_PRAGMAS: [&str; 9] = [
     "collation_list",
-    "database_list",
     "foreign_key_list",
     "function_list",
     "index_info",
@@ -303,13 +302,9 @@ impl Jail {
         self.connection.prepare(sql)
     }
 
-    /// Asks `is_over` every so many instructions whether to stop.
-    pub(super) fn stop_when(
-        &self,
-        instructions: i32,
-        is_over: impl FnMut() -> bool + Send + 'static,
-    ) -> rusqlite::Result<()> {
-        self.connection.progress_handler(instructions, Some(is_over))
+    /// What stops the statement that runs, from another thread.
+    pub(super) fn interrupt_handle(&self) -> InterruptHandle {
+        self.connection.get_interrupt_handle()
     }
 
     /// Begins a transaction. One that may write takes the locks of all files at once: SQLite could not wait for them
@@ -332,15 +327,9 @@ impl Jail {
         result
     }
 
-    /// Nobody watches over the connection any more.
-    pub(super) fn unwatch(&self) -> rusqlite::Result<()> {
-        self.connection.progress_handler(0, None::<fn() -> bool>)
-    }
-
-    /// Ends a use: the connection must not be in a transaction.
-    pub(super) fn leave(&self) -> rusqlite::Result<()> {
-        self.unwatch()?;
-        if self.connection.is_autocommit() { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
+    /// Tells whether others may use the connection: it must not be in a transaction.
+    pub(super) fn is_fit(&self) -> bool {
+        self.connection.is_autocommit()
     }
 
     /// Why the authorizer refused the last statement, if it did.
@@ -402,6 +391,11 @@ impl Rules {
             return Some(reason);
         }
         drop(hidden);
+        // However it is spelled, what is created there is a row of its schema. Renaming a table elsewhere looks through that, too.
+        let is_temporary = context.database_name.is_some_and(|name| name.eq_ignore_ascii_case("temp"));
+        if is_temporary && grows(&context.action) && !matches!(context.action, AuthAction::Update { .. }) {
+            return temporary();
+        }
         match context.action {
             AuthAction::Select
             | AuthAction::Read { .. }

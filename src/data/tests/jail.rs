@@ -54,8 +54,8 @@ async fn what_would_leave_the_folder_is_refused() {
         ("PRAGMA mmap_size = 10000000000".into(), "mmap_size"),
         ("SELECT * FROM pragma_journal_mode".into(), "journal_mode"),
         ("CREATE VIRTUAL TABLE crm.v USING dbstat".into(), "dbstat"),
-        ("CREATE TEMP TABLE x (id INTEGER)".into(), "temporary"),
-        ("CREATE TEMP VIEW x AS SELECT 1".into(), "temporary"),
+        ("PRAGMA database_list".into(), "database_list"),
+        ("SELECT file FROM pragma_database_list".into(), "database_list"),
         ("BEGIN".into(), "transactions"),
         ("SAVEPOINT s".into(), "transactions"),
         ("CREATE TABLE unplaced (id INTEGER)".into(), "`main` is not kept"),
@@ -79,6 +79,41 @@ async fn what_would_leave_the_folder_is_refused() {
     let tables = fixture.query("PRAGMA crm.table_info(accounts)").await.unwrap();
     assert_eq!(tables.len(), 2, "reading pragmas are allowed");
     assert_eq!(fixture.query("SELECT * FROM crm.accounts").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_temporary_is_created_however_it_is_spelled() {
+    let fixture = folder_of_two();
+    for sql in [
+        "CREATE TEMP TABLE x (id INTEGER)",
+        "CREATE TEMPORARY TABLE IF NOT EXISTS x AS SELECT 1 AS id",
+        "CREATE TABLE temp.x (id INTEGER)",
+        "CREATE TABLE \"temp\".x (id INTEGER)",
+        "CREATE TABLE [TEMP].x AS SELECT 1 AS id",
+        "CREATE TABLE /* here */ `Temp` . x (id INTEGER)",
+        "CREATE TEMP VIEW x AS SELECT 1",
+        "CREATE VIEW temp.x AS SELECT 1",
+        "CREATE TEMP TRIGGER x AFTER INSERT ON crm.accounts BEGIN SELECT 1; END",
+        "CREATE TRIGGER temp.x AFTER INSERT ON crm.accounts BEGIN SELECT 1; END",
+        "CREATE VIRTUAL TABLE temp.x USING fts5(a)",
+        "CREATE VIRTUAL TABLE temp.x USING rtree(id, a, b)",
+        "INSERT INTO temp.sqlite_schema VALUES ('table', 'x', 'x', 0, 'x')",
+    ] {
+        let error = fixture.query(sql).await.expect_err(sql);
+        let is_refused = error.code == SqlErrorCode::NotAllowed && error.message.contains("temporary");
+        assert!(is_refused || error.message.contains("may not be modified"), "{sql}: {error:?}");
+        assert_eq!(fixture.query("SELECT * FROM temp.sqlite_schema").await.unwrap(), [] as [Value; 0], "{sql}");
+    }
+    // What only looks through it is allowed.
+    for sql in [
+        "ALTER TABLE crm.accounts RENAME TO people",
+        "ALTER TABLE crm.people RENAME COLUMN name TO called",
+        "CREATE TRIGGER crm.t AFTER INSERT ON people BEGIN SELECT 1; END",
+        "DROP TABLE crm.people",
+        "SELECT id FROM \"Web Shop\".orders UNION SELECT account FROM \"Web Shop\".orders ORDER BY 1 DESC",
+    ] {
+        fixture.query(sql).await.expect(sql);
+    }
 }
 
 #[tokio::test]

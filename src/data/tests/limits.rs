@@ -157,6 +157,32 @@ async fn slow_statements_are_stopped() {
     postgres.end().await;
 }
 
+/// Beyond this something hangs: with a look at the clock every 10,000 instructions, each of these would take minutes.
+const HANG_GUARD: Duration = Duration::from_secs(30);
+
+/// A row of these takes a large part of a second, in a few of SQLite's own instructions.
+#[tokio::test]
+async fn functions_of_sqlite_do_not_outlast_their_statement() {
+    let mut fixture = Fixture::sqlite(&[("crm", "CREATE TABLE t (x)")]);
+    let rows = "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c)";
+    let large = format!("{}hex(zeroblob(3000000 + i)){}", "replace(".repeat(12), ", '0', '1')".repeat(12));
+    for sql in [
+        format!("{rows} SELECT count(length({large})) FROM c"),
+        format!("{rows} SELECT 1 FROM c WHERE {large} LIKE '%2%' OR {large} GLOB '*3*'"),
+        format!("{rows} SELECT sum(instr({large}, 'x')) FROM c"),
+        format!("{rows} SELECT max(length({large})) OVER () FROM c"),
+        format!("{rows} SELECT (SELECT count(*) FROM c AS d WHERE d.i < 9 AND length({large}) < 0) FROM c WHERE i < 0"),
+        format!("{rows} INSERT INTO crm.t SELECT i FROM c WHERE length({large}) < 0"),
+    ] {
+        fixture.limits.statement_time = Duration::from_millis(100);
+        let running = tokio::time::timeout(HANG_GUARD, fixture.query(&*sql)).await;
+        let error = running.unwrap_or_else(|_| panic!("{sql} goes on")).expect_err(&sql);
+        assert_eq!(error.code, SqlErrorCode::StatementTimeout, "{sql}: {error}");
+    }
+    fixture.limits.statement_time = HANG_GUARD;
+    assert_eq!(fixture.query("SELECT count(*) AS n FROM crm.t").await.unwrap(), [json!({"n": 0})]);
+}
+
 #[tokio::test]
 async fn a_script_that_reads_slowly_uses_up_its_time() {
     let mut fixture = Fixture::postgres("").await;
