@@ -16,8 +16,8 @@ use crate::{
 /// What a guest gets: a value or an error for its author.
 type Answer<T> = Result<T, sql::Error>;
 
-/// Values above this size are read on another thread, so that guests on this one go on: it takes a millisecond.
-const LARGE_BYTES: usize = 128 << 10;
+/// Values above this size are read on another thread, so that guests on this one go on: it takes up to a millisecond.
+const LARGE_BYTES: usize = 32 << 10;
 
 /// Computes something, on a thread of its own if it is large.
 async fn aside<R: Send + 'static>(is_large: bool, compute: impl FnOnce() -> R + Send + 'static) -> Trappable<R> {
@@ -70,7 +70,7 @@ impl sql::Host for Granted<'_> {
         key: Vec<u8>,
         rows: Vec<u8>,
     ) -> Trappable<Answer<Vec<u8>>> {
-        let is_large = rows.len() > LARGE_BYTES;
+        let is_large = key.len() + rows.len() > LARGE_BYTES;
         let change = match aside(is_large, move || convert::change(table, action, &key, &rows)).await? {
             Ok(change) => change,
             Err(error) => return Ok(Err(error.into())),
@@ -87,7 +87,7 @@ impl sql::Host for Granted<'_> {
         types: String,
         key: Vec<String>,
     ) -> Trappable<Answer<u64>> {
-        let is_large = records.len() > LARGE_BYTES;
+        let is_large = records.len() + types.len() > LARGE_BYTES;
         let write = match aside(is_large, move || convert::write(table, &records, &types, key)).await? {
             Ok(write) => write,
             Err(error) => return Ok(Err(error.into())),

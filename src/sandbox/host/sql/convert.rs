@@ -53,25 +53,29 @@ pub(super) fn select(select: sql::Select) -> Result<Select, SqlError> {
 }
 
 pub(super) fn change(table: sql::TableName, action: sql::Action, key: &[u8], rows: &[u8]) -> Result<Change, SqlError> {
-    let mut rows: Vec<Record> = read("the records", rows, Reader::records)?;
-    let key = match read("`pk`", key, Reader::value_or_record)? {
-        Ok(SqlValue::List(_)) => {
-            return Err(invalid("`pk` must be the value of the primary key, or a dict of its columns"));
-        }
-        Ok(value) => RowKey::Value(value),
-        Err(columns) => RowKey::Columns(columns),
-    };
-    let mut only_row = || match (rows.pop(), rows.is_empty()) {
-        (Some(row), true) => Ok(row),
-        _ => Err(invalid("give the columns of one row")),
-    };
     let action = match action {
-        sql::Action::Insert => Action::Insert { rows },
-        sql::Action::Update => Action::Update { key, values: only_row()? },
-        sql::Action::Upsert => Action::Upsert { key, values: only_row()? },
-        sql::Action::Delete => Action::Delete { key },
+        sql::Action::Insert => Action::Insert { rows: read("the records", rows, Reader::records)? },
+        sql::Action::Update => Action::Update { key: row_key(key)?, values: only_row(rows)? },
+        sql::Action::Upsert => Action::Upsert { key: row_key(key)?, values: only_row(rows)? },
+        sql::Action::Delete => Action::Delete { key: row_key(key)? },
     };
     Ok(Change { table: table.into(), action })
+}
+
+fn row_key(key: &[u8]) -> Result<RowKey, SqlError> {
+    match read("`pk`", key, Reader::value_or_record)? {
+        Ok(SqlValue::List(_)) => Err(invalid("`pk` must be the value of the primary key, or a dict of its columns")),
+        Ok(value) => Ok(RowKey::Value(value)),
+        Err(columns) => Ok(RowKey::Columns(columns)),
+    }
+}
+
+fn only_row(rows: &[u8]) -> Result<Record, SqlError> {
+    let mut rows = read("the records", rows, Reader::records)?;
+    match (rows.pop(), rows.is_empty()) {
+        (Some(row), true) => Ok(row),
+        _ => Err(invalid("give the columns of one row")),
+    }
 }
 
 pub(super) fn write(
