@@ -49,6 +49,14 @@ pub enum StartError {
         /// What the machine said.
         error: std::io::Error,
     },
+    /// Nothing is kept there.
+    #[error(
+        "there is no data directory `{path}`: name it with `--data`; `pqhost serve` and `pqhost tenant create` make one"
+    )]
+    NoDataDir {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
     /// The control database cannot be opened.
     #[error(transparent)]
     Db(#[from] DbError),
@@ -77,6 +85,18 @@ pub struct Workspace {
 }
 
 impl Workspace {
+    /// The same for a data directory that must be there, so that a wrong name is not taken for an empty host.
+    ///
+    /// # Errors
+    /// [`StartError::NoDataDir`] if there is none; if it cannot be used.
+    pub async fn open_existing(data: &DataDir) -> Result<Self, StartError> {
+        let is_there = match data.database() {
+            ControlDatabase::File(file) => file.is_file(),
+            ControlDatabase::Server(_) => data.path().is_dir(),
+        };
+        if is_there { Self::open(data).await } else { Err(StartError::NoDataDir { path: data.path().to_owned() }) }
+    }
+
     /// Opens a data directory, which is created if it does not exist. A running host may use it at the same time.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! What an operator can set, validated once at the start.
 //!
-//! Owns: defaults, their reasons, the the data directory, the environment. Never: reads anything later.
+//! Owns: defaults, their reasons, the data directory, the environment. Never: reads anything later.
 
 mod folder;
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -85,6 +86,16 @@ impl DataDir {
     #[must_use]
     pub fn sqlite(&self) -> PathBuf {
         self.path.join("sqlite")
+    }
+}
+
+impl fmt::Display for DataDir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.path.display())?;
+        match &self.server {
+            Some(server) => write!(f, " with the control database `{server}`"),
+            None => Ok(()),
+        }
     }
 }
 

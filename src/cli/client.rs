@@ -38,11 +38,38 @@ pub(super) struct Target {
 const DEFAULT_DATA: &str = "./pqhost-data";
 
 impl Target {
-    /// The data directory, for commands that cannot do with less.
+    /// The data directory, for commands that work on one and on nothing else.
+    ///
+    /// # Errors
+    /// If another host is named, or logged in to, and no directory.
+    pub(super) fn data_of(&self, command: &str) -> Result<DataDir> {
+        let is_named = self.data.is_some() || self.database.is_some();
+        let elsewhere = match &self.url {
+            Some(url) => Some(format!("--url (PQHOST_URL) says {}", trimmed(url))),
+            None if is_named => None,
+            None => KeptLogin::read()?.map(|login| format!("you are logged in to {}", login.url)),
+        };
+        match elsewhere {
+            None => Ok(self.data()),
+            Some(elsewhere) => bail!(
+                "`pqhost {command}` works on a data directory of this machine, but {elsewhere}: run it where that host keeps its data, with \
+                 `--data DIR` and without `--url`"
+            ),
+        }
+    }
+
+    /// The data directory, for commands that serve it.
     pub(super) fn data(&self) -> DataDir {
         let path = self.data.clone().unwrap_or_else(|| DEFAULT_DATA.into());
         DataDir::new(path).with_server(self.database.clone())
     }
+}
+
+/// What is done where there is no data directory.
+#[derive(Debug, Clone, Copy)]
+enum IfMissing {
+    Fail,
+    Create,
 }
 
 /// Calls the control API.
@@ -84,8 +111,17 @@ pub(super) fn is_missing(error: &anyhow::Error) -> bool {
 }
 
 impl Client {
-    /// A client of what the flags say; without any, of the host that one has logged in to, else of the data directory.
+    /// A client of what the flags say; without any, of the host that one has logged in to, else of the data directory, which must be there.
     pub(super) async fn new(target: &Target, output: Output) -> Result<Self> {
+        Self::of(target, IfMissing::Fail, output).await
+    }
+
+    /// The same, where the data directory is made if there is none.
+    pub(super) async fn new_or_first(target: &Target, output: Output) -> Result<Self> {
+        Self::of(target, IfMissing::Create, output).await
+    }
+
+    async fn of(target: &Target, if_missing: IfMissing, output: Output) -> Result<Self> {
         let token = api_token_from_environment();
         let is_local = target.data.is_some() || target.database.is_some();
         match &target.url {
@@ -93,20 +129,24 @@ impl Client {
                 let kept = KeptLogin::read()?.filter(|login| login.url == trimmed(url));
                 Self::remote(url, token.or_else(|| kept.map(|login| login.token.into())))
             }
-            None if is_local => Self::local(target.data(), output).await,
+            None if is_local => Self::local(target.data(), if_missing, output).await,
             None => match KeptLogin::read()? {
                 Some(login) => {
                     output.progress(&format!("on {}, where you are logged in", login.url));
                     Self::remote(&login.url, Some(login.token.into()))
                 }
-                None => Self::local(target.data(), output).await,
+                None => Self::local(target.data(), if_missing, output).await,
             },
         }
     }
 
     /// A client of a data directory. A host that runs with it sees changes at once.
-    async fn local(data: DataDir, output: Output) -> Result<Self> {
-        let workspace = Arc::new(Workspace::open(&data).await?);
+    async fn local(data: DataDir, if_missing: IfMissing, output: Output) -> Result<Self> {
+        let workspace = match if_missing {
+            IfMissing::Fail => Workspace::open_existing(&data).await?,
+            IfMissing::Create => Workspace::open(&data).await?,
+        };
+        let workspace = Arc::new(workspace);
         let for_guests = Arc::clone(&workspace);
         let started = OnceLock::new(); // keeps the guests' threads
         let start_publisher = Box::new(move || {
@@ -345,7 +385,9 @@ mod tests {
     #[tokio::test]
     async fn what_somebody_else_has_changed_is_not_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let client = Client::local(DataDir::new(folder.path().to_owned()), Output { json: false }).await.unwrap();
+        let client = Client::local(DataDir::new(folder.path().to_owned()), IfMissing::Create, Output { json: false })
+            .await
+            .unwrap();
         client.post("/tenants", &json!({ "name": "acme" })).await.unwrap();
         client.post("/tenants/acme/scripts", &json!({ "name": "hello" })).await.unwrap();
         let path = "/tenants/acme/scripts/hello/draft";

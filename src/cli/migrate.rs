@@ -4,16 +4,24 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::{
-    cli::output::Output,
-    config::DataDir,
+    cli::{client::Target, output::Output},
     db::{
         Db,
         migrations::{Migration, MigrationState, list_migrations},
     },
+    domain::control_database::ControlDatabase,
 };
 
-pub(super) async fn migrate(data: &DataDir, check: bool, output: Output) -> Result<()> {
+pub(super) async fn migrate(target: &Target, check: bool, output: Output) -> Result<()> {
+    let data = target.data_of("migrate")?;
     let database = data.database();
+    if let ControlDatabase::File(file) = &database
+        && !file.is_file()
+    {
+        bail!(
+            "there is no control database `{database}`: `pqhost serve` makes one, or name another directory with `--data`"
+        );
+    }
     let migrations = list_migrations(&database).await?;
     let rows: Vec<_> = migrations
         .iter()
@@ -28,9 +36,6 @@ pub(super) async fn migrate(data: &DataDir, check: bool, output: Output) -> Resu
         return Ok(());
     }
     if pending > 0 {
-        if let crate::domain::control_database::ControlDatabase::File(_) = database {
-            data.prepare()?;
-        }
         Db::open(&database).await?.close().await;
         output.progress(&format!("applied {pending} migrations to `{database}`"));
     }

@@ -19,7 +19,12 @@ use crate::{
 const HEADERS_BYTES_MAX: u64 = 64 << 10;
 
 pub(super) async fn tenant(target: &Target, command: TenantCommand, output: Output) -> Result<()> {
-    let client = Client::new(target, output).await?;
+    let client = match command {
+        TenantCommand::Create { .. } => Client::new_or_first(target, output).await?,
+        TenantCommand::Delete { .. } | TenantCommand::List | TenantCommand::SetDefault { .. } => {
+            Client::new(target, output).await?
+        }
+    };
     match command {
         TenantCommand::Create { name } => {
             let created = client.post("/tenants", &json!({ "name": name })).await?;

@@ -17,7 +17,6 @@ use crate::{
         client::{Client, Target, in_tenant},
         output::Output,
     },
-    config::DataDir,
     domain::secret::{REDACTED_BYTES_MIN, SECRET_BYTES_MAX, Secret},
     vault::stream::StreamKey,
 };
@@ -83,12 +82,13 @@ fn read_bounded(source: impl Read) -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-pub(super) async fn rotate(data: &DataDir, output: Output) -> Result<()> {
-    let workspace = Workspace::open(data).await?;
+pub(super) async fn rotate(target: &Target, output: Output) -> Result<()> {
+    let data = target.data_of("vault rotate")?;
+    let workspace = Workspace::open_existing(&data).await?;
     let rotated = workspace.rotate_vault_key().await?;
     output.done(
-        &format!("replaced the vault key and sealed {} values anew", rotated.n_values),
-        &json!({ "resealed": rotated.n_values }),
+        &format!("replaced the vault key of {data} and sealed {} values anew", rotated.n_values),
+        &json!({ "resealed": rotated.n_values, "data": data.path(), "database": data.database().to_string() }),
     );
     if rotated.is_from_environment {
         output.progress("now make the value of PQHOST_VAULT_KEY_NEXT that of PQHOST_VAULT_KEY, and restart the host");

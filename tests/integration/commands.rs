@@ -58,7 +58,7 @@ fn secrets_and_hosts_are_given_and_taken_back() {
     let hosts = place.run(&["egress", "list", "acme"]).to_string();
     assert!(!hosts.contains("api.example.com") && hosts.contains("other.example.com"), "{hosts}");
 
-    assert_eq!(place.run(&["vault", "rotate"]), json!({"resealed": 2}));
+    assert_eq!(place.run(&["vault", "rotate"])["resealed"], 2);
     place.run(&["secret", "delete", "acme", "typed"]);
     assert_eq!(column(&place.run(&["secret", "list", "acme"]), "name"), ["filed"]);
     assert!(!place.command(&["secret", "delete", "acme", "typed"]).output().unwrap().status.success());

@@ -25,6 +25,7 @@ mod freshness;
 mod http;
 mod machine;
 mod packages;
+mod places;
 mod program;
 mod quotas;
 mod rates;
