@@ -42,7 +42,7 @@ pub struct PoolSettings {
     pub slots_max: usize,
     /// Invocations of one tenant that may run at once.
     pub slots_per_tenant_max: usize,
-    /// Invocations that may wait for a slot, over all tenants.
+    /// Invocations that may wait for a slot, over all tenants; and as many of each tenant for another one of its own to end.
     pub queue_max: usize,
     /// How long an invocation may wait for a slot.
     pub queue_wait: Duration,
@@ -98,7 +98,28 @@ struct State {
     idle: VecDeque<IdleSlot>,
     spares: Vec<Slot>,
     /// Permits of each tenant that has had any since the last tidying, and how many there are.
-    tenants: HashMap<TenantId, (usize, Arc<Semaphore>)>,
+    tenants: HashMap<TenantId, (usize, Arc<Line>)>,
+}
+
+/// Permits, and those who wait for one.
+struct Line {
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+}
+
+impl Line {
+    fn new(permits: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(permits)), waiting: AtomicUsize::new(0) }
+    }
+
+    /// A permit at once, or after waiting with at most `max`; `None` if the line is full or the time is over.
+    async fn permit(&self, max: usize, until: tokio::time::Instant) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Some(permit);
+        }
+        let _place = Place::take(&self.waiting, max)?;
+        tokio::time::timeout_at(until, Arc::clone(&self.permits).acquire_owned()).await.ok()?.ok()
+    }
 }
 
 /// All slots of a host.
@@ -106,8 +127,8 @@ pub struct Pool {
     runtime: Arc<Runtime>,
     settings: PoolSettings,
     state: Mutex<State>,
-    permits: Arc<Semaphore>,
-    waiting: AtomicUsize,
+    /// For all tenants. Each has a line of its own, so that who waits for itself takes no place in this one.
+    line: Line,
     created: AtomicUsize,
     discarded: AtomicUsize,
     rewinds: AtomicUsize,
@@ -158,8 +179,7 @@ impl Pool {
             runtime,
             settings,
             state: Mutex::default(),
-            permits: Arc::new(Semaphore::new(settings.slots_max)),
-            waiting: AtomicUsize::new(0),
+            line: Line::new(settings.slots_max),
             created: AtomicUsize::new(0),
             discarded: AtomicUsize::new(0),
             rewinds: AtomicUsize::new(0),
@@ -230,7 +250,7 @@ impl Pool {
             }
             state
                 .tenants
-                .retain(|_, (limit, permits)| Arc::strong_count(permits) > 1 || permits.available_permits() < *limit);
+                .retain(|_, (limit, line)| Arc::strong_count(line) > 1 || line.permits.available_permits() < *limit);
         }
         for idle in old {
             self.drop_slot(idle.slot);
@@ -266,7 +286,7 @@ impl Pool {
             let found = state.take_idle(tenant, version);
             let evicted = match &found {
                 Some(_) => None,
-                None if state.idle.len() + self.settings.slots_max - self.permits.available_permits()
+                None if state.idle.len() + self.settings.slots_max - self.line.permits.available_permits()
                     > self.settings.slots_max =>
                 {
                     state.idle.pop_front()
@@ -301,29 +321,19 @@ impl Pool {
         if limit == 0 {
             return Err(tenant_busy); // nobody will give a permit back
         }
-        let per_tenant = {
+        let of_tenant = {
             let mut state = self.state();
-            let (known, permits) =
-                state.tenants.entry(tenant).or_insert_with(|| (limit, Arc::new(Semaphore::new(limit))));
+            let (known, line) = state.tenants.entry(tenant).or_insert_with(|| (limit, Arc::new(Line::new(limit))));
             if *known != limit {
-                (*known, *permits) = (limit, Arc::new(Semaphore::new(limit)));
+                (*known, *line) = (limit, Arc::new(Line::new(limit)));
             }
-            Arc::clone(permits)
+            Arc::clone(line)
         };
         let overloaded = PoolError::Overloaded { limit: self.settings.slots_max };
-        let until = tokio::time::Instant::now() + self.settings.queue_wait;
-        let tenant_permit = self.permit(per_tenant, until).await.ok_or(tenant_busy)?;
-        let global_permit = self.permit(Arc::clone(&self.permits), until).await.ok_or(overloaded)?;
+        let (max, until) = (self.settings.queue_max, tokio::time::Instant::now() + self.settings.queue_wait);
+        let tenant_permit = of_tenant.permit(max, until).await.ok_or(tenant_busy)?;
+        let global_permit = self.line.permit(max, until).await.ok_or(overloaded)?;
         Ok((tenant_permit, global_permit))
-    }
-
-    /// A permit at once, or after waiting in line; `None` if the line is full or the time is over.
-    async fn permit(&self, semaphore: Arc<Semaphore>, until: tokio::time::Instant) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&semaphore).try_acquire_owned() {
-            return Some(permit);
-        }
-        let _place = Place::take(&self.waiting, self.settings.queue_max)?;
-        tokio::time::timeout_at(until, semaphore.acquire_owned()).await.ok()?.ok()
     }
 
     /// Rewinds the slot of an invocation of `version` and makes it available again; drops it if it cannot be rewound.

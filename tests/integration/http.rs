@@ -298,6 +298,38 @@ async fn more_calls_than_slots_wait_their_turn_or_are_told_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_waits_for_itself_takes_no_place_from_others() {
+    let app = TestApp::with(|config| {
+        config.slots_max = 2;
+        config.slots_per_tenant_max = 1;
+        config.queue_max = 2;
+        config.queue_wait = HANG_GUARD;
+        config.limits.deadline = HANG_GUARD;
+    })
+    .await;
+    let source =
+        "import time\ndef handler(request):\n    while pq.get_state() != 'go on': time.sleep(0.02)\n    return {}";
+    let (mut calls, mut scripts) = (FuturesUnordered::new(), Vec::new());
+    // The first two tenants take both slots and fill their lines; of the third, one waits for a slot and two for that one.
+    for name in ["acme", "globex", "initech"] {
+        let tenant = app.tenant(name).await;
+        let script = app.serve(&tenant, "slow", source).await.version.script;
+        scripts.push((tenant, script));
+        let url = format!("{}/{name}/slow", app.url);
+        let mut of_tenant: FuturesUnordered<_> = (0..4).map(|_| Box::pin(Answer::of(app.client.get(&url)))).collect();
+        let refused = of_tenant.next().await.unwrap();
+        assert_eq!(refused.problem(), (429, "tenant_concurrency".to_owned()), "{name}");
+        calls.extend(of_tenant);
+    }
+    for (tenant, script) in &scripts {
+        app.workspace.db.state().set_state(tenant.id, *script, Some("\"go on\"")).await.unwrap();
+    }
+    while let Some(answer) = calls.next().await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_control_listener_tells_whether_the_host_is_well() {
     let app = app().await;
     for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/acme/open", 404)] {
