@@ -2,6 +2,8 @@
 //!
 //! Owns: checking a script, making its image, deciding whether its module-level code may be frozen. Never: runs handlers.
 
+mod suspects;
+
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
@@ -45,6 +47,8 @@ pub struct Published {
     pub version: Version,
     /// What was printed.
     pub log: String,
+    /// Where the source looks like it holds a secret, one sentence each.
+    pub suspects: Vec<String>,
 }
 
 /// Why a script was not published. Nothing was stored.
@@ -145,9 +149,10 @@ impl Publisher {
         let script = db.scripts().ensure_script(tenant, &script_name).await?;
         let content_hash = content_hash(&files);
         let files = Arc::unwrap_or_clone(files);
+        let suspects = suspects::suspects(&files);
         let new = NewVersion { script, script_name, files, content_hash, loaded, message, promote };
         let version = db.versions().insert_version(tenant, new).await?;
-        Ok(Published { version, log })
+        Ok(Published { version, log, suspects })
     }
 
     /// Makes a version's image anew: after the host's runtime has changed, when the image file is damaged, or on another host

@@ -153,13 +153,23 @@ pub(super) async fn publish(
     let mut sentence = format!("published `{name}` version {number} in {publish_ms:.0} ms");
     if let Some(reason) = version["load_reason"].as_str() {
         sentence.push_str(&format!(
-            "\nnote: its module-level code runs in every request, which costs some milliseconds, because {reason};\n      \
-             move that into a function to have it run once"
+            "\nnote: its module-level code runs in every request, strangers' too, which costs some milliseconds, and whatever it writes to\n      \
+             databases, state and other hosts it writes each time, because {reason};\n      \
+             move that into a function to have the rest run once"
+        ));
+    }
+    for suspect in version["suspects"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        sentence.push_str(&format!("\nwarning: {suspect}"));
+    }
+    if version["suspects"].as_array().is_some_and(|suspects| !suspects.is_empty()) {
+        sentence.push_str(&format!(
+            "\n         whoever may author reads it in this version for good: keep it with `pqhost secret set`, publish anew, and then\n         \
+             `pqhost script purge {tenant} {name} {number}`"
         ));
     }
     let value = json!({
         "script": name, "version": number, "publish_ms": publish_ms, "image_bytes": version["image_bytes"],
-        "load": version["load"], "load_reason": version["load_reason"], "is_live": version["is_live"],
+        "load": version["load"], "load_reason": version["load_reason"], "suspects": version["suspects"], "is_live": version["is_live"],
     });
     Ok(Published { sentence, value })
 }

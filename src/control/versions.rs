@@ -69,6 +69,8 @@ pub(super) struct PublishedVersion {
     image_bytes: Option<u64>,
     /// What its module-level code printed
     log: String,
+    /// Where the source looks like it holds a secret, one sentence each
+    suspects: Vec<String>,
     is_live: bool,
 }
 
@@ -146,6 +148,7 @@ pub(super) async fn publish_version(
         version: published.version.into(),
         image_bytes,
         log: published.log,
+        suspects: published.suspects,
         is_live: promote,
     }))
 }
