@@ -54,7 +54,7 @@ pub enum StartError {
         "there is no data directory `{path}`: name it with `--data`; `pqhost serve` and `pqhost tenant create` make one"
     )]
     NoDataDir {
-        /// Where it was looked for.
+        /// The place that was named.
         path: PathBuf,
     },
     /// The control database cannot be opened.

@@ -47,7 +47,7 @@ pub struct Published {
     pub version: Version,
     /// What was printed.
     pub log: String,
-    /// Where the source looks like it holds a secret, one sentence each.
+    /// Places of the source that look like they hold a secret, one sentence each.
     pub suspects: Vec<String>,
 }
 

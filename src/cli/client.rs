@@ -65,7 +65,7 @@ impl Target {
     }
 }
 
-/// What is done where there is no data directory.
+/// The way to take a data directory that is not there.
 #[derive(Debug, Clone, Copy)]
 enum IfMissing {
     Fail,

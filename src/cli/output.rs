@@ -1,4 +1,4 @@
-//! What commands print. Text of tenants and callers is made safe for terminals here, whatever command prints it.
+//! The words that commands print. Text of tenants and callers is made safe for terminals here, whatever command prints it.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where commands talk to people and machines")]
 
 use std::{

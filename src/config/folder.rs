@@ -9,7 +9,7 @@ use std::{
 
 use crate::config::DataDir;
 
-/// What others may do with a file.
+/// The rights of others on a file.
 const OTHERS: u32 = 0o077;
 
 /// Files of the host in the directory itself begin so, but for the key: the vault refuses one that others could read.

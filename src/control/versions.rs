@@ -69,7 +69,7 @@ pub(super) struct PublishedVersion {
     image_bytes: Option<u64>,
     /// What its module-level code printed
     log: String,
-    /// Where the source looks like it holds a secret, one sentence each
+    /// Places of the source that look like they hold a secret, one sentence each
     suspects: Vec<String>,
     is_live: bool,
 }

@@ -55,7 +55,7 @@ fn check_named(dialect: Dialect, sql: &str) {
     assert_eq!(filled, sql, "{dialect:?}");
 }
 
-/// What is not a gap is the text, but for `%%`, which is `%`.
+/// All but the gaps is the text, but for `%%`, which is `%`.
 fn check_positional(dialect: Dialect, sql: &str, n_values: usize) {
     let values = vec![SqlValue::Null; n_values];
     let Ok(template) = parse(dialect, sql.to_owned(), Params::Positional(values)) else { return };
@@ -64,7 +64,7 @@ fn check_positional(dialect: Dialect, sql: &str, n_values: usize) {
     assert!(is_filled(dialect, sql, &filled), "{dialect:?}: {sql:?} became {filled:?}");
 }
 
-/// Whether `filled` is `sql` with gaps for placeholders.
+/// Tells that `filled` is `sql` with gaps for placeholders.
 fn is_filled(dialect: Dialect, sql: &str, filled: &str) -> bool {
     let (mut sql, mut filled) = (sql, filled);
     loop {

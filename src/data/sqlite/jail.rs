@@ -302,7 +302,7 @@ impl Jail {
         self.connection.prepare(sql)
     }
 
-    /// What stops the statement that runs, from another thread.
+    /// Stops the statement that runs, from another thread.
     pub(super) fn interrupt_handle(&self) -> InterruptHandle {
         self.connection.get_interrupt_handle()
     }

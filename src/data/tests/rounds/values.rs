@@ -10,7 +10,7 @@ use crate::domain::value::double_text;
 pub(super) struct Given {
     pub(super) value: SqlValue,
     pub(super) shown: String,
-    /// Whether the text that shows it means another value.
+    /// Set if the text that shows it means another value.
     pub(super) is_hidden: bool,
 }
 

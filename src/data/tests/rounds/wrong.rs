@@ -84,7 +84,7 @@ pub(super) async fn check(fixture: &Fixture, cases: &[Case]) {
 /// Types whose texts are written in several ways: of those only the server knows what is the same.
 const READ_BY_SERVER: [&str; 5] = ["cidr", "interval", "tsvector", "hstore", "oidvector"];
 
-/// Whether it is kept with the padding of its column: spaces or zeros.
+/// Tells that it is kept with the padding of its column: spaces or zeros.
 fn is_padded(given: &SqlValue, kept: &str, r#type: &str) -> bool {
     let digits = match given {
         SqlValue::Bytes(bytes) => hex::encode(bytes),
